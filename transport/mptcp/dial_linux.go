@@ -1,0 +1,217 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mptcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const protoMPTCP = unix.IPPROTO_MPTCP
+
+// Dial connects to a peer, from source if that is valid, else from whatever
+// address the routing table gives. data, if any, is delivered first: in the
+// SYN where TCP Fast Open allows it (RFC 7413; net.ipv4.tcp_fastopen bit
+// 0x1), else right after the handshake. As RFC 7413 has it, data may arrive
+// twice, on two connections of which one is closed at once.
+//
+// A peer that refuses an MPTCP handshake is tried once more with plain TCP
+// and no SYN data, because some middleboxes answer an option they do not know
+// with a reset. A connection that fell back to TCP because its SYN data was
+// not taken (a cookie of old, seen on 6.18) is dialled once more without.
+//
+// Errors wrap the system's: ECONNREFUSED, ENETUNREACH, EHOSTUNREACH,
+// ETIMEDOUT, EADDRNOTAVAIL, or the context's.
+func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
+	c, err := d.dial(ctx, attempt{source, peer, data, !d.TCP, d.syn.allows(source, peer.Addr())})
+	switch {
+	case err == nil && c.synDataLost && !c.MPTCP && !d.TCP:
+		c.Close()
+		d.Stats.Retried.Add(1)
+		c, err = d.dial(ctx, attempt{source, peer, data, true, false})
+	case !d.TCP && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)):
+		d.Stats.Retried.Add(1)
+		c, err = d.dial(ctx, attempt{source, peer, data, false, false})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dialling %v: %w", peer, err)
+	}
+	switch {
+	case c.MPTCP:
+		d.Stats.MPTCP.Add(1)
+	case !d.TCP:
+		d.Stats.TCP.Add(1)
+	}
+	return c, nil
+}
+
+// attempt is one handshake.
+type attempt struct {
+	source  netip.Addr
+	peer    netip.AddrPort
+	data    []byte
+	mptcp   bool
+	synData bool
+}
+
+func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
+	fd, family, err := socket(a.mptcp, a.peer.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("opening socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "tcp") // hands fd to the runtime's poller
+	defer f.Close()
+	if err := prepare(fd, family, a.source); err != nil {
+		return nil, err
+	}
+	sent, err := connect(fd, family, a)
+	if err != nil {
+		return nil, err
+	}
+	if err := established(ctx, f); err != nil {
+		return nil, err
+	}
+	nc, err := net.FileConn(f) // a duplicate, of the type that the net package knows
+	if err != nil {
+		return nil, fmt.Errorf("adopting socket: %w", err)
+	}
+	c := wrap(nc.(*net.TCPConn))
+	if sent > 0 {
+		d.synDataSent(c, a)
+	}
+	if rest := a.data[sent:]; len(rest) > 0 {
+		if _, err := c.Write(rest); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("writing first data: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// synDataSent learns what became of the SYN's data. The kernel sends it again
+// by itself when the peer did not take it.
+func (d *Dialer) synDataSent(c *Conn, a attempt) {
+	d.Stats.SYNData.Add(1)
+	if ti, err := c.TCPInfo(); err == nil && ti.Options&tcpOptSYNData == 0 {
+		c.synDataLost = true
+		d.Stats.SYNDataLost.Add(1)
+	}
+	d.syn.learn(a.source, a.peer.Addr(), !c.synDataLost)
+}
+
+// socket opens a non-blocking socket, MPTCP if asked for and possible, of the
+// widest family that reaches the peer.
+func socket(mptcp bool, peer netip.Addr) (fd, family int, err error) {
+	proto := unix.IPPROTO_TCP
+	if mptcp {
+		proto = protoMPTCP
+	}
+	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	family = unix.AF_INET6
+	fd, err = unix.Socket(family, kind, proto)
+	if errors.Is(err, unix.EAFNOSUPPORT) && peer.Unmap().Is4() {
+		family = unix.AF_INET
+		fd, err = unix.Socket(family, kind, proto)
+	}
+	if mptcp && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT)) {
+		return socket(false, peer)
+	}
+	return fd, family, err
+}
+
+func prepare(fd, family int, source netip.Addr) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return fmt.Errorf("setting TCP_NODELAY: %w", err)
+	}
+	if !source.IsValid() {
+		return nil
+	}
+	// Leaves the port to connect, which knows the peer: without it bind would
+	// take one of 28,000 ports for every connection. MPTCP knows it from 6.8.
+	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0), family)); err != nil {
+		return fmt.Errorf("binding to %v: %w", source, err)
+	}
+	return nil
+}
+
+// connect starts the handshake and says how much of the data the SYN took.
+func connect(fd, family int, a attempt) (sent int, err error) {
+	sa := sockaddr(a.peer, family)
+	if a.synData && len(a.data) > 0 {
+		sent, err = unix.SendmsgN(fd, a.data, nil, sa, unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
+		switch {
+		case errors.Is(err, unix.EINPROGRESS): // no cookie yet: the SYN asks for one
+			return 0, nil
+		case !errors.Is(err, unix.EOPNOTSUPP): // else switched off by sysctl
+			return max(sent, 0), err
+		}
+	}
+	if err = unix.Connect(fd, sa); errors.Is(err, unix.EINPROGRESS) {
+		err = nil
+	}
+	return 0, err
+}
+
+// established waits for the end of the handshake.
+func established(ctx context.Context, f *os.File) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("adopting socket: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var failed error
+	err = rc.Write(func(fd uintptr) bool {
+		n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil || n != 0 {
+			failed = err
+			if err == nil {
+				failed = unix.Errno(n)
+			}
+			return true
+		}
+		ti, err := tcpInfo(int(fd))
+		failed = err
+		return err != nil || ti.State != StateSYNSent
+	})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	}
+	return failed
+}
+
+func wrap(tc *net.TCPConn) *Conn {
+	c := &Conn{TCPConn: tc}
+	c.Remote = addrPort(tc.RemoteAddr())
+	c.Local = addrPort(tc.LocalAddr())
+	c.MPTCP, _ = tc.MultipathTCP()
+	return c
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || t == nil {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+func sockaddr(ap netip.AddrPort, family int) unix.Sockaddr {
+	if family == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().Unmap().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()}
+}

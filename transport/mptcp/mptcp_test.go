@@ -1,0 +1,242 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mptcp
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+func sysctl(t *testing.T, key, value string) {
+	t.Helper()
+	path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.WriteFile(path, old, 0) })
+}
+
+func run(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+// echo serves connections that send back what they got, and keeps the
+// accepted ones for inspection.
+func echo(t *testing.T, addr string) (netip.AddrPort, <-chan *Conn) {
+	t.Helper()
+	l, err := Listen(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	acceptedC := make(chan *Conn, 16)
+	go func() {
+		for {
+			c, err := Accept(l)
+			if err != nil {
+				return
+			}
+			acceptedC <- c
+			go func() {
+				defer c.Close()
+				if c.WaitEstablished(context.Background()) == nil {
+					io.Copy(c, c.TCPConn)
+				}
+			}()
+		}
+	}()
+	return netip.MustParseAddrPort(l.Addr().String()), acceptedC
+}
+
+func roundTrip(t *testing.T, c *Conn, want string) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	buf := make([]byte, len(want))
+	if _, err := io.ReadFull(c, buf); err != nil {
+		t.Fatalf("reading echo: %v", err)
+	}
+	if string(buf) != want {
+		t.Fatalf("echo %q, want %q", buf, want)
+	}
+}
+
+func TestFastOpen(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "3")
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(addr, func(t *testing.T) {
+			peer, acceptedC := echo(t, addr)
+			var d Dialer
+			for i := range 3 { // the first asks for the cookie, the next use it
+				c, err := d.Dial(t.Context(), netip.Addr{}, peer, []byte("hello"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				roundTrip(t, c, "hello")
+				if !c.MPTCP {
+					t.Error("not MPTCP")
+				}
+				if c.Remote != peer {
+					t.Errorf("remote %v, want %v", c.Remote, peer)
+				}
+				if got, want := d.Stats.SYNData.Load(), uint64(i); got != want {
+					t.Errorf("connection %d: %d SYNs with data, want %d", i, got, want)
+				}
+				c.Close()
+				(<-acceptedC).Close()
+			}
+			if n := d.Stats.SYNDataLost.Load(); n != 0 {
+				t.Errorf("%d SYN data lost", n)
+			}
+		})
+	}
+}
+
+// A converter that restarts has another cookie key. On 6.18 the connection
+// whose SYN data it refuses runs as TCP; the caller must not notice.
+func TestStaleCookie(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "3")
+	peer, _ := echo(t, "127.0.0.2:0")
+	var d Dialer
+	for i := range 6 {
+		if i == 3 {
+			sysctl(t, "net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003-00000004")
+		}
+		c, err := d.Dial(t.Context(), netip.Addr{}, peer, []byte("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, "hello")
+		if !c.MPTCP {
+			t.Errorf("connection %d is not MPTCP", i)
+		}
+		c.Close()
+	}
+	if r, l := d.Stats.Retried.Load(), d.Stats.SYNDataLost.Load(); r != 1 || l != 1 {
+		t.Errorf("retried %d, SYN data lost %d, want 1 and 1", r, l)
+	}
+}
+
+// What the converter writes into SYN_RECV would stay there for ever.
+func TestServerSpeaksFirstAfterSYNData(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "3")
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := Accept(l)
+			if err != nil {
+				return
+			}
+			if c.WaitEstablished(context.Background()) == nil {
+				fmt.Fprint(c, "banner")
+			}
+			defer c.Close()
+		}
+	}()
+	for range 3 {
+		var d Dialer
+		c, err := d.Dial(t.Context(), netip.Addr{}, netip.MustParseAddrPort(l.Addr().String()), []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, "banner")
+		c.Close()
+	}
+}
+
+func TestDialFallback(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "1")
+	peer, _ := echo(t, "127.0.0.3:0") // an address without a Fast Open cookie
+	tests := []struct {
+		name, rules         string
+		mptcp, tcp, retried uint64
+	}{
+		{name: "nothing in the way", mptcp: 1},
+		{name: "stripped", tcp: 1,
+			rules: "reset tcp option mptcp"},
+		{name: "refused", tcp: 1, retried: 1,
+			rules: "tcp option mptcp exists reject with tcp reset"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.rules != "" {
+				run(t, "table ip t {\n chain c {\n type filter hook input priority 0\n"+tt.rules+"\n }\n}\n", "nft", "-f", "-")
+				defer run(t, "", "nft", "delete", "table", "ip", "t")
+			}
+			var d Dialer
+			c, err := d.Dial(t.Context(), netip.Addr{}, peer, []byte("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			roundTrip(t, c, "hello")
+			if got := [3]uint64{d.Stats.MPTCP.Load(), d.Stats.TCP.Load(), d.Stats.Retried.Load()}; got != [3]uint64{tt.mptcp, tt.tcp, tt.retried} {
+				t.Errorf("counted mptcp, tcp, retried = %v", got)
+			}
+			flows, err := c.Subflows()
+			if err != nil || len(flows) != 1 || flows[0].Remote != peer {
+				t.Errorf("subflows %+v, %v", flows, err)
+			}
+		})
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := netip.MustParseAddrPort(l.Addr().String())
+	l.Close()
+	run(t, "", "ip", "addr", "add", "192.0.2.1/24", "dev", "lo")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	// A listener whose backlog is full answers nothing.
+	run(t, "table ip t {\n chain c {\n type filter hook input priority 0\n tcp dport 9 drop\n }\n}\n", "nft", "-f", "-")
+	tests := []struct {
+		name string
+		ctx  context.Context
+		src  netip.Addr
+		peer netip.AddrPort
+		want string
+	}{
+		{"refused", t.Context(), netip.Addr{}, closed, "connection refused"},
+		{"unreachable", t.Context(), netip.Addr{}, netip.MustParseAddrPort("198.51.100.1:80"), "network is unreachable"},
+		{"silent", ctx, netip.Addr{}, netip.MustParseAddrPort("127.0.0.1:9"), "context deadline exceeded"},
+		{"source not ours", t.Context(), netip.MustParseAddr("203.0.113.7"), closed, "binding to 203.0.113.7: cannot assign requested address"},
+	}
+	for _, tt := range tests {
+		for _, data := range [][]byte{nil, []byte("hello")} {
+			var d Dialer
+			_, err := d.Dial(tt.ctx, tt.src, tt.peer, data)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s, %d bytes: %v, want %q", tt.name, len(data), err, tt.want)
+			}
+		}
+	}
+}

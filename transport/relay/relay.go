@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package relay copies bytes between two connections the way two TCP
+// endpoints would see each other: half-closes and resets pass through, and an
+// idle pair costs two goroutines and its sockets, no buffer.
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Idle limits. RFC 5382 REQ-5 asks for at least 2 h 4 min for an established
+// connection, so that keepalives of 2 h keep it. A half-closed one can be
+// given up sooner: REQ-5's 4 min for a transitory one is too short for a
+// client that has sent its request and waits for a slow answer.
+const (
+	DefaultIdle       = 2*time.Hour + 4*time.Minute
+	DefaultHalfClosed = 15 * time.Minute
+)
+
+// Pair is two connections that are relayed to each other. Set A and B, call
+// Run once; the counters may be read at any time.
+type Pair struct {
+	A, B       *net.TCPConn
+	Idle       time.Duration // 0: DefaultIdle
+	HalfClosed time.Duration // 0: DefaultHalfClosed
+
+	AToB, BToA atomic.Uint64 // bytes written to B, to A
+
+	last       atomic.Int64 // moment of the last byte, ns since start
+	start      time.Time
+	halfClosed atomic.Bool
+	abort      sync.Once
+}
+
+// ErrIdle is returned by Run when no byte has moved for the idle limit.
+var ErrIdle = errors.New("idle for too long")
+
+// Run relays until both directions have ended, and closes both connections.
+// It returns nil after two orderly ends. A reset or any other failure on one
+// connection resets the other and is returned, as is ErrIdle.
+func (p *Pair) Run() error {
+	if p.Idle == 0 {
+		p.Idle = DefaultIdle
+	}
+	if p.HalfClosed == 0 {
+		p.HalfClosed = DefaultHalfClosed
+	}
+	p.start = time.Now()
+	doneC := make(chan error, 1)
+	go func() { doneC <- p.copy(p.B, p.A, &p.BToA) }()
+	err := p.copy(p.A, p.B, &p.AToB)
+	if other := <-doneC; err == nil || errors.Is(err, net.ErrClosed) {
+		err = other // of two errors the one that is not an echo of the abort
+	}
+	p.A.Close()
+	p.B.Close()
+	return err
+}
+
+// copy moves bytes from src to dst until src ends, then closes dst's sending
+// side. A failure aborts both connections, which ends the other direction.
+func (p *Pair) copy(src, dst *net.TCPConn, count *atomic.Uint64) (err error) {
+	defer func() {
+		if err != nil {
+			p.abort.Do(func() { Reset(p.A); Reset(p.B) })
+		}
+	}()
+	r, err := newReader(src)
+	if err != nil {
+		return err
+	}
+	if err := p.extend(src); err != nil {
+		return err
+	}
+	for {
+		b, err := r.next()
+		if len(b) > 0 {
+			p.last.Store(int64(time.Since(p.start)))
+			var n int
+			n, err = dst.Write(b)
+			count.Add(uint64(n))
+		}
+		r.release()
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			p.halfClosed.Store(true)
+			// The other direction may be waiting with the long limit.
+			if err := dst.SetReadDeadline(time.Now().Add(p.HalfClosed)); err != nil {
+				return err
+			}
+			return dst.CloseWrite()
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case p.remaining() <= 0:
+			return ErrIdle
+		default:
+			if err := p.extend(src); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// extend sets src's deadline to where the idle limit will be reached if no
+// more bytes move in either direction.
+func (p *Pair) extend(src *net.TCPConn) error {
+	return src.SetReadDeadline(time.Now().Add(max(p.remaining(), time.Millisecond)))
+}
+
+func (p *Pair) remaining() time.Duration {
+	limit := p.Idle
+	if p.halfClosed.Load() {
+		limit = p.HalfClosed
+	}
+	return limit - (time.Since(p.start) - time.Duration(p.last.Load()))
+}
+
+// Reset closes a connection so that the peer sees a reset: RST on TCP,
+// MP_FASTCLOSE (RFC 8684 section 3.5) on MPTCP.
+func Reset(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}

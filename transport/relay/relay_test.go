@@ -1,0 +1,228 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// connect gives the two ends of a connection over loopback.
+func connect(t testing.TB, mptcp bool) (client, server *net.TCPConn) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(mptcp)
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var d net.Dialer
+	d.SetMultipathTCP(mptcp)
+	c, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); s.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// start relays between two connections and gives their far ends. The first
+// is TCP, as from the LAN, the second MPTCP, as to the converter.
+func start(t testing.TB, p *Pair) (left, right *net.TCPConn, doneC <-chan error) {
+	t.Helper()
+	left, p.A = connect(t, false)
+	right, p.B = connect(t, true)
+	p.A.SetDeadline(time.Time{})
+	done := make(chan error, 1)
+	go func() { done <- p.Run() }()
+	return left, right, done
+}
+
+func TestBothWays(t *testing.T) {
+	var p Pair
+	left, right, doneC := start(t, &p)
+	data := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	send := func(c *net.TCPConn, b []byte) {
+		c.Write(b)
+		c.CloseWrite()
+	}
+	go send(left, data)
+	go send(right, data[:1<<20])
+	gotRight, err := io.ReadAll(right)
+	if err != nil || !bytes.Equal(gotRight, data) {
+		t.Errorf("left to right: %d bytes, %v", len(gotRight), err)
+	}
+	gotLeft, err := io.ReadAll(left)
+	if err != nil || !bytes.Equal(gotLeft, data[:1<<20]) {
+		t.Errorf("right to left: %d bytes, %v", len(gotLeft), err)
+	}
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+	if a, b := p.AToB.Load(), p.BToA.Load(); a != 3<<20 || b != 1<<20 {
+		t.Errorf("counted %d and %d", a, b)
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	var p Pair
+	left, right, doneC := start(t, &p)
+	left.Write([]byte("request"))
+	left.CloseWrite()
+	if got, err := io.ReadAll(right); string(got) != "request" || err != nil {
+		t.Fatalf("%q, %v", got, err)
+	}
+	right.Write([]byte("answer"))
+	right.CloseWrite()
+	if got, err := io.ReadAll(left); string(got) != "answer" || err != nil {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReset(t *testing.T) {
+	for _, name := range []string{"TCP side", "MPTCP side"} {
+		t.Run(name, func(t *testing.T) {
+			var p Pair
+			left, right, doneC := start(t, &p)
+			if name == "MPTCP side" {
+				left, right = right, left
+			}
+			left.Write([]byte("x"))
+			io.ReadFull(right, make([]byte, 1))
+			Reset(left)
+			if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the other side saw %v", err)
+			}
+			if err := <-doneC; !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+}
+
+// The far side reads nothing, so a write is stuck when the near side resets.
+func TestResetWhileStuck(t *testing.T) {
+	var p Pair
+	left, right, doneC := start(t, &p)
+	left.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	for {
+		if _, err := left.Write(make([]byte, 1<<20)); err != nil {
+			break
+		}
+	}
+	Reset(right)
+	if err := <-doneC; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestIdle(t *testing.T) {
+	p := Pair{Idle: 200 * time.Millisecond}
+	left, right, doneC := start(t, &p)
+	began := time.Now()
+	for range 6 { // traffic one way keeps both ways
+		time.Sleep(60 * time.Millisecond)
+		left.Write([]byte("x"))
+		io.ReadFull(right, make([]byte, 1))
+	}
+	last := time.Now()
+	if err := <-doneC; err != ErrIdle {
+		t.Errorf("Run: %v", err)
+	}
+	if time.Since(last) < 150*time.Millisecond || time.Since(began) < 500*time.Millisecond {
+		t.Errorf("ended after %v, %v after the last byte", time.Since(began), time.Since(last))
+	}
+	if _, err := left.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("left saw %v", err)
+	}
+}
+
+func TestIdleHalfClosed(t *testing.T) {
+	p := Pair{HalfClosed: 100 * time.Millisecond}
+	left, right, doneC := start(t, &p)
+	left.CloseWrite()
+	if err := <-doneC; err != ErrIdle {
+		t.Errorf("Run: %v", err)
+	}
+	if _, err := right.Write([]byte("x")); err == nil {
+		t.Error("right was not reset")
+	}
+}
+
+// An idle pair keeps no buffer.
+func TestIdleMemory(t *testing.T) {
+	const pairs = 500
+	measure := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	ps := make([]Pair, pairs)
+	ends := make([][2]*net.TCPConn, pairs)
+	for i := range ps {
+		ends[i][0], ps[i].A = connect(t, false)
+		ends[i][1], ps[i].B = connect(t, false)
+	}
+	before := measure()
+	doneC := make(chan error, pairs)
+	for i := range ps {
+		go func() { doneC <- ps[i].Run() }()
+		ends[i][0].Write(make([]byte, 100_000))
+		io.ReadFull(ends[i][1], make([]byte, 100_000))
+	}
+	if per := int(measure()-before) / pairs; per > 12<<10 {
+		t.Errorf("%d bytes a pair", per)
+	}
+	for i := range ends {
+		ends[i][0].Close()
+		ends[i][1].Close()
+	}
+	for range ps {
+		<-doneC
+	}
+}
+
+func BenchmarkRelay(b *testing.B) {
+	var p Pair
+	left, right, doneC := start(b, &p)
+	left.SetDeadline(time.Time{})
+	right.SetDeadline(time.Time{})
+	chunk := make([]byte, 1<<20)
+	b.SetBytes(int64(len(chunk)))
+	b.ResetTimer()
+	go func() {
+		for range b.N {
+			left.Write(chunk)
+		}
+		left.CloseWrite()
+	}()
+	io.Copy(io.Discard, right)
+	b.StopTimer()
+	right.CloseWrite()
+	<-doneC
+}
