@@ -100,7 +100,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 // by itself when the peer did not take it.
 func (d *Dialer) synDataSent(c *Conn, a attempt) {
 	d.Stats.SYNData.Add(1)
-	if ti, err := c.TCPInfo(); err == nil && ti.Options&tcpOptSYNData == 0 {
+	if ti, err := c.TCPInfo(); err == nil && ti.Options&TCPOptSYNData == 0 {
 		c.synDataLost = true
 		d.Stats.SYNDataLost.Add(1)
 	}

@@ -73,27 +73,28 @@ type Subflow struct {
 // TCPInfo is what braid reads of struct tcp_info. Times are durations, rates
 // bytes a second. Fields that the kernel does not know are zero.
 type TCPInfo struct {
-	State         TCPState
-	Retransmits   int // of the segment in doubt
-	Backoff       int
-	Options       uint8 // TCPI_OPT_*
-	RTO           time.Duration
-	SndMSS        int
-	Unacked       int           // segments
-	Lost          int           // segments
-	LastDataSent  time.Duration // since
-	LastDataRecv  time.Duration
-	LastAckRecv   time.Duration
-	RTT, RTTVar   time.Duration
-	MinRTT        time.Duration
-	Cwnd          int // segments
-	PacingRate    uint64
-	DeliveryRate  uint64
-	BytesAcked    uint64
-	BytesReceived uint64
-	BytesSent     uint64
-	BytesRetrans  uint64
-	NotSent       int // bytes
+	State          TCPState
+	Retransmits    int // of the segment in doubt
+	Backoff        int
+	Options        uint8 // TCPOptSACK and others
+	SndWindowScale uint8
+	RTO            time.Duration
+	SndMSS         int
+	Unacked        int           // segments
+	Lost           int           // segments
+	LastDataSent   time.Duration // since
+	LastDataRecv   time.Duration
+	LastAckRecv    time.Duration
+	RTT, RTTVar    time.Duration
+	MinRTT         time.Duration
+	Cwnd           int // segments
+	PacingRate     uint64
+	DeliveryRate   uint64
+	BytesAcked     uint64
+	BytesReceived  uint64
+	BytesSent      uint64
+	BytesRetrans   uint64
+	NotSent        int // bytes
 }
 
 // TCPState is a state of the TCP state machine as tcp_info numbers them.
@@ -107,5 +108,9 @@ const (
 	StateClose       TCPState = 7
 )
 
-// tcpOptSYNData is set in tcpi_options when the peer took the SYN's data.
-const tcpOptSYNData = 32
+// Bits of TCPInfo.Options (TCPI_OPT_*).
+const (
+	TCPOptSACK        = 2
+	TCPOptWindowScale = 4
+	TCPOptSYNData     = 32 // the peer took the SYN's data
+)

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"braid/transport/convert"
+)
+
+// Stats counts what a converter has done.
+type Stats struct {
+	Accepted    atomic.Uint64
+	AcceptedTCP atomic.Uint64 // of those, without MPTCP
+	Relayed     atomic.Uint64
+	Open        atomic.Int64
+	Up, Down    atomic.Uint64 // bytes of closed connections, from and to clients
+	Reset       atomic.Uint64 // nothing to say: garbage, or the client went away
+	Shed        atomic.Uint64 // a source had too much pending, or too many errors
+	errors      [256]atomic.Uint64
+}
+
+func (st *Stats) refused(code convert.ErrorCode) { st.errors[code].Add(1) }
+
+// Errors is how many clients got an error.
+func (st *Stats) Errors(code convert.ErrorCode) uint64 { return st.errors[code].Load() }
+
+// ServeMetrics answers Prometheus at addr until ctx ends.
+func (s *Server) ServeMetrics(ctx context.Context, addr string) error {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	counter := func(name, help string, v *atomic.Uint64, labels prometheus.Labels) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "braid_mcp", Name: name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(v.Load()) }))
+	}
+	st, d := &s.Stats, &s.dialer.Stats
+	counter("accepted_total", "Client connections.", &st.Accepted, nil)
+	counter("accepted_tcp_total", "Client connections without MPTCP.", &st.AcceptedTCP, nil)
+	counter("relayed_total", "Connections carried.", &st.Relayed, nil)
+	counter("bytes_total", "Bytes of closed connections.", &st.Up, prometheus.Labels{"direction": "up"})
+	counter("bytes_total", "Bytes of closed connections.", &st.Down, prometheus.Labels{"direction": "down"})
+	counter("reset_total", "Client connections reset without an answer.", &st.Reset, nil)
+	counter("shed_total", "Client connections shed by the limits per source.", &st.Shed, nil)
+	counter("servers_total", "Connections to servers.", &d.MPTCP, prometheus.Labels{"protocol": "mptcp"})
+	counter("servers_total", "Connections to servers.", &d.TCP, prometheus.Labels{"protocol": "tcp"})
+	for code := range st.errors {
+		if c := convert.ErrorCode(code); c.String() != "unknown error" {
+			counter("errors_total", "Errors sent to clients.", &st.errors[code], prometheus.Labels{"code": strconv.Itoa(code), "name": c.String()})
+		}
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "braid_mcp", Name: "open", Help: "Connections being carried."},
+		func() float64 { return float64(st.Open.Load()) }))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	hs := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: requestTimeout}
+	stop := context.AfterFunc(ctx, func() { hs.Close() })
+	defer stop()
+	if err := hs.ListenAndServe(); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
