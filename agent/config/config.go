@@ -7,8 +7,10 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
 )
 
 // Config is a complete, valid configuration. The zero value intercepts
@@ -145,8 +147,17 @@ type Host struct {
 	Name string
 }
 
+// String returns the address or the name.
+func (h Host) String() string {
+	if h.Addr.IsValid() {
+		return h.Addr.String()
+	}
+	return h.Name
+}
+
 // Rule sets the path of LAN connections that match all of its lists; an
-// empty list matches everything.
+// empty list matches everything. Sources and MACs are one list: a connection
+// matches if it is from any of either.
 type Rule struct {
 	Name      string
 	Sources   []netip.Prefix
@@ -162,6 +173,11 @@ type Rule struct {
 // MAC is a 48-bit hardware address.
 type MAC [6]byte
 
+// String returns the address in lower case, separated by colons.
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
 // Proto is the transport a rule matches.
 type Proto string
 
@@ -175,6 +191,14 @@ const (
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
+
+// String returns N or N-M, as UCI and nftables write it.
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
 
 // Path is the way of a LAN connection.
 type Path string

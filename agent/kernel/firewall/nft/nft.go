@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"braid/agent/plan"
+)
+
+// tables are ours, in the order in which they are listed and deleted.
+var tables = []string{"inet braid", "ip braid", "ip6 braid"}
+
+// Filter keeps our tables as planned. The zero value is ready; it takes over
+// whatever an earlier agent left.
+type Filter struct {
+	applied string // text last given to nft
+	listed  string // what the kernel made of it
+	gen     uint32 // the ruleset's generation then
+}
+
+// Apply makes the ruleset match f, nil for none at all. It costs one netlink
+// message while nobody touches the kernel's ruleset, and restores what
+// somebody else has changed or deleted.
+func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
+	text := ""
+	if f != nil {
+		text = Text(*f)
+	}
+	gen, err := generation()
+	if err != nil {
+		return fmt.Errorf("reading nftables generation: %w", err)
+	}
+	if text == t.applied && gen == t.gen {
+		return nil
+	}
+	listed, err := list(ctx)
+	if err != nil {
+		return err
+	}
+	if text != t.applied || listed != t.listed {
+		if text == "" {
+			err = remove(ctx, listed)
+		} else {
+			_, err = run(ctx, text, "-f", "-")
+		}
+		if err != nil {
+			t.applied, t.listed = "", "" // of unknown state
+			return err
+		}
+		if listed, err = list(ctx); err != nil {
+			return err
+		}
+	}
+	t.applied, t.listed = text, listed
+	t.gen, err = generation()
+	return err
+}
+
+// Available says whether nft and the kernel can do what the ruleset needs,
+// by having them check it.
+func Available(ctx context.Context) error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return err
+	}
+	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo"}}, ProxyPort: 1}), "-c", "-f", "-")
+	return err
+}
+
+func remove(ctx context.Context, listed string) error {
+	var script strings.Builder
+	for _, name := range tables {
+		if strings.Contains(listed, "table "+name+" {") {
+			fmt.Fprintf(&script, "delete table %s\n", name)
+		}
+	}
+	if script.Len() == 0 {
+		return nil
+	}
+	_, err := run(ctx, script.String(), "-f", "-")
+	return err
+}
+
+// list shows our tables without counters and the contents of sets.
+func list(ctx context.Context) (string, error) {
+	var all strings.Builder
+	for _, name := range tables {
+		out, err := run(ctx, "list table "+name+"\n", "-s", "-t", "-f", "-")
+		var failed *Error
+		if err != nil && (!errors.As(err, &failed) || !strings.Contains(failed.Output, "No such file")) {
+			return "", err
+		}
+		all.WriteString(out)
+	}
+	return all.String(), nil
+}
+
+// Error is a run of nft that went wrong.
+type Error struct {
+	Err    error
+	Output string // what nft said
+}
+
+func (e *Error) Error() string {
+	said, _, _ := strings.Cut(strings.TrimSpace(e.Output), "\n")
+	return fmt.Sprintf("running nft: %v: %s", e.Err, said)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func run(ctx context.Context, input string, args ...string) (string, error) {
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, "nft", args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", &Error{err, errs.String()}
+	}
+	return out.String(), nil
+}
+
+// generation is a number that changes with every change of any ruleset
+// (NFT_MSG_GETGEN, kernel 3.13).
+func generation() (uint32, error) {
+	const (
+		getGeneration = 16
+		attrID        = 1
+		headerLen     = 4 // struct nfgenmsg
+	)
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
+	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
+	msgs, err := r.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range msgs {
+		if len(m) < headerLen {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(m[headerLen:])
+		if err != nil {
+			return 0, err
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == attrID && len(a.Value) == 4 {
+				return binary.BigEndian.Uint32(a.Value), nil
+			}
+		}
+	}
+	return 0, errors.New("no generation in the answer")
+}

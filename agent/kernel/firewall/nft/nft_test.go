@@ -1,0 +1,99 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"braid/agent/plan"
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+var example = plan.Firewall{
+	LANDevices: []string{"lan0", "br-guest"},
+	WANs:       []plan.FirewallWAN{{Device: "fibre", Mark: 1 << 24}, {Device: "lte", Mark: 2 << 24}},
+	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
+	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8:10::10")},
+	ProxyPort:  5125,
+}
+
+func nft(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("nft", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func TestApply(t *testing.T) {
+	if err := Available(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	nft(t, "add", "table", "inet", "fw4")
+	before := nft(t, "list", "ruleset")
+	var f Filter
+	apply := func(p *plan.Firewall, changes bool) {
+		t.Helper()
+		old, err := generation()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Apply(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if now, _ := generation(); (now != old) != changes {
+			t.Errorf("generation %d -> %d, want a change: %v", old, now, changes)
+		}
+	}
+	apply(&example, true)
+	ours := nft(t, "list", "ruleset")
+	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125"} {
+		if !strings.Contains(ours, want) {
+			t.Errorf("no %q in\n%s", want, ours)
+		}
+	}
+	apply(&example, false)
+	// Another table's change is none of our business.
+	nft(t, "add", "chain", "inet", "fw4", "input")
+	nft(t, "delete", "chain", "inet", "fw4", "input")
+	apply(&example, false)
+	for _, harm := range []string{"delete table ip6 braid", "flush chain inet braid forward", "flush ruleset"} {
+		nft(t, harm)
+		apply(&example, true)
+		if got := nft(t, "list", "ruleset"); harm != "flush ruleset" && got != ours {
+			t.Errorf("after %q:\n%s", harm, got)
+		}
+	}
+	nft(t, "add", "table", "inet", "fw4")
+	less := example
+	less.WANs = less.WANs[:1]
+	apply(&less, true)
+	if got := nft(t, "list", "ruleset"); strings.Contains(got, `"lte"`) {
+		t.Errorf("lte is still there:\n%s", got)
+	}
+	// A new agent takes over what a killed one left.
+	f = Filter{}
+	apply(&example, true)
+	f = Filter{}
+	apply(nil, true)
+	if got := nft(t, "list", "ruleset"); got != before {
+		t.Errorf("left behind:\n%s", got)
+	}
+	apply(nil, false)
+}
+
+func TestError(t *testing.T) {
+	var f Filter
+	bad := example
+	bad.LANDevices = []string{"a name too long for a device"}
+	if err := f.Apply(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "running nft: exit status 1: ") {
+		t.Errorf("error %v", err)
+	}
+}

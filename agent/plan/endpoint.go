@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"braid/agent/config"
+	"braid/transport/mptcp"
+)
+
+// Kernels up to 6.18 allow no more.
+const (
+	maxEndpoints = 8
+	maxSubflows  = 8
+)
+
+// maxAddAddrs is how many announced addresses a connection may use; more than
+// the converter's other family would only bring second subflows over a WAN.
+const maxAddAddrs = 1
+
+// addEndpoints plans one subflow per WAN and connection.
+//
+// A plain subflow endpoint joins the connections whose peer was dialled in
+// its own family. A WAN that lacks the family in which first subflows are
+// dialled can only join by an address that the peer announces, which is what
+// fullmesh endpoints do.
+func (m *maker) addEndpoints() {
+	primary, ok := m.plan.Primary()
+	if !ok {
+		return
+	}
+	first4 := m.dialsIPv4(primary)
+	limits := mptcp.Limits{Subflows: maxSubflows}
+	var second []mptcp.Endpoint // of WANs with both families: for servers that have only the other
+	for _, w := range m.plan.WANs {
+		if !w.Usable {
+			continue
+		}
+		first, other := w.SourceIP4, w.SourceIP6
+		if !first4 {
+			first, other = other, first
+		}
+		flags := mptcp.FlagSubflow
+		if w.Role == config.RoleBackup {
+			flags |= mptcp.FlagBackup
+		}
+		if !first.IsValid() {
+			first, other = other, netip.Addr{}
+			flags |= mptcp.FlagFullmesh
+			limits.AddAddrsAccepted = maxAddAddrs
+		}
+		if first.IsValid() {
+			m.addEndpoint(w, first, flags)
+		}
+		if other.IsValid() {
+			second = append(second, mptcp.Endpoint{ID: uint8(w.Index), Addr: other, Device: w.Link, Flags: flags})
+		}
+	}
+	for _, e := range second {
+		m.addEndpoint(m.plan.WANs[int(e.ID)-1], e.Addr, e.Flags)
+	}
+	m.plan.Limits = &limits
+}
+
+// addEndpoint gives the endpoint an id that follows from WAN and family, so
+// that it stays the same while other WANs come and go.
+func (m *maker) addEndpoint(w WAN, a netip.Addr, flags mptcp.EndpointFlags) {
+	eps := m.plan.Endpoints
+	if len(eps) == maxEndpoints {
+		m.problem(w.Name, "", fmt.Sprintf("no subflows from %v: the kernel takes %d endpoints", a, maxEndpoints))
+		return
+	}
+	const ids = EndpointLast - EndpointFirst + 1
+	slot := (w.Index - 1) * 2
+	if a.Is6() {
+		slot++
+	}
+	id := uint8(EndpointFirst + slot%ids)
+	for slices.ContainsFunc(eps, func(e mptcp.Endpoint) bool { return e.ID == id }) {
+		slot++ // more than 16 WANs share the ids
+		id = uint8(EndpointFirst + slot%ids)
+	}
+	m.plan.Endpoints = append(eps, mptcp.Endpoint{ID: id, Addr: a, Device: w.Link, Flags: flags})
+}
+
+// dialsIPv4 says in which family first subflows are dialled: IPv4 where the
+// primary and a converter have it.
+func (m *maker) dialsIPv4(primary WAN) bool {
+	if !primary.HasIPv4 || !primary.HasIPv6 {
+		return primary.HasIPv4
+	}
+	for _, c := range m.Config.Converters {
+		addrs := m.ConverterAddrs(c)
+		if len(addrs) > 0 {
+			return slices.ContainsFunc(addrs, netip.Addr.Is4)
+		}
+	}
+	return true
+}
+
+// setSysctls plans what MPTCP over several WANs needs of the kernel.
+func (m *maker) setSysctls() {
+	p := &m.plan
+	p.Sysctls = []Sysctl{
+		{"net/mptcp/enabled", "1"},
+		// A burst of lost SYNs would otherwise switch MPTCP off for everybody
+		// for an hour (kernel 6.14).
+		{"net/mptcp/blackhole_timeout", "0"},
+	}
+	for _, w := range p.WANs {
+		if w.Usable {
+			// Strict filtering drops what comes in over a WAN that is not the
+			// default route, answers to joins among it.
+			p.Sysctls = append(p.Sysctls, Sysctl{"net/ipv4/conf/" + w.Device + "/rp_filter", "2"})
+		}
+	}
+}
+
+// filter plans which of the LAN's TCP is taken. Without a WAN there is
+// nothing to take it to, and the system answers as it would without braid.
+func (m *maker) filter() {
+	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), ProxyPort: m.ProxyPort}
+	if len(f.LANDevices) == 0 {
+		m.problem("globals", "lan", fmt.Sprintf("none of %v is there: nothing is intercepted", m.Config.Globals.LAN))
+		return
+	}
+	for _, w := range m.plan.WANs {
+		if w.Usable {
+			f.WANs = append(f.WANs, FirewallWAN{Device: w.Device, Mark: w.Mark()})
+		}
+	}
+	for _, c := range m.Config.Converters {
+		f.Converters = append(f.Converters, m.ConverterAddrs(c)...)
+	}
+	slices.SortFunc(f.Converters, netip.Addr.Compare)
+	f.Converters = slices.Compact(f.Converters)
+	if len(f.WANs) > 0 && f.ProxyPort != 0 {
+		m.plan.Firewall = &f
+	}
+}

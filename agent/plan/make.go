@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"braid/agent/config"
+	"braid/agent/netstate"
+)
+
+// Input is all that a plan depends on.
+type Input struct {
+	Config   config.Config
+	Net      netstate.Snapshot
+	Resolved map[string][]netip.Addr // addresses of the host names in Config
+	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
+	// none, and nothing is intercepted.
+	ProxyPort uint16
+}
+
+// Make plans. The problems are what a user should know of: things configured
+// that are not there, and what is done about them.
+func Make(in Input) (Plan, config.Problems) {
+	if !in.Config.Globals.Enabled || len(in.Config.WANs) == 0 {
+		return Plan{}, nil
+	}
+	m := maker{Input: in, kinds: make(map[string]config.Kind)}
+	m.findWANs()
+	m.chooseRoles()
+	m.route()
+	m.addEndpoints()
+	m.setSysctls()
+	m.filter()
+	return m.plan, m.problems
+}
+
+// maker is a plan in the making.
+type maker struct {
+	Input
+	plan     Plan
+	problems config.Problems
+	kinds    map[string]config.Kind // guessed from the device
+}
+
+func (m *maker) problem(section, option, message string) {
+	m.problems = append(m.problems, config.Problem{Section: section, Option: option, Message: message, Warning: true})
+}
+
+// Primary is the WAN on which connections start; false if there is none.
+func (p Plan) Primary() (WAN, bool) {
+	i := slices.IndexFunc(p.WANs, func(w WAN) bool { return w.Usable && w.Role == config.RolePrimary })
+	if i < 0 {
+		return WAN{}, false
+	}
+	return p.WANs[i], true
+}
+
+// WANByAddr finds the WAN that has an address.
+func (p Plan) WANByAddr(a netip.Addr) (WAN, bool) {
+	i := slices.IndexFunc(p.WANs, func(w WAN) bool { return slices.Contains(w.Addrs, a) })
+	if i < 0 {
+		return WAN{}, false
+	}
+	return p.WANs[i], true
+}
+
+// Source is the WAN's address for first subflows to a peer; invalid when the
+// WAN cannot reach the peer's family.
+func (w WAN) Source(peer netip.Addr) netip.Addr {
+	if peer.Unmap().Is4() {
+		return w.SourceIP4
+	}
+	return w.SourceIP6
+}
+
+// ConverterAddrs are the addresses of a converter, names resolved.
+func (in Input) ConverterAddrs(c config.Converter) (addrs []netip.Addr) {
+	for _, h := range c.Addresses {
+		if h.Addr.IsValid() {
+			addrs = append(addrs, h.Addr)
+		} else {
+			addrs = append(addrs, in.Resolved[h.Name]...)
+		}
+	}
+	return addrs
+}

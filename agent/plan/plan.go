@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan derives what the kernel is to look like from configuration,
+// network and health. It does no I/O, reads no clock and logs nothing: what
+// is wrong comes back as problems beside the plan.
+package plan
+
+import (
+	"net/netip"
+
+	"braid/agent/config"
+	"braid/transport/mptcp"
+)
+
+// What braid owns in the kernel; everything else is left alone.
+const (
+	// MarkWAN are the fwmark bits that hold a WAN's index, 1 to 30.
+	MarkWAN = 0x1f000000
+	// MarkIntercept is set on the LAN's packets that braid itself receives.
+	MarkIntercept = 0x20000000
+	// MarkLAN is the mark of braid's sockets towards the LAN.
+	MarkLAN = 31 << markShift
+	// MarkAlive is the mark of the packet by which the agent says it lives.
+	MarkAlive = MarkIntercept | MarkLAN
+
+	markShift = 24
+	maxWANs   = 30
+
+	// TableLocal delivers intercepted packets to this host; a WAN's table is
+	// TableLocal plus its index.
+	TableLocal = 7000
+	TableLast  = 7063
+
+	PrefFirst     = 700
+	PrefIntercept = 700 // intercepted packets to this host
+	PrefLAN       = 701 // the LAN is reached as the main table says
+	PrefSource    = 710 // by source address: subflows
+	PrefDevice    = 711 // by device: sockets bound to one
+	PrefMark      = 720 // by mark: flows that are steered
+	PrefDefault   = 730 // all else: the best WAN
+	PrefLast      = 799
+
+	// EndpointFirst is the first of the ids of our MPTCP endpoints, EndpointLast
+	// the last.
+	EndpointFirst = 224
+	EndpointLast  = 255
+)
+
+// Plan is what the kernel is to look like. The zero Plan is the kernel
+// without braid.
+type Plan struct {
+	WANs      []WAN // that exist now, in the order of configuration
+	Routes    []Route
+	Rules     []Rule
+	Endpoints []mptcp.Endpoint
+	Limits    *mptcp.Limits // nil: as it was
+	Sysctls   []Sysctl
+	Firewall  *Firewall // nil: none
+}
+
+// WAN is a configured WAN as it stands.
+type WAN struct {
+	Name      string
+	Index     int // 1..30, its fwmark and table
+	Device    string
+	Link      int // interface index
+	Kind      config.Kind
+	Role      config.Role // effective
+	Reason    string      // why Role is not the configured one, or the WAN unusable
+	Usable    bool        // new connections may start on it
+	Addrs     []netip.Addr
+	Gateways  []netip.Addr // one a family at most; none on point-to-point links
+	HasIPv4   bool         // an address and a way out
+	HasIPv6   bool
+	SourceIP4 netip.Addr // first subflows start here
+	SourceIP6 netip.Addr
+}
+
+// Mark is the WAN's fwmark.
+func (w WAN) Mark() uint32 { return uint32(w.Index) << markShift }
+
+// Table is the WAN's routing table.
+func (w WAN) Table() int { return TableLocal + w.Index }
+
+// Route is a route in one of our tables.
+type Route struct {
+	Table   int
+	Dest    netip.Prefix // 0.0.0.0/0 and ::/0 for the default
+	Gateway netip.Addr   // invalid: on the link
+	Link    int          // interface index
+	Local   bool         // type local: deliver here
+}
+
+// Rule is a policy routing rule; the zero value of a selector matches all.
+type Rule struct {
+	Pref   int
+	IPv6   bool
+	Source netip.Prefix
+	Dest   netip.Prefix
+	Device string // outgoing, of a bound socket
+	Mark   uint32
+	Mask   uint32
+	Table  int
+}
+
+// TableMain is the system's own routing table.
+const TableMain = 254
+
+// Sysctl is a kernel setting, as a path below /proc/sys.
+type Sysctl struct {
+	Path  string
+	Value string
+}
+
+// Firewall is what the packet filter is to do.
+type Firewall struct {
+	LANDevices []string
+	WANs       []FirewallWAN
+	LAN        []netip.Prefix // never intercepted: the LAN itself
+	Converters []netip.Addr   // never intercepted
+	ProxyPort  uint16         // where the proxy listens on 127.0.0.1 and ::1
+}
+
+// FirewallWAN is a WAN as the packet filter knows it.
+type FirewallWAN struct {
+	Device string
+	Mark   uint32
+}

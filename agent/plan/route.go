@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"braid/agent/netstate"
+)
+
+var (
+	anyIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	anyIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+)
+
+// route gives every WAN a table of its own, found by the source address of
+// subflows and by the device that a socket is bound to, and intercepted
+// packets the way to this host.
+func (m *maker) route() {
+	p := &m.plan
+	lo := slices.IndexFunc(m.Net.Links, func(l netstate.Link) bool { return l.Loopback })
+	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
+		v6 := all.Addr().Is6()
+		if lo >= 0 {
+			p.Routes = append(p.Routes, Route{Table: TableLocal, Dest: all, Link: m.Net.Links[lo].Index, Local: true})
+			p.Rules = append(p.Rules, Rule{Pref: PrefIntercept, IPv6: v6, Mark: MarkIntercept, Mask: MarkIntercept, Table: TableLocal})
+		}
+		// The address of a WAN must not draw the answers to a LAN host away
+		// from the LAN.
+		for _, lan := range m.lanPrefixes() {
+			if lan.Addr().Is6() == v6 {
+				p.Rules = append(p.Rules, Rule{Pref: PrefLAN, IPv6: v6, Dest: lan, Table: TableMain})
+			}
+		}
+	}
+	for _, w := range p.WANs {
+		m.routeWAN(w)
+	}
+}
+
+func (m *maker) routeWAN(w WAN) {
+	p := &m.plan
+	link, ok := m.Net.Link(w.Device)
+	if !ok || !w.Usable {
+		return
+	}
+	var nets []netip.Prefix
+	for _, a := range link.Addrs {
+		addr := a.Prefix.Addr()
+		if has := addr.Is4() && w.HasIPv4 || addr.Is6() && w.HasIPv6; !has {
+			continue
+		}
+		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
+			nets = append(nets, net)
+			p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: net, Link: w.Link})
+		}
+		host := netip.PrefixFrom(addr, addr.BitLen())
+		p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: addr.Is6(), Source: host, Table: w.Table()})
+	}
+	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
+		v6 := all.Addr().Is6()
+		if has := !v6 && w.HasIPv4 || v6 && w.HasIPv6; !has {
+			continue
+		}
+		r := Route{Table: w.Table(), Dest: all, Link: w.Link}
+		for _, g := range w.Gateways {
+			if g.Is6() == v6 {
+				r.Gateway = g
+			}
+		}
+		p.Routes = append(p.Routes, r)
+		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: v6, Device: w.Device, Table: w.Table()})
+	}
+}
+
+// lanDevices are the devices whose TCP is taken.
+func (m *maker) lanDevices() (devices []string) {
+	for _, name := range m.Config.Globals.LAN {
+		device := name
+		for _, in := range m.Net.Interfaces {
+			if in.Name == name && in.L3Device != "" {
+				device = in.L3Device
+			}
+		}
+		if _, ok := m.Net.Link(device); ok && !slices.Contains(devices, device) {
+			devices = append(devices, device)
+		}
+	}
+	return devices
+}
+
+// lanPrefixes are the networks on those devices.
+func (m *maker) lanPrefixes() (nets []netip.Prefix) {
+	for _, name := range m.lanDevices() {
+		link, _ := m.Net.Link(name)
+		for _, a := range link.Addrs {
+			if net := a.Prefix.Masked(); !a.Prefix.Addr().IsLinkLocalUnicast() && !slices.Contains(nets, net) {
+				nets = append(nets, net)
+			}
+		}
+	}
+	return nets
+}
