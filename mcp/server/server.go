@@ -32,6 +32,8 @@ type Server struct {
 	gate    gate
 	own     ownAddresses
 
+	requestTimeout, dialTimeout time.Duration
+
 	mu    sync.Mutex
 	conns map[*mptcp.Conn]struct{}
 }
@@ -44,6 +46,9 @@ func New(c config.Config, log *slog.Logger) *Server {
 		clients: newClients(c.Clients),
 		own:     ownAddresses{announced: c.Announce},
 		conns:   make(map[*mptcp.Conn]struct{}),
+
+		requestTimeout: requestTimeout,
+		dialTimeout:    dialTimeout,
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 // Limits of a connection that is not relayed yet.
 const (
 	requestTimeout = 10 * time.Second // from accept to the end of the Convert message
-	dialTimeout    = 20 * time.Second
-	goodbyeTimeout = 5 * time.Second // after an error the client is to close
+	dialTimeout    = 20 * time.Second // from there to the server's SYN+ACK
+	goodbyeTimeout = 5 * time.Second  // after an error the client is to close
 	goodbyeBytes   = 256 << 10
 )
 
@@ -38,7 +38,7 @@ func (s *Server) serve(ctx context.Context, c *mptcp.Conn) {
 		relay.Reset(c.TCPConn)
 		return
 	}
-	c.SetReadDeadline(time.Now().Add(requestTimeout))
+	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
 	m, err := convert.Read(c)
 	s.gate.leave(src)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Server) connect(ctx context.Context, connect convert.Connect) (*mptcp.C
 	if err := s.allowed(connect.Remote.Addr()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.dialTimeout)
 	defer cancel()
 	server, err := s.dialer.Dial(ctx, netip.Addr{}, connect.Remote, nil)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *Server) say(ctx context.Context, c *mptcp.Conn, m convert.Message) erro
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.requestTimeout)
 	defer cancel()
 	if err := c.WaitEstablished(ctx); err != nil {
 		return err
@@ -163,7 +163,7 @@ func goodbye(c *mptcp.Conn) {
 // arrive in time. A stranger is not told what was wrong with it.
 func (s *Server) requestError(c *mptcp.Conn, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = &convert.ProtocolError{Reason: fmt.Sprintf("no request within %v", requestTimeout),
+		err = &convert.ProtocolError{Reason: fmt.Sprintf("no request within %v", s.requestTimeout),
 			Reply: &convert.Error{Code: convert.MalformedMessage}}
 	}
 	var bad *convert.ProtocolError

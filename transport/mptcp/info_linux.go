@@ -24,6 +24,10 @@ const (
 // first, up to 6.18).
 const maxSubflows = 16
 
+// sockaddrSize is that of struct mptcp_subflow_addrs: a local and a remote
+// struct __kernel_sockaddr_storage.
+const sockaddrSize = 2 * 128
+
 // subflowData is the header of the per-subflow options:
 // size_subflow_data, num_subflows, size_kernel, size_user.
 const subflowData = 16
@@ -81,8 +85,8 @@ func (c *Conn) Subflows() ([]Subflow, error) {
 	}
 	var flows []Subflow
 	err := c.control(func(fd int) error {
-		const addrSize = 256 // two struct __kernel_sockaddr_storage
-		addrs, stride, err := perSubflow(fd, optAddresses, addrSize)
+
+		addrs, stride, err := perSubflow(fd, optAddresses, sockaddrSize)
 		if err != nil {
 			return err
 		}
@@ -95,7 +99,7 @@ func (c *Conn) Subflows() ([]Subflow, error) {
 			a := addrs[i*stride:]
 			flows = append(flows, Subflow{
 				Local:   parseSockaddr(a),
-				Remote:  parseSockaddr(a[addrSize/2:]),
+				Remote:  parseSockaddr(a[sockaddrSize/2:]),
 				TCPInfo: parseTCPInfo(infos[i*infoStride : (i+1)*infoStride]),
 			})
 		}

@@ -29,6 +29,7 @@ const (
 // Run once; the counters may be read at any time.
 type Pair struct {
 	A, B       *net.TCPConn
+	Greet      func() error  // reads what B sends before the data that is A's; may be nil
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
 
@@ -55,7 +56,7 @@ func (p *Pair) Run() error {
 	}
 	p.start = time.Now()
 	doneC := make(chan error, 1)
-	go func() { doneC <- p.copy(p.B, p.A, &p.BToA) }()
+	go func() { doneC <- p.greetAndCopy() }()
 	err := p.copy(p.A, p.B, &p.AToB)
 	if other := <-doneC; err == nil || errors.Is(err, net.ErrClosed) {
 		err = other // of two errors the one that is not an echo of the abort
@@ -65,12 +66,27 @@ func (p *Pair) Run() error {
 	return err
 }
 
+func (p *Pair) greetAndCopy() error {
+	if p.Greet != nil {
+		if err := p.Greet(); err != nil {
+			p.reset()
+			return err
+		}
+	}
+	return p.copy(p.B, p.A, &p.BToA)
+}
+
+// reset aborts both connections, which ends both directions.
+func (p *Pair) reset() {
+	p.abort.Do(func() { Reset(p.A); Reset(p.B) })
+}
+
 // copy moves bytes from src to dst until src ends, then closes dst's sending
-// side. A failure aborts both connections, which ends the other direction.
+// side. A failure resets the pair.
 func (p *Pair) copy(src, dst *net.TCPConn, count *atomic.Uint64) (err error) {
 	defer func() {
 		if err != nil {
-			p.abort.Do(func() { Reset(p.A); Reset(p.B) })
+			p.reset()
 		}
 	}()
 	r, err := newReader(src)

@@ -1,0 +1,358 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"braid/mcp/config"
+	"braid/test/netns"
+	"braid/transport/convert"
+	"braid/transport/mptcp"
+	"braid/transport/relay"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+func run(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+const listen = "127.0.0.1:5124"
+
+// start runs a converter whose clients are alice, by cookie, and the network
+// 127.0.0.2/32; the destinations 198.18.0.0/15 are this host's and allowed.
+func start(t *testing.T) *Server {
+	t.Helper()
+	c := config.Config{
+		Listen:            []netip.AddrPort{netip.MustParseAddrPort(listen)},
+		AllowDestinations: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")},
+		Clients: []config.Client{
+			{Name: "alice", Cookie: []byte{0xc0, 0xff, 0xee}, Connections: 4096},
+			{Name: "net", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Connections: 2},
+		},
+	}
+	s := New(c, slog.New(slog.DiscardHandler))
+	s.requestTimeout, s.dialTimeout = 400*time.Millisecond, 400*time.Millisecond
+	undo, err := s.PrepareHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	doneC := make(chan error)
+	go func() { doneC <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-doneC; err != nil {
+			t.Error(err)
+		}
+		undo()
+	})
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		c, err := net.Dial("tcp", listen)
+		if err == nil {
+			relay.Reset(c.(*net.TCPConn))
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ask sends bytes from an address and reads one Convert message.
+func ask(t *testing.T, from string, b []byte) (convert.Message, *mptcp.Conn, error) {
+	t.Helper()
+	var d mptcp.Dialer
+	c, err := d.Dial(t.Context(), netip.MustParseAddr(from), netip.MustParseAddrPort(listen), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	m, err := convert.Read(c)
+	return m, c, err
+}
+
+func encode(t *testing.T, m convert.Message) []byte {
+	t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func connectTo(t *testing.T, dest string) []byte {
+	return encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(dest), convert.KindMPTCP), []byte{0xc0, 0xff, 0xee}))
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestRelay(t *testing.T) {
+	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
+	start(t)
+	for _, speaks := range []bool{true, false} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(speaks)
+		l, err := lc.Listen(t.Context(), "tcp", "198.18.0.80:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					io.Copy(c, c)
+				}()
+			}
+		}()
+		for range 3 { // the first learns the Fast Open cookie
+			m, c, err := ask(t, "127.0.0.1", append(connectTo(t, l.Addr().String()), "hello"...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, ok := convert.Find[convert.ExtendedTCPHeader](m)
+			if !ok || h.Options.MPCapable() != speaks {
+				t.Errorf("server speaks MPTCP: %v, answer %+v", speaks, m)
+			}
+			c.CloseWrite()
+			if got, err := io.ReadAll(c); string(got) != "hello" || err != nil {
+				t.Errorf("echo %q, %v", got, err)
+			}
+		}
+		l.Close()
+	}
+}
+
+func TestRefused(t *testing.T) {
+	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
+	run(t, "", "ip", "route", "replace", "unreachable", "198.18.0.99/32")
+	run(t, "table ip t {\n chain c {\n type filter hook input priority 0\n ip daddr 198.18.0.80 tcp dport 9 drop\n }\n}\n", "nft", "-f", "-")
+	s := start(t)
+	big := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), bytes.Repeat([]byte{1}, 900)))
+	tests := []struct {
+		name, from string
+		request    []byte
+		want       convert.ErrorCode
+		reset      bool // no answer at all
+	}{
+		{name: "closed port", request: connectTo(t, "198.18.0.80:1"), want: convert.ConnectionReset},
+		{name: "unreachable", request: connectTo(t, "198.18.0.99:80"), want: convert.DestinationUnreachable},
+		{name: "no route", request: connectTo(t, "198.19.0.1:80"), want: convert.DestinationUnreachable},
+		{name: "silent", request: connectTo(t, "198.18.0.80:9"), want: convert.NetworkFailure},
+		{name: "private", request: connectTo(t, "192.168.0.1:80"), want: convert.NotAuthorized},
+		{name: "carrier NAT", request: connectTo(t, "100.64.0.1:80"), want: convert.NotAuthorized},
+		{name: "private behind NAT64", request: connectTo(t, "[64:ff9b::10.0.0.1]:80"), want: convert.NotAuthorized},
+		{name: "stranger", request: encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), nil)), want: convert.NotAuthorized},
+		{name: "wrong cookie", request: encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), []byte("x"))), want: convert.NotAuthorized},
+		{name: "stranger's long message", request: big, want: convert.NotAuthorized},
+		{name: "stranger, malformed", request: unhex(t, "01 02 2263 0a 09 0000"), want: convert.NotAuthorized},
+		{name: "malformed", from: "127.0.0.2", request: unhex(t, "01 02 2263 0a 09 0000"), want: convert.MalformedMessage},
+		{name: "duplicate", from: "127.0.0.2", request: unhex(t, "01 03 2263 01 01 0000 01 01 0000"), want: convert.MalformedMessage},
+		{name: "loopback", from: "127.0.0.2", request: unhex(t, "01 06 2263 0a 05 0050 00000000 00000000 0000ffff 7f000001"), want: convert.MalformedMessage},
+		{name: "version", from: "127.0.0.2", request: unhex(t, "02 01 2263"), want: convert.UnsupportedVersion},
+		{name: "unknown TLV", from: "127.0.0.2", request: unhex(t, "01 02 2263 63 01 0000"), want: convert.UnsupportedMessage},
+		{name: "TCP option", from: "127.0.0.2", request: unhex(t, "01 07 2263 0a 06 0050 00000000 00000000 0000ffff c6120050 fe020000"), want: convert.UnsupportedTCPOption},
+		{name: "cut and silent", from: "127.0.0.2", request: unhex(t, "01 06 2263 0a 05 0050"), want: convert.MalformedMessage},
+		{name: "garbage", request: []byte("GET / HTTP/1.1\r\nHost: example\r\n\r\n"), reset: true},
+		{name: "zeros", request: make([]byte, 4096), reset: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			from := tt.from
+			if from == "" {
+				from = "127.0.0.1"
+			}
+			before := s.Stats.Errors(tt.want)
+			m, c, err := ask(t, from, tt.request)
+			if tt.reset {
+				if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+					t.Errorf("answer %+v, %v, want a reset", m, err)
+				}
+				return
+			}
+			e, ok := convert.Find[convert.Error](m)
+			if err != nil || !ok || e.Code != tt.want {
+				t.Fatalf("answer %+v, %v, want %v", m, err, tt.want)
+			}
+			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("after the answer: %d bytes, %v", n, err)
+			}
+			if got := s.Stats.Errors(tt.want) - before; got != 1 {
+				t.Errorf("counted %d", got)
+			}
+		})
+	}
+	for deadline := time.Now().Add(5 * time.Second); s.Stats.Open.Load() != 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are open still", s.Stats.Open.Load())
+		}
+	}
+}
+
+// A byte now and then does not keep a connection beyond the limit for the
+// whole request.
+func TestSlow(t *testing.T) {
+	start(t)
+	before := runtime.NumGoroutine()
+	var d mptcp.Dialer
+	c, err := d.Dial(t.Context(), netip.MustParseAddr("127.0.0.2"), netip.MustParseAddrPort(listen), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	stopC := make(chan struct{})
+	defer close(stopC)
+	go func() {
+		for _, b := range connectTo(t, "198.18.0.80:80") {
+			select {
+			case <-stopC:
+				return
+			case <-time.After(50 * time.Millisecond):
+				c.Write([]byte{b})
+			}
+		}
+	}()
+	began := time.Now()
+	c.SetReadDeadline(began.Add(5 * time.Second))
+	m, err := convert.Read(c)
+	e, ok := convert.Find[convert.Error](m)
+	if err != nil || !ok || e.Code != convert.MalformedMessage {
+		t.Errorf("answer %+v, %v", m, err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	c.Close()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+1; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
+	s := start(t)
+	l, err := net.Listen("tcp", "198.18.0.80:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	request := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(l.Addr().String())), nil))
+	var open []*mptcp.Conn
+	for range 2 {
+		m, c, err := ask(t, "127.0.0.2", request)
+		if err != nil || len(m.TLVs) != 0 {
+			t.Fatalf("answer %+v, %v", m, err)
+		}
+		open = append(open, c)
+	}
+	m, _, err := ask(t, "127.0.0.2", request)
+	if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.ResourceExceeded {
+		t.Errorf("the third: %+v, %v", m, err)
+	}
+	relay.Reset(open[0].TCPConn)
+	for deadline := time.Now().Add(5 * time.Second); s.Stats.Open.Load() != 1; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are open", s.Stats.Open.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if m, _, err := ask(t, "127.0.0.2", request); err != nil || len(m.TLVs) != 0 {
+		t.Errorf("after one has gone: %+v, %v", m, err)
+	}
+}
+
+func TestInfo(t *testing.T) {
+	start(t)
+	m, _, err := ask(t, "127.0.0.2", encode(t, convert.Message{TLVs: []convert.TLV{convert.Info{}}}))
+	x, ok := convert.Find[convert.SupportedTCPExtensions](m)
+	if err != nil || !ok || !bytes.Equal(x.Kinds, []byte{convert.KindMPTCP}) {
+		t.Errorf("answer %+v, %v", m, err)
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	run(t, "", "ip", "addr", "replace", "203.0.113.10/32", "dev", "lo")
+	s := New(config.Config{AllowDestinations: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, slog.New(slog.DiscardHandler))
+	for addr, want := range map[string]bool{
+		"192.0.2.80": true, "2001:db8::1": true, "10.1.2.3": true, "64:ff9b::c000:250": true,
+		"10.2.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "100.64.0.1": false, "169.254.1.1": false,
+		"127.0.0.1": false, "::1": false, "::": false, "0.0.0.0": false, "fe80::1": false, "fd00::1": false,
+		"ff02::1": false, "224.0.0.1": false, "255.255.255.255": false, "203.0.113.10": false,
+		"::ffff:10.2.0.1": false, "64:ff9b::a02:1": false,
+	} {
+		if got := s.allowed(netip.MustParseAddr(addr)) == nil; got != want {
+			t.Errorf("%s allowed: %v", addr, got)
+		}
+	}
+}
+
+func TestPrepareHost(t *testing.T) {
+	run(t, "", "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+	run(t, "", "ip", "link", "set", "v0", "up")
+	run(t, "", "ip", "link", "set", "v1", "up")
+	defer run(t, "", "ip", "link", "del", "v0")
+	for _, a := range []string{"192.0.2.10/24", "2001:db8:10::10/64", "10.0.0.1/8"} {
+		run(t, "", "ip", "addr", "add", a, "dev", "v0", "nodad")
+	}
+	eps, err := mptcp.Endpoints()
+	if err != nil || len(eps) != 0 {
+		t.Fatalf("endpoints before: %v, %v", eps, err)
+	}
+	limits, _ := mptcp.GetLimits()
+	s := New(config.Config{}, slog.New(slog.DiscardHandler))
+	undo, err := s.PrepareHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[netip.Addr]mptcp.EndpointFlags)
+	eps, _ = mptcp.Endpoints()
+	for _, e := range eps {
+		got[e.Addr] = e.Flags
+	}
+	want6 := netip.MustParseAddr("2001:db8:10::10")
+	if len(got) != 2 || got[want6] != mptcp.FlagSignal {
+		t.Errorf("announced %v", got)
+	}
+	undo()
+	if eps, err := mptcp.Endpoints(); err != nil || len(eps) != 0 {
+		t.Errorf("endpoints left: %v, %v", eps, err)
+	}
+	if l, _ := mptcp.GetLimits(); l != limits {
+		t.Errorf("limits %+v, were %+v", l, limits)
+	}
+}
