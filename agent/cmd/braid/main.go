@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command braid is the gateway agent and its command line.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"braid/agent/config"
+	"braid/agent/daemon"
+	"braid/agent/ubus"
+	"braid/agent/uci"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone]
+       braid check [-uci DIR]
+       braid status [-json] [-ubus SOCKET]
+       braid wans [-json] [-ubus SOCKET]
+       braid connections [-json] [-limit N] [-ubus SOCKET]
+       braid explain DEST[:PORT] [-json] [-ubus SOCKET]
+       braid version
+`
+
+// Exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitConfig = 3
+)
+
+// defaultUCI is where OpenWrt keeps configurations.
+const defaultUCI = "/etc/config"
+
+// defaultState holds what must survive a crash of the agent, not a reboot.
+const defaultState = "/var/run/braid"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is a subcommand; it answers with an exit status.
+type command func(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int
+
+var commands = map[string]command{
+	"agent":       agent,
+	"check":       check,
+	"status":      query,
+	"wans":        query,
+	"connections": query,
+	"explain":     query,
+	"version": func(_ context.Context, _ string, _ []string, stdout, _ io.Writer) int {
+		fmt.Fprintln(stdout, version)
+		return exitOK
+	},
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	}
+	c, ok := commands[args[0]]
+	if !ok {
+		fmt.Fprintf(stderr, "braid: no command %q\n%s", args[0], usage)
+		return exitUsage
+	}
+	return c(ctx, args[0], args[1:], stdout, stderr)
+}
+
+func flags(name string, stderr io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet("braid "+name, flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.Usage = func() { fmt.Fprint(stderr, usage) }
+	return fs
+}
+
+// parse takes flags before and after the arguments, of which there are at
+// most max.
+func parse(fs *flag.FlagSet, args []string, max int) (rest []string, ok bool) {
+	for {
+		if fs.Parse(args) != nil {
+			return nil, false
+		}
+		if fs.NArg() == 0 {
+			return rest, true
+		}
+		if rest = append(rest, fs.Arg(0)); len(rest) > max {
+			fmt.Fprintf(fs.Output(), "%s: unexpected %q\n%s", fs.Name(), fs.Arg(0), usage)
+			return nil, false
+		}
+		args = fs.Args()[1:]
+	}
+}
+
+func agent(ctx context.Context, name string, args []string, _, stderr io.Writer) int {
+	o := daemon.Options{Version: version, State: defaultState}
+	f := flags(name, stderr)
+	f.StringVar(&o.UCI, "uci", defaultUCI, "directory of the configuration")
+	f.StringVar(&o.Ubus, "ubus", ubus.DefaultSocket, "socket of ubus")
+	f.BoolVar(&o.Standalone, "standalone", false, "serve that socket")
+	if _, ok := parse(f, args, 0); !ok {
+		return exitUsage
+	}
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	hupC := make(chan struct{})
+	go func() {
+		signalC := make(chan os.Signal, 1)
+		signal.Notify(signalC, syscall.SIGHUP)
+		for range signalC {
+			hupC <- struct{}{}
+		}
+	}()
+	if err := daemon.New(o, log, level).Run(ctx, hupC); err != nil {
+		log.Error("agent", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func check(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
+	var dir string
+	f := flags(name, stderr)
+	f.StringVar(&dir, "uci", defaultUCI, "directory of the configuration")
+	if _, ok := parse(f, args, 0); !ok {
+		return exitUsage
+	}
+	p, err := uci.Load(ctx, dir, "braid", nil)
+	var syntax *uci.SyntaxError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		fmt.Fprintf(stderr, "braid check: %s: no such file\n", filepath.Join(dir, "braid"))
+		return exitFailed
+	case errors.As(err, &syntax):
+		fmt.Fprintln(stdout, err)
+		return exitConfig
+	case err != nil:
+		fmt.Fprintln(stderr, "braid check:", err)
+		return exitFailed
+	}
+	_, problems := config.Parse(p)
+	for _, problem := range problems {
+		fmt.Fprintln(stdout, problem)
+	}
+	if problems.Err() != nil {
+		return exitConfig
+	}
+	return exitOK
+}

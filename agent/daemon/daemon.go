@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon is the agent as a whole: it starts and stops the tasks,
+// keeps the configuration, and turns whatever happens into a new plan.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"braid/agent/kernel/tproxy"
+	"braid/agent/netstate"
+	"braid/agent/proxy"
+	"braid/agent/reconcile"
+	"braid/agent/ubus"
+)
+
+// Options are what the command line says.
+type Options struct {
+	Version    string
+	UCI        string // directory of the configuration
+	Ubus       string // socket
+	Standalone bool   // serve that socket ourselves
+	State      string // directory of what must survive a crash
+}
+
+// Daemon is the agent. Make one with New.
+type Daemon struct {
+	Options
+	log   *slog.Logger
+	level *slog.LevelVar
+	start time.Time
+
+	client *ubus.Client
+	object *ubus.Publication
+	proxy  *proxy.Proxy
+	reload chan chan error // requests to read the configuration again
+
+	state state
+}
+
+// New makes an agent that has not started. level is changed to what the
+// configuration says.
+func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
+	return &Daemon{
+		Options: o,
+		log:     log,
+		level:   level,
+		start:   time.Now(),
+		client:  ubus.NewClient(o.Ubus),
+		proxy:   &proxy.Proxy{Log: log},
+		reload:  make(chan chan error),
+	}
+}
+
+// shutdownTimeout bounds what stopping may take.
+const shutdownTimeout = 10 * time.Second
+
+// Run runs the agent until ctx ends, and leaves the kernel as it was found.
+// hup asks to read the configuration again.
+func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
+	r, err := reconcile.New(d.State)
+	if err != nil {
+		return err
+	}
+	listener, err := tproxy.Listen(ctx)
+	if err != nil {
+		return fmt.Errorf("opening the proxy's listener: %w", err)
+	}
+	defer listener.Close()
+	heart, err := tproxy.NewHeart(ctx)
+	if err != nil {
+		return err
+	}
+	defer heart.Close()
+	changedC, err := netstate.Watch(ctx)
+	if err != nil {
+		return err
+	}
+
+	if err := d.publish(); err != nil {
+		return err
+	}
+	l := &loop{Daemon: d, reconciler: r, heart: heart, port: listener.Port()}
+	l.load(ctx) // so that the first who ask get an answer that holds
+	l.update(ctx)
+
+	// The proxy and ubus outlive the loop, which ends by giving the kernel
+	// back: until then nothing that it still sends our way may be lost.
+	outer, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, outer := errgroup.WithContext(outer)
+	if d.Standalone {
+		g.Go(func() error { return ubus.NewBroker(d.Ubus).Run(outer) })
+	}
+	g.Go(func() error { return d.client.Run(outer) })
+	g.Go(func() error {
+		err := d.proxy.Run(outer, listener)
+		if outer.Err() == nil {
+			return errors.Join(errors.New("proxy ended"), err)
+		}
+		return err
+	})
+	g.Go(func() error {
+		defer stop()
+		inner, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(outer, cancel)() // another task failed
+		l.run(inner, changedC, hup)
+		last, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer done()
+		return l.teardown(last)
+	})
+	return g.Wait()
+}

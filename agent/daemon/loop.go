@@ -1,0 +1,161 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"braid/agent/config"
+	"braid/agent/kernel/tproxy"
+	"braid/agent/netstate"
+	"braid/agent/path"
+	"braid/agent/plan"
+	"braid/agent/reconcile"
+	"braid/agent/uci"
+)
+
+const (
+	// debounce lets the rest of a burst of events arrive.
+	debounce = 30 * time.Millisecond
+	// beat is how often the packet filter hears from us and the kernel is
+	// looked over for what others have done to our part of it.
+	beat = time.Second
+	// applyTimeout bounds one reconciliation.
+	applyTimeout = 10 * time.Second
+)
+
+// loop is the one goroutine that changes the kernel. Whatever happens only
+// wakes it; it reads everything anew and plans.
+type loop struct {
+	*Daemon
+	reconciler *reconcile.Reconciler
+	heart      *tproxy.Heart
+	port       uint16
+
+	config   config.Config
+	problems config.Problems // of the configuration in the file
+	plan     plan.Plan
+	failed   string // the last error logged, so that a lasting one is told once
+}
+
+func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	var settledC <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changedC:
+			if settledC == nil {
+				settledC = time.After(debounce)
+			}
+			continue
+		case <-settledC:
+			settledC = nil
+		case <-ticker.C:
+		case <-hup:
+			l.load(ctx)
+		case doneC := <-l.reload:
+			err := l.load(ctx)
+			l.update(ctx)
+			doneC <- err
+			continue
+		}
+		l.update(ctx)
+	}
+}
+
+// load reads the configuration; a bad one leaves the last good one in force.
+func (l *loop) load(ctx context.Context) error {
+	p, err := uci.Load(ctx, l.UCI, "braid", nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		p, err = uci.Package{}, nil // nothing is configured
+	}
+	var c config.Config
+	var problems config.Problems
+	if err != nil {
+		problems = config.Problems{{Section: "braid", Message: err.Error()}}
+	} else {
+		c, problems = config.Parse(p)
+		err = problems.Err()
+	}
+	if err != nil {
+		l.log.Error("configuration not taken", "error", err)
+	} else {
+		l.config = c
+		l.level.Set(c.Globals.LogLevel)
+		l.log.Info("configuration", "enabled", c.Globals.Enabled, "wans", len(c.WANs), "converters", len(c.Converters))
+	}
+	l.problems = problems
+	l.notifyConfig(ctx, err == nil, problems)
+	return err
+}
+
+// update brings the kernel to where configuration and network want it.
+func (l *loop) update(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	net, err := netstate.Read()
+	if err != nil {
+		l.complain(err)
+		return
+	}
+	in := plan.Input{Config: l.config, Net: net, ProxyPort: l.port}
+	p, problems := plan.Make(in)
+	l.proxy.SetNetwork(network(in, p))
+	err = l.reconciler.Apply(ctx, p)
+	if p.Firewall != nil {
+		err = errors.Join(err, l.heart.Beat())
+	}
+	l.complain(err)
+	l.announce(ctx, p)
+	l.plan = p
+	l.state.set(l.config, p, slices.Concat(l.problems, problems))
+}
+
+// complain logs an error when it is another one than the last.
+func (l *loop) complain(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != l.failed {
+		l.log.Error("programming the kernel", "error", err)
+	}
+	l.failed = text
+}
+
+// teardown gives the kernel back: first new connections, then, once the open
+// ones have been reset, the rest.
+func (l *loop) teardown(ctx context.Context) error {
+	p := l.plan
+	p.Firewall = nil
+	return errors.Join(l.reconciler.Apply(ctx, p), l.reconciler.Apply(ctx, plan.Plan{}))
+}
+
+// network is what the proxy decides by: the primary first, then the other
+// WANs from which a first subflow may start, best role first.
+func network(in plan.Input, p plan.Plan) *path.Network {
+	n := &path.Network{Fallback: in.Config.Globals.Fallback}
+	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
+		for _, w := range p.WANs {
+			if w.Usable && w.Role == role {
+				n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.SourceIP4, IPv6: w.SourceIP6})
+			}
+		}
+	}
+	for _, c := range in.Config.Converters {
+		pc := path.Converter{Name: c.Name, Cookie: c.Cookie}
+		for _, a := range in.ConverterAddrs(c) {
+			pc.Addrs = append(pc.Addrs, addrPort(a, c.Port))
+		}
+		n.Converters = append(n.Converters, pc)
+	}
+	return n
+}

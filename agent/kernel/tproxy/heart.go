@@ -1,0 +1,59 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"braid/agent/plan"
+)
+
+// Heart tells the packet filter that the agent lives, by packets of its own
+// that carry plan.MarkAlive over the loopback. The filter intercepts a family
+// only for 3 s after such a packet of that family.
+type Heart struct {
+	conns []*net.UDPConn
+}
+
+// NewHeart opens a heart. It needs CAP_NET_ADMIN.
+func NewHeart(ctx context.Context) (*Heart, error) {
+	var h Heart
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		lc := net.ListenConfig{Control: control(func(fd int) error { return setMark(fd, plan.MarkAlive) })}
+		c, err := lc.ListenPacket(ctx, "udp", addr)
+		switch {
+		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+			continue // IPv6 is off
+		case err != nil:
+			h.Close()
+			return nil, fmt.Errorf("opening heartbeat socket: %w", err)
+		}
+		h.conns = append(h.conns, c.(*net.UDPConn))
+	}
+	return &h, nil
+}
+
+// Beat sends one packet a family, to the heart itself: nobody reads them, and
+// what does not fit its buffer is dropped.
+func (h *Heart) Beat() error {
+	var errs []error
+	for _, c := range h.conns {
+		_, err := c.WriteTo([]byte{0}, c.LocalAddr())
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops the heart; interception ends within 3 s.
+func (h *Heart) Close() error {
+	var errs []error
+	for _, c := range h.conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tproxy makes the sockets that transparent interception needs.
+package tproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"braid/agent/plan"
+)
+
+// Listener accepts intercepted connections of both families. It listens on
+// the loopback addresses alone, where only the packet filter brings the LAN's
+// packets; the local address of what it accepts is the destination that the
+// LAN host dialled.
+type Listener struct {
+	v4, v6 *net.TCPListener // v6 is nil where IPv6 is off
+	port   uint16
+}
+
+// Listen opens a listener on a port of the kernel's choice. It needs
+// CAP_NET_ADMIN.
+func Listen(ctx context.Context) (*Listener, error) {
+	const tries = 8 // the port must be free in both families
+	for try := 1; ; try++ {
+		l, err := listen(ctx)
+		if !errors.Is(err, syscall.EADDRINUSE) || try == tries {
+			return l, err
+		}
+	}
+}
+
+func listen(ctx context.Context) (*Listener, error) {
+	v4, err := listenTCP(ctx, "tcp4", "127.0.0.1:0", unix.SOL_IP, unix.IP_TRANSPARENT)
+	if err != nil {
+		return nil, err
+	}
+	port := netip.MustParseAddrPort(v4.Addr().String()).Port()
+	v6, err := listenTCP(ctx, "tcp6", "[::1]:"+strconv.Itoa(int(port)), unix.SOL_IPV6, unix.IPV6_TRANSPARENT)
+	if err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT) {
+		v4.Close()
+		return nil, err
+	}
+	return &Listener{v4, v6, port}, nil
+}
+
+func listenTCP(ctx context.Context, network, addr string, level, opt int) (*net.TCPListener, error) {
+	lc := net.ListenConfig{
+		// Often enough to notice a host that left the house, rarely enough
+		// not to wake a phone's radio.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 20 * time.Minute, Interval: time.Minute, Count: 5},
+		Control: control(func(fd int) error {
+			if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
+				return fmt.Errorf("setting IP_TRANSPARENT: %w", err)
+			}
+			return setMark(fd, plan.MarkLAN)
+		}),
+	}
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// Port is where the listener listens, on 127.0.0.1 and ::1.
+func (l *Listener) Port() uint16 { return l.port }
+
+// Serve hands every accepted connection with its destination to handle, in
+// the accepting goroutine, until Close. A connection made to the listener
+// itself, which would be carried to itself for ever, is reset.
+func (l *Listener) Serve(handle func(c *net.TCPConn, dest netip.AddrPort)) error {
+	failedC := make(chan error, 2)
+	listeners := l.listeners()
+	for _, tl := range listeners {
+		go func() { failedC <- serve(tl, handle) }()
+	}
+	var errs []error
+	for range listeners {
+		errs = append(errs, <-failedC)
+		l.Close() // one alone is of no use
+	}
+	return errors.Join(errs...)
+}
+
+func serve(l *net.TCPListener, handle func(*net.TCPConn, netip.AddrPort)) error {
+	self := netip.MustParseAddrPort(l.Addr().String())
+	for {
+		c, err := l.AcceptTCP()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+			time.Sleep(50 * time.Millisecond) // until somebody closes something
+			continue
+		case err != nil:
+			return fmt.Errorf("accepting intercepted connections: %w", err)
+		}
+		dest := c.LocalAddr().(*net.TCPAddr).AddrPort()
+		if dest = netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()); dest == self {
+			c.SetLinger(0)
+			c.Close()
+			continue
+		}
+		handle(c, dest)
+	}
+}
+
+// Close ends Serve. Connections stay.
+func (l *Listener) Close() error {
+	var errs []error
+	for _, tl := range l.listeners() {
+		if err := tl.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Listener) listeners() []*net.TCPListener {
+	if l.v6 == nil {
+		return []*net.TCPListener{l.v4}
+	}
+	return []*net.TCPListener{l.v4, l.v6}
+}
+
+func setMark(fd int, mark int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
+		return fmt.Errorf("setting SO_MARK: %w", err)
+	}
+	return nil
+}
+
+func control(f func(fd int) error) func(_, _ string, rc syscall.RawConn) error {
+	return func(_, _ string, rc syscall.RawConn) error {
+		var failed error
+		if err := rc.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+			return err
+		}
+		return failed
+	}
+}

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// pause is how long Watch waits before it subscribes again after an error.
+const pause = 200 * time.Millisecond
+
+// Watch gives a hint when links, addresses, routes or policy rules of the
+// caller's network namespace may have changed; what has, Read tells. Any
+// number of changes since the last hint was taken are one. Changes that could
+// not be followed are a hint too, so that none is missed. The channel is
+// closed after ctx has ended, when nothing of Watch is left.
+func Watch(ctx context.Context) (<-chan struct{}, error) {
+	s, err := subscribe()
+	if err != nil {
+		return nil, fmt.Errorf("watching the network: %w", err)
+	}
+	hintC := make(chan struct{}, 1)
+	go func() {
+		defer close(hintC)
+		for s != nil {
+			follow(ctx, s, hintC)
+			if s = subscribeAgain(ctx); s != nil {
+				hint(hintC)
+			}
+		}
+	}()
+	return hintC, nil
+}
+
+func subscribe() (*nl.NetlinkSocket, error) {
+	return nl.Subscribe(unix.NETLINK_ROUTE,
+		unix.RTNLGRP_LINK,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+}
+
+// subscribeAgain returns nil when ctx has ended.
+func subscribeAgain(ctx context.Context) *nl.NetlinkSocket {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		if s, err := subscribe(); err == nil {
+			return s
+		}
+	}
+}
+
+// follow turns what s receives into hints until it fails or ctx ends, and
+// closes it.
+func follow(ctx context.Context, s *nl.NetlinkSocket, hintC chan<- struct{}) {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		s.Close()
+		close(closed)
+	})
+	defer func() {
+		if stop() {
+			s.Close()
+		} else {
+			<-closed
+		}
+	}()
+	for {
+		// The socket has overflowed at ENOBUFS and goes on after it.
+		if _, _, err := s.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+		hint(hintC)
+	}
+}
+
+func hint(hintC chan<- struct{}) {
+	select {
+	case hintC <- struct{}{}:
+	default:
+	}
+}

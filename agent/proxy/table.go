@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"braid/agent/config"
+	"braid/agent/path"
+	"braid/transport/mptcp"
+	"braid/transport/relay"
+)
+
+// Stats counts since the start.
+type Stats struct {
+	Total       atomic.Uint64 // LAN connections taken
+	Convert     atomic.Uint64 // carried through a converter
+	Direct      atomic.Uint64 // carried straight to the server
+	TCPFallback atomic.Uint64 // of those carried, without MPTCP
+	Refused     atomic.Uint64 // by a converter
+	Failed      atomic.Uint64 // not carried at all
+	Up, Down    atomic.Uint64 // bytes of closed connections, from and to the LAN
+}
+
+// Connection is a LAN connection that is being carried.
+type Connection struct {
+	ID        uint64
+	Src, Dst  netip.AddrPort
+	Path      config.Path
+	Converter string // name, with convert
+	WAN       string // of the first subflow
+	Started   time.Time
+	Up, Down  uint64 // bytes from and to the LAN
+	Conn      *mptcp.Conn
+}
+
+// Stats are the proxy's counters.
+func (p *Proxy) Stats() *Stats { return &p.stats }
+
+// Dialed are the counters of the connections it has dialled.
+func (p *Proxy) Dialed() *mptcp.Stats { return &p.dialer.Stats }
+
+// Connections are those being carried, oldest first.
+func (p *Proxy) Connections() []Connection { return p.table.list() }
+
+// table is the open connections.
+type table struct {
+	mu    sync.Mutex
+	last  uint64
+	conns map[uint64]*connection
+}
+
+// connection is a LAN connection and, once it is carried, its far side.
+type connection struct {
+	id      uint64
+	lan     *net.TCPConn
+	src     netip.AddrPort
+	dest    netip.AddrPort
+	started time.Time
+
+	// Written once under the table's lock.
+	far     *mptcp.Conn
+	attempt path.Attempt
+	pair    *relay.Pair
+}
+
+// add refuses once ctx has ended: resetAll may have been already.
+func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort) (*connection, bool) {
+	src := lan.RemoteAddr().(*net.TCPAddr).AddrPort()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, false
+	}
+	if t.conns == nil {
+		t.conns = make(map[uint64]*connection)
+	}
+	t.last++
+	c := &connection{
+		id:      t.last,
+		lan:     lan,
+		src:     netip.AddrPortFrom(src.Addr().Unmap(), src.Port()),
+		dest:    dest,
+		started: time.Now(),
+	}
+	t.conns[c.id] = c
+	return c, true
+}
+
+// carried says what a connection is carried by; it refuses like add.
+func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a path.Attempt, p *relay.Pair) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
+	c.far, c.attempt, c.pair = far, a, p
+	return true
+}
+
+func (t *table) remove(c *connection) {
+	t.mu.Lock()
+	delete(t.conns, c.id)
+	t.mu.Unlock()
+	c.lan.Close()
+}
+
+func (t *table) resetAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conns {
+		relay.Reset(c.lan)
+		if c.far != nil {
+			relay.Reset(c.far.TCPConn)
+		}
+	}
+}
+
+func (t *table) list() []Connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]Connection, 0, len(t.conns))
+	for _, c := range t.conns {
+		if c.far == nil {
+			continue
+		}
+		v := Connection{ID: c.id, Src: c.src, Dst: c.dest, Path: c.attempt.Path, WAN: c.attempt.WAN, Started: c.started,
+			Up: c.pair.AToB.Load(), Down: c.pair.BToA.Load(), Conn: c.far}
+		if c.attempt.Converter != nil {
+			v.Converter = c.attempt.Converter.Name
+		}
+		list = append(list, v)
+	}
+	slices.SortFunc(list, func(a, b Connection) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}

@@ -1,0 +1,79 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package reconcile brings the kernel to where a plan wants it: what is
+// missing is added, what is ours and no longer wanted is taken away. The empty
+// plan is the teardown.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"braid/agent/kernel/firewall/nft"
+	"braid/agent/kernel/mptcppm"
+	"braid/agent/kernel/route"
+	"braid/agent/kernel/sysctl"
+	"braid/agent/plan"
+)
+
+// Reconciler applies plans, one at a time.
+type Reconciler struct {
+	keeper *sysctl.Keeper
+	filter nft.Filter
+}
+
+// New makes a reconciler that keeps in dir what the kernel's settings were
+// before, so that a successor can put them back should this process be
+// killed. Each network namespace has a file of its own there.
+func New(dir string) (*Reconciler, error) {
+	ns, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := sysctl.Open(filepath.Join(dir, fmt.Sprintf("originals-%d.json", inode(ns))))
+	if err != nil {
+		return nil, err
+	}
+	return &Reconciler{keeper: keeper}, nil
+}
+
+// Apply applies a plan. A step that fails does not keep the others from being
+// taken; Apply may be called again until all succeed.
+func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
+	steps := []func() error{
+		func() error { return present(r.keeper.Apply(p.Sysctls)) },
+		func() error { return route.Apply(p.Routes, p.Rules) },
+		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
+		func() error { return r.filter.Apply(ctx, p.Firewall) },
+	}
+	if p.Firewall == nil {
+		// What brings us packets goes before what carries them.
+		slices.Reverse(steps)
+	}
+	var errs []error
+	for _, step := range steps {
+		errs = append(errs, step())
+	}
+	return errors.Join(errs...)
+}
+
+// present drops the errors of settings that this kernel does not have.
+func present(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	return errors.Join(slices.DeleteFunc(slices.Clone(joined.Unwrap()), func(err error) bool {
+		return errors.Is(err, os.ErrNotExist)
+	})...)
+}
+
+func inode(fi os.FileInfo) uint64 {
+	return fi.Sys().(*syscall.Stat_t).Ino
+}

@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report is what braid tells the world: one model, whose JSON is the
+// answer of ubus and of the command line alike. docs/ubus.md describes it.
+package report
+
+import (
+	"net/netip"
+
+	"braid/agent/config"
+)
+
+// Status is the answer of the method "status". Times are seconds elapsed,
+// because routers have no clock at boot.
+type Status struct {
+	Version     string      `json:"version"`
+	Uptime      int         `json:"uptime"`
+	State       State       `json:"state"`
+	Problems    []Problem   `json:"problems"`
+	Kernel      Kernel      `json:"kernel"`
+	Firewall    string      `json:"firewall"` // nftables, iptables or ""
+	Converters  []Converter `json:"converters"`
+	WANs        []WAN       `json:"wans"`
+	Connections Totals      `json:"connections"`
+	Bytes       Bytes       `json:"bytes"`
+}
+
+// State is how braid as a whole fares.
+type State string
+
+// The states.
+const (
+	StateOK       State = "ok"
+	StateDegraded State = "degraded" // a WAN in use, or every converter, is missing
+	StateDown     State = "down"     // no WAN works
+	StateDisabled State = "disabled" // switched off, or nothing configured
+)
+
+// Problem is something a user should know of.
+type Problem struct {
+	Section string `json:"section"`
+	Option  string `json:"option"`
+	Message string `json:"message"`
+}
+
+// Problems takes over what configuration and planning found.
+func Problems(ps config.Problems) []Problem {
+	out := make([]Problem, 0, len(ps))
+	for _, p := range ps {
+		out = append(out, Problem{p.Section, p.Option, p.Message})
+	}
+	return out
+}
+
+// Kernel is what the kernel can do.
+type Kernel struct {
+	Release string `json:"release"`
+	MPTCP   bool   `json:"mptcp"`
+	TFO     bool   `json:"tfo"`
+	TProxy  bool   `json:"tproxy"`
+}
+
+// Converter is one converter.
+type Converter struct {
+	Name    string  `json:"name"`
+	Address string  `json:"address"`
+	Port    uint16  `json:"port"`
+	State   string  `json:"state"` // up, down, refused
+	RTT     float64 `json:"rtt_ms"`
+	Since   int     `json:"since"`
+}
+
+// Totals counts connections.
+type Totals struct {
+	Open        int    `json:"open"`
+	Total       uint64 `json:"total"`
+	Convert     uint64 `json:"convert"`
+	Direct      uint64 `json:"direct"`
+	TCPFallback uint64 `json:"tcp_fallback"`
+}
+
+// Bytes counts what connections carried: from the servers, and to them.
+type Bytes struct {
+	RX uint64 `json:"rx"`
+	TX uint64 `json:"tx"`
+}
+
+// WANs is the answer of the method "wans".
+type WANs struct {
+	WANs []WAN `json:"wans"`
+}
+
+// WAN is one access network.
+type WAN struct {
+	Name          string       `json:"name"`
+	Interface     string       `json:"interface"`
+	Device        string       `json:"device"`
+	Kind          config.Kind  `json:"kind"`
+	Role          config.Role  `json:"role"`
+	EffectiveRole config.Role  `json:"effective_role"`
+	State         string       `json:"state"` // up, degraded, down, off
+	Reason        string       `json:"reason"`
+	Since         int          `json:"since"`
+	Addresses     []netip.Addr `json:"addresses"`
+	IPv4          string       `json:"ipv4"` // public, private, shared, none
+	IPv6          bool         `json:"ipv6"`
+	NAT64         string       `json:"nat64"`
+	RTT           float64      `json:"rtt_ms"`
+	Jitter        float64      `json:"jitter_ms"`
+	Loss          float64      `json:"loss"` // 0 to 1
+	RXRate        int64        `json:"rx_rate"`
+	TXRate        int64        `json:"tx_rate"`
+	RXBytes       uint64       `json:"rx_bytes"`
+	TXBytes       uint64       `json:"tx_bytes"`
+	Subflows      int          `json:"subflows"`
+	Quota         Quota        `json:"quota"`
+	Cellular      Cellular     `json:"cellular"`
+}
+
+// Quota is in bytes; a limit of 0 is none.
+type Quota struct {
+	Used  uint64 `json:"used"`
+	Limit uint64 `json:"limit"`
+}
+
+// Cellular is what a modem tells: signal in percent, rsrp in dBm, rsrq and
+// sinr in dB.
+type Cellular struct {
+	Operator   string  `json:"operator"`
+	Technology string  `json:"technology"`
+	Signal     int     `json:"signal"`
+	RSRP       float64 `json:"rsrp"`
+	RSRQ       float64 `json:"rsrq"`
+	SINR       float64 `json:"sinr"`
+	Roaming    bool    `json:"roaming"`
+}
+
+// Connections is the answer of the method "connections".
+type Connections struct {
+	Connections []Connection `json:"connections"`
+	Total       int          `json:"total"` // that match, shown or not
+}
+
+// Connection is a LAN connection.
+type Connection struct {
+	ID        uint64      `json:"id"`
+	Src       string      `json:"src"`
+	Dst       string      `json:"dst"`
+	Path      config.Path `json:"path"`
+	Converter string      `json:"converter"`
+	Age       int         `json:"age"`
+	RX        uint64      `json:"rx"`
+	TX        uint64      `json:"tx"`
+	MPTCP     bool        `json:"mptcp"`
+	Subflows  []Subflow   `json:"subflows"`
+}
+
+// Subflow is one path of a connection.
+type Subflow struct {
+	WAN    string  `json:"wan"`
+	Local  string  `json:"local"`
+	Remote string  `json:"remote"`
+	RTT    float64 `json:"rtt_ms"`
+	Backup bool    `json:"backup"`
+	RX     uint64  `json:"rx"`
+	TX     uint64  `json:"tx"`
+}
+
+// Explanation is the answer of the method "explain".
+type Explanation struct {
+	Path     config.Path       `json:"path"`
+	Reason   string            `json:"reason"`
+	Rule     string            `json:"rule"`
+	Subflows []ExpectedSubflow `json:"subflows"`
+}
+
+// ExpectedSubflow is a subflow that a connection would have.
+type ExpectedSubflow struct {
+	WAN    string `json:"wan"`
+	Family string `json:"family"` // ipv4, ipv6
+	Remote string `json:"remote"`
+}
+
+// Reload is the answer of the method "reload".
+type Reload struct {
+	OK       bool      `json:"ok"`
+	Problems []Problem `json:"problems"`
+}
+
+// IPv4Kind says how the world reaches a WAN's IPv4 address.
+func IPv4Kind(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "none"
+	case carrierNAT.Contains(a):
+		return "shared"
+	case a.IsPrivate():
+		return "private"
+	}
+	return "public"
+}
+
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
