@@ -4,39 +4,48 @@
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# Static binaries; what runs under the race detector says otherwise.
 export CGO_ENABLED := 0
+
+PROGRAMS := ./agent/cmd/braid ./mcp/cmd/braid-mcp
+SHELL_FILES = $(shell grep -rlIE --exclude-dir=.git '^\#!/(usr/)?bin/(env )?(ba)?sh' .)
 
 .PHONY: help
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-.PHONY: deps
-deps:
-	@test/deps
-
 .PHONY: build
-build: deps ## make bin/braid and bin/braid-mcp
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./agent/cmd/braid ./mcp/cmd/braid-mcp
+build: ## make bin/braid and bin/braid-mcp
+	@test/deps
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
 
+# Demo and bench are run as themselves, not by `go run`, which would leave them
+# alone when it is terminated.
 .PHONY: demo
-demo: build ## play the story: two lines, one download, lines that die and return
-	@go run ./test/demo -bin bin
+demo: build ## play the story: two lines, one download, lines that die and return (root)
+	@test/deps ip nft
+	@go build -o bin/ ./test/demo
+	@bin/demo -bin bin
 
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	go test -p 1 ./...
-	CGO_ENABLED=1 go test -race ./transport/... ./agent/... ./mcp/...
+	@test/deps ip nft gcc
+	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
+	go test -p 1 ./test/...
 
 .PHONY: lint
-lint: deps ## check formatting, vet, staticcheck, shellcheck
+lint: ## check formatting, vet, staticcheck, shellcheck
+	@test/deps shellcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	shellcheck test/deps .ci/run
+	shellcheck $(SHELL_FILES)
 
 .PHONY: bench
-bench: build ## measure against a single link and bare kernel MPTCP (under 4 minutes)
-	@go run ./test/bench -bin bin
+bench: build ## measure beside a single line and bare kernel MPTCP, 4 minutes (root)
+	@test/deps ip nft
+	@go build -o bin/ ./test/bench
+	@bin/bench -bin bin $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built

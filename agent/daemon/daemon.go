@@ -14,11 +14,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"braid/agent/health"
 	"braid/agent/kernel/tproxy"
 	"braid/agent/netstate"
 	"braid/agent/proxy"
 	"braid/agent/reconcile"
 	"braid/agent/ubus"
+	"braid/transport/guard"
 )
 
 // Options are what the command line says.
@@ -40,6 +42,7 @@ type Daemon struct {
 	client *ubus.Client
 	object *ubus.Publication
 	proxy  *proxy.Proxy
+	health *health.Monitor
 	reload chan chan error // requests to read the configuration again
 
 	state state
@@ -54,7 +57,8 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 		level:   level,
 		start:   time.Now(),
 		client:  ubus.NewClient(o.Ubus),
-		proxy:   &proxy.Proxy{Log: log},
+		proxy:   &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}},
+		health:  health.NewMonitor(log),
 		reload:  make(chan chan error),
 	}
 }
@@ -100,6 +104,8 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		g.Go(func() error { return ubus.NewBroker(d.Ubus).Run(outer) })
 	}
 	g.Go(func() error { return d.client.Run(outer) })
+	g.Go(func() error { return d.health.Run(outer) })
+	g.Go(func() error { return d.proxy.Guard.Run(outer) })
 	g.Go(func() error {
 		err := d.proxy.Run(outer, listener)
 		if outer.Err() == nil {

@@ -58,6 +58,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			continue
 		case <-settledC:
 			settledC = nil
+		case <-l.health.Changed():
 		case <-ticker.C:
 		case <-hup:
 			l.load(ctx)
@@ -106,7 +107,7 @@ func (l *loop) update(ctx context.Context) {
 		l.complain(err)
 		return
 	}
-	in := plan.Input{Config: l.config, Net: net, ProxyPort: l.port}
+	in := plan.Input{Config: l.config, Net: net, Health: l.health.Health(), ProxyPort: l.port}
 	p, problems := plan.Make(in)
 	l.proxy.SetNetwork(network(in, p))
 	err = l.reconciler.Apply(ctx, p)
@@ -114,6 +115,7 @@ func (l *loop) update(ctx context.Context) {
 		err = errors.Join(err, l.heart.Beat())
 	}
 	l.complain(err)
+	l.health.SetTargets(p.Probes)
 	l.announce(ctx, p)
 	l.plan = p
 	l.state.set(l.config, p, slices.Concat(l.problems, problems))
@@ -146,7 +148,7 @@ func network(in plan.Input, p plan.Plan) *path.Network {
 	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
 		for _, w := range p.WANs {
 			if w.Usable && w.Role == role {
-				n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.SourceIP4, IPv6: w.SourceIP6})
+				n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.IPv4.Addr(), IPv6: w.IPv6.Addr()})
 			}
 		}
 	}

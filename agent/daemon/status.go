@@ -159,7 +159,7 @@ func (d *Daemon) WANs() report.WANs {
 		r := report.WAN{
 			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
 			State: s.state, Reason: s.reason, Since: int(time.Since(s.since).Seconds()),
-			Addresses: append([]netip.Addr{}, w.Addrs...), IPv4: report.IPv4Kind(w.SourceIP4), IPv6: w.HasIPv6,
+			Addresses: append([]netip.Addr{}, w.Addrs...), IPv4: report.IPv4Kind(w.IPv4.Source), IPv6: w.IPv6.Source.IsValid(),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
 			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Traffic is the bytes that a device has received and sent.
-type Traffic struct{ RX, TX uint64 }
+// Traffic is what a device has received and sent: bytes, and packets.
+type Traffic struct{ RX, TX, RXPackets uint64 }
 
 // Counters reads the traffic of all devices, by name; nil where
 // /proc/net/dev cannot be read.
@@ -31,8 +31,9 @@ func Counters() map[string]Traffic {
 		}
 		rx, errRX := strconv.ParseUint(fields[0], 10, 64)
 		tx, errTX := strconv.ParseUint(fields[8], 10, 64)
-		if errRX == nil && errTX == nil {
-			all[strings.TrimSpace(name)] = Traffic{rx, tx}
+		packets, errPackets := strconv.ParseUint(fields[1], 10, 64)
+		if errRX == nil && errTX == nil && errPackets == nil {
+			all[strings.TrimSpace(name)] = Traffic{rx, tx, packets}
 		}
 	}
 	return all

@@ -27,16 +27,18 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 		return nil, fmt.Errorf("watching the network: %w", err)
 	}
 	hintC := make(chan struct{}, 1)
-	go func() {
-		defer close(hintC)
-		for s != nil {
-			follow(ctx, s, hintC)
-			if s = subscribeAgain(ctx); s != nil {
-				hint(hintC)
-			}
-		}
-	}()
+	go watch(ctx, s, hintC)
 	return hintC, nil
+}
+
+func watch(ctx context.Context, s *nl.NetlinkSocket, hintC chan<- struct{}) {
+	defer close(hintC)
+	for s != nil {
+		follow(ctx, s, hintC)
+		if s = subscribeAgain(ctx); s != nil {
+			hint(hintC)
+		}
+	}
 }
 
 func subscribe() (*nl.NetlinkSocket, error) {

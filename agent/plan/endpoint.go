@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/transport/mptcp"
 )
 
@@ -40,7 +41,7 @@ func (m *maker) addEndpoints() {
 		if !w.Usable {
 			continue
 		}
-		first, other := w.SourceIP4, w.SourceIP6
+		first, other := w.IPv4.Addr(), w.IPv6.Addr()
 		if !first4 {
 			first, other = other, first
 		}
@@ -64,6 +65,14 @@ func (m *maker) addEndpoints() {
 		m.addEndpoint(m.plan.WANs[int(e.ID)-1], e.Addr, e.Flags)
 	}
 	m.plan.Limits = &limits
+}
+
+// Addr is the address from which subflows may start, or the invalid one.
+func (f Family) Addr() netip.Addr {
+	if !f.Usable {
+		return netip.Addr{}
+	}
+	return f.Source
 }
 
 // addEndpoint gives the endpoint an id that follows from WAN and family, so
@@ -90,8 +99,8 @@ func (m *maker) addEndpoint(w WAN, a netip.Addr, flags mptcp.EndpointFlags) {
 // dialsIPv4 says in which family first subflows are dialled: IPv4 where the
 // primary and a converter have it.
 func (m *maker) dialsIPv4(primary WAN) bool {
-	if !primary.HasIPv4 || !primary.HasIPv6 {
-		return primary.HasIPv4
+	if !primary.IPv4.Usable || !primary.IPv6.Usable {
+		return primary.IPv4.Usable
 	}
 	for _, c := range m.Config.Converters {
 		addrs := m.ConverterAddrs(c)
@@ -100,6 +109,43 @@ func (m *maker) dialsIPv4(primary WAN) bool {
 		}
 	}
 	return true
+}
+
+// probe plans who is asked, over each WAN and in each family, whether the path
+// works. WANs that do not work now are asked too, or they would never again.
+func (m *maker) probe() {
+	for i, w := range m.plan.WANs {
+		if w.Role == config.RoleOff {
+			continue
+		}
+		for _, f := range []Family{w.IPv4, w.IPv6} {
+			if f.Source.IsValid() {
+				m.plan.Probes = append(m.plan.Probes, health.Target{
+					Path:    health.Path{WAN: w.Name, IPv6: f.Source.Is6()},
+					Device:  w.Device,
+					Source:  f.Source,
+					Peer:    m.peer(m.Config.WANs[i], f.Source.Is6()),
+					Patient: w.Kind == config.KindCellular,
+				})
+			}
+		}
+	}
+}
+
+// peer is who is asked: the WAN's own list, else the converters.
+func (m *maker) peer(c config.WAN, v6 bool) netip.Addr {
+	peers := c.Probes
+	if len(peers) == 0 {
+		for _, conv := range m.Config.Converters {
+			peers = append(peers, m.ConverterAddrs(conv)...)
+		}
+	}
+	for _, p := range peers {
+		if p.Is6() == v6 {
+			return p
+		}
+	}
+	return netip.Addr{}
 }
 
 // setSysctls plans what MPTCP over several WANs needs of the kernel.
@@ -112,7 +158,7 @@ func (m *maker) setSysctls() {
 		{"net/mptcp/blackhole_timeout", "0"},
 	}
 	for _, w := range p.WANs {
-		if w.Usable {
+		if w.IPv4.Source.IsValid() {
 			// Strict filtering drops what comes in over a WAN that is not the
 			// default route, answers to joins among it.
 			p.Sysctls = append(p.Sysctls, Sysctl{"net/ipv4/conf/" + w.Device + "/rp_filter", "2"})
@@ -128,8 +174,11 @@ func (m *maker) filter() {
 		m.problem("globals", "lan", fmt.Sprintf("none of %v is there: nothing is intercepted", m.Config.Globals.LAN))
 		return
 	}
+	usable := false
 	for _, w := range m.plan.WANs {
-		if w.Usable {
+		usable = usable || w.Usable
+		if w.Link != 0 && w.Role != config.RoleOff {
+			// The main table may well send a SYN to a WAN that is dead.
 			f.WANs = append(f.WANs, FirewallWAN{Device: w.Device, Mark: w.Mark()})
 		}
 	}
@@ -138,7 +187,7 @@ func (m *maker) filter() {
 	}
 	slices.SortFunc(f.Converters, netip.Addr.Compare)
 	f.Converters = slices.Compact(f.Converters)
-	if len(f.WANs) > 0 && f.ProxyPort != 0 {
+	if usable && f.ProxyPort != 0 {
 		m.plan.Firewall = &f
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/agent/netstate"
 )
 
@@ -16,6 +17,7 @@ type Input struct {
 	Config   config.Config
 	Net      netstate.Snapshot
 	Resolved map[string][]netip.Addr // addresses of the host names in Config
+	Health   map[health.Path]health.Health
 	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
 	// none, and nothing is intercepted.
 	ProxyPort uint16
@@ -31,6 +33,7 @@ func Make(in Input) (Plan, config.Problems) {
 	m.findWANs()
 	m.chooseRoles()
 	m.route()
+	m.probe()
 	m.addEndpoints()
 	m.setSysctls()
 	m.filter()
@@ -65,15 +68,6 @@ func (p Plan) WANByAddr(a netip.Addr) (WAN, bool) {
 		return WAN{}, false
 	}
 	return p.WANs[i], true
-}
-
-// Source is the WAN's address for first subflows to a peer; invalid when the
-// WAN cannot reach the peer's family.
-func (w WAN) Source(peer netip.Addr) netip.Addr {
-	if peer.Unmap().Is4() {
-		return w.SourceIP4
-	}
-	return w.SourceIP6
 }
 
 // ConverterAddrs are the addresses of a converter, names resolved.

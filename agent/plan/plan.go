@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/transport/mptcp"
 )
 
@@ -57,24 +58,29 @@ type Plan struct {
 	Limits    *mptcp.Limits // nil: as it was
 	Sysctls   []Sysctl
 	Firewall  *Firewall // nil: none
+	Probes    []health.Target
 }
 
 // WAN is a configured WAN as it stands.
 type WAN struct {
-	Name      string
-	Index     int // 1..30, its fwmark and table
-	Device    string
-	Link      int // interface index
-	Kind      config.Kind
-	Role      config.Role // effective
-	Reason    string      // why Role is not the configured one, or the WAN unusable
-	Usable    bool        // new connections may start on it
-	Addrs     []netip.Addr
-	Gateways  []netip.Addr // one a family at most; none on point-to-point links
-	HasIPv4   bool         // an address and a way out
-	HasIPv6   bool
-	SourceIP4 netip.Addr // first subflows start here
-	SourceIP6 netip.Addr
+	Name     string
+	Index    int // 1..30, its fwmark and table
+	Device   string
+	Link     int // interface index
+	Kind     config.Kind
+	Role     config.Role // effective
+	Reason   string      // why Role is not the configured one, or the WAN unusable
+	Usable   bool        // new connections may start on it
+	Addrs    []netip.Addr
+	Gateways []netip.Addr // one a family at most; none on point-to-point links
+	IPv4     Family
+	IPv6     Family
+}
+
+// Family is what a WAN has of one address family. The zero value is nothing.
+type Family struct {
+	Source netip.Addr // valid: there is an address and a way out
+	Usable bool       // and it works: subflows may start from Source
 }
 
 // Mark is the WAN's fwmark.

@@ -43,13 +43,13 @@ func (m *maker) route() {
 func (m *maker) routeWAN(w WAN) {
 	p := &m.plan
 	link, ok := m.Net.Link(w.Device)
-	if !ok || !w.Usable {
+	if !ok {
 		return
 	}
 	var nets []netip.Prefix
 	for _, a := range link.Addrs {
 		addr := a.Prefix.Addr()
-		if has := addr.Is4() && w.HasIPv4 || addr.Is6() && w.HasIPv6; !has {
+		if has := addr.Is4() && w.IPv4.Source.IsValid() || addr.Is6() && w.IPv6.Source.IsValid(); !has {
 			continue
 		}
 		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
@@ -61,7 +61,7 @@ func (m *maker) routeWAN(w WAN) {
 	}
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
 		v6 := all.Addr().Is6()
-		if has := !v6 && w.HasIPv4 || v6 && w.HasIPv6; !has {
+		if has := !v6 && w.IPv4.Source.IsValid() || v6 && w.IPv6.Source.IsValid(); !has {
 			continue
 		}
 		r := Route{Table: w.Table(), Dest: all, Link: w.Link}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/agent/netstate"
 )
 
@@ -54,8 +55,8 @@ func (m *maker) interfaceDevice(c config.WAN) string {
 	return ""
 }
 
-// address fills in addresses and gateways, and with them what the WAN is good
-// for.
+// address fills in addresses and gateways, and with them and the WAN's health
+// what it is good for.
 func (m *maker) address(w *WAN, c config.WAN, l netstate.Link) {
 	for _, a := range l.Addrs {
 		addr := a.Prefix.Addr()
@@ -64,41 +65,39 @@ func (m *maker) address(w *WAN, c config.WAN, l netstate.Link) {
 			continue
 		}
 		switch {
-		case addr.Is4() && !w.SourceIP4.IsValid():
-			w.SourceIP4 = addr
-		case addr.Is6() && (!w.SourceIP6.IsValid() || w.SourceIP6.IsPrivate() && !addr.IsPrivate()):
-			w.SourceIP6 = addr
+		case addr.Is4() && !w.IPv4.Source.IsValid():
+			w.IPv4.Source = addr
+		case addr.Is6() && (!w.IPv6.Source.IsValid() || w.IPv6.Source.IsPrivate() && !addr.IsPrivate()):
+			w.IPv6.Source = addr
 		}
 	}
-	for _, v6 := range []bool{false, true} {
-		source := w.SourceIP4
-		if v6 {
-			source = w.SourceIP6
-		}
-		if !source.IsValid() {
+	w.Reason = fmt.Sprintf("no address on %s", l.Name)
+	for _, f := range []*Family{&w.IPv4, &w.IPv6} {
+		if !f.Source.IsValid() {
 			continue
 		}
+		v6 := f == &w.IPv6
 		gateway, found := findGateway(c, l, v6)
-		switch {
-		case !found && v6: // an address without a way out is common there
-			w.SourceIP6 = netip.Addr{}
-			continue
-		case !found:
-			w.SourceIP4 = netip.Addr{}
+		if !found {
+			f.Source = netip.Addr{}
 			w.Reason = fmt.Sprintf("no gateway on %s", l.Name)
-			m.problem(c.Name, "gateway", w.Reason+", and no option gateway")
+			if !v6 { // an IPv6 address without a way out is common
+				m.problem(c.Name, "gateway", w.Reason+", and no option gateway")
+			}
 			continue
 		}
 		if gateway.IsValid() {
 			w.Gateways = append(w.Gateways, gateway)
 		}
+		h := m.Health[health.Path{WAN: c.Name, IPv6: v6}]
+		f.Usable = h.Verdict != health.Down
+		if !f.Usable {
+			w.Reason = h.Reason
+		}
 	}
-	w.HasIPv4, w.HasIPv6 = w.SourceIP4.IsValid(), w.SourceIP6.IsValid()
-	w.Usable = w.HasIPv4 || w.HasIPv6
+	w.Usable = w.IPv4.Usable || w.IPv6.Usable
 	if w.Usable {
 		w.Reason = ""
-	} else if w.Reason == "" {
-		w.Reason = fmt.Sprintf("no address on %s", l.Name)
 	}
 }
 
@@ -145,9 +144,9 @@ func (m *maker) checkSameAddress() {
 	for i := range m.plan.WANs {
 		w := &m.plan.WANs[i]
 		for _, other := range m.plan.WANs[:i] {
-			if w.SourceIP4.IsValid() && w.SourceIP4 == other.SourceIP4 {
-				m.problem(w.Name, "", fmt.Sprintf("has the address %v of %s: no subflows over it", w.SourceIP4, other.Name))
-				w.SourceIP4 = netip.Addr{}
+			if w.IPv4.Source.IsValid() && w.IPv4.Source == other.IPv4.Source {
+				m.problem(w.Name, "", fmt.Sprintf("has the address %v of %s: no subflows over it", w.IPv4.Source, other.Name))
+				w.IPv4.Usable = false
 			}
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"braid/agent/config"
 	"braid/agent/path"
 	"braid/transport/convert"
+	"braid/transport/guard"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -41,6 +42,8 @@ type Acceptor interface {
 // Proxy carries connections. It rejects them until it is given a Network.
 type Proxy struct {
 	Log *slog.Logger
+
+	Guard *guard.Guard
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
@@ -95,7 +98,9 @@ func (p *Proxy) carry(ctx context.Context, c *connection) {
 		relay.Reset(far.TCPConn)
 		return
 	}
+	unguard := p.Guard.Add(far, &pair.AToB)
 	err = pair.Run()
+	unguard()
 	p.stats.Up.Add(pair.AToB.Load())
 	p.stats.Down.Add(pair.BToA.Load())
 	p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,

@@ -78,7 +78,7 @@ func (p *peer) write() {
 func (p *peer) read(fn func(message)) {
 	r := bufio.NewReader(p.nc)
 	for {
-		m, err := readMessage(r)
+		m, err := readMessage(r, MaxMessage)
 		if err != nil {
 			return
 		}

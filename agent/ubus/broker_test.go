@@ -36,7 +36,7 @@ func TestBrokerRefuses(t *testing.T) {
 	id, _ := cn.idOf(others)
 	nc := rawDial(t, path)
 	own := exchange(t, nc, message{kind: kindAddObject})
-	if m, err := readMessage(nc); err != nil || statusOf(m) != statusOK {
+	if m, err := readMessage(nc, maxReceived); err != nil || statusOf(m) != statusOK {
 		t.Fatal(m, err)
 	}
 	ownAt := own.attributes()
@@ -108,11 +108,20 @@ func TestBrokerRefuses(t *testing.T) {
 		})
 	}
 	// Answers for others' objects are not passed on, nor answered.
-	nc.Write(message{kind: kindStatus, peer: cn.id, body: appendAttr32(object(id), attrStatus, 0)}.append(nil))
-	nc.Write(message{kind: kindData, peer: cn.id, body: object(id)}.append(nil))
-	ping := message{kind: kindPing, seq: 9, peer: 8, body: object(1)}
-	if m := exchange(t, nc, ping); m.kind != kindData || m.seq != 9 || !bytes.Equal(m.body, ping.body) {
-		t.Errorf("pong is %+v", m)
+	caller, callerID := rawHello(t, path)
+	for _, m := range []message{
+		{kind: kindStatus, peer: callerID, body: appendAttr32(object(id), attrStatus, 0)},
+		{kind: kindData, peer: callerID, body: appendAttr(object(id), attrData, nil)},
+	} {
+		if _, err := nc.Write(m.append(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, nc := range []net.Conn{nc, caller} {
+		ping := message{kind: kindPing, seq: 9, peer: 8, body: object(1)}
+		if m := exchange(t, nc, ping); m.kind != kindData || m.seq != 9 || !bytes.Equal(m.body, ping.body) {
+			t.Errorf("pong is %+v", m)
+		}
 	}
 }
 
@@ -157,7 +166,7 @@ func TestBrokerDisconnects(t *testing.T) {
 			if _, err := nc.Write(b); err != nil {
 				t.Fatal(err)
 			}
-			if m, err := readMessage(nc); err == nil {
+			if m, err := readMessage(nc, maxReceived); err == nil {
 				t.Errorf("got %+v, want the end", m)
 			}
 		})
@@ -171,7 +180,7 @@ func TestSlowConsumer(t *testing.T) {
 	nc := rawDial(t, path)
 	own := exchange(t, nc, message{kind: kindAddObject})
 	at := own.attributes()
-	if _, err := readMessage(nc); err != nil {
+	if _, err := readMessage(nc, maxReceived); err != nil {
 		t.Fatal(err)
 	}
 	args, err := Marshal(map[string]any{"object": int32(at.u32(attrObjID)), "pattern": "*"})
@@ -244,7 +253,7 @@ func TestPermission(t *testing.T) {
 		}
 		f := os.NewFile(uintptr(fd), path)
 		defer f.Close()
-		if _, err = readMessage(f); err == nil {
+		if _, err = readMessage(f, maxReceived); err == nil {
 			err = errors.New("was let in")
 		}
 		errC <- err
@@ -316,7 +325,7 @@ func FuzzBroker(f *testing.F) {
 		}
 		r := bytes.NewReader(b)
 		for i := 0; ; i++ {
-			m, err := readMessage(r)
+			m, err := readMessage(r, maxReceived)
 			if err != nil {
 				break
 			}

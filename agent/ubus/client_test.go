@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -186,6 +187,52 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestEventsLost: a handler that is slow loses events, is told how many, and
+// keeps nothing else from going on.
+func TestEventsLost(t *testing.T) {
+	path := newServer(t)
+	c, sender := dialTest(t, path), dialTest(t, path)
+	startedC, goC := make(chan struct{}), make(chan struct{})
+	eventC := make(chan Event, boxSize+2)
+	first := true
+	if _, err := c.Listen("e", func(e Event) {
+		if first {
+			first = false
+			close(startedC)
+			<-goC
+		}
+		eventC <- e
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const lost = 40
+	for i := range 1 + boxSize + lost {
+		if err := sender.Send(t.Context(), "e", sum{A: i}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			receive(t, "the first event", startedC)
+		}
+	}
+	if err := c.Send(t.Context(), "x", nil); err != nil { // its answer comes after the events
+		t.Fatal(err)
+	}
+	close(goC)
+	for i := range 1 + boxSize {
+		var v sum
+		e := receive(t, "an event", eventC)
+		if err := e.Data.Unmarshal(&v); err != nil || v.A != i || e.Lost != 0 {
+			t.Fatalf("event %d is %+v, lost %d, %v", i, v, e.Lost, err)
+		}
+	}
+	if err := sender.Send(t.Context(), "e", nil); err != nil {
+		t.Fatal(err)
+	}
+	if e := receive(t, "the last event", eventC); e.Lost != lost {
+		t.Errorf("lost %d, want %d", e.Lost, lost)
+	}
+}
+
 func TestObjectEvents(t *testing.T) {
 	path := newServer(t)
 	gotC := make(chan string, 10)
@@ -276,13 +323,13 @@ func TestNotifyWithReply(t *testing.T) {
 	data := exchange(t, nc, message{kind: kindAddObject, seq: 1, body: appendAttr(body, attrSignature, nil)})
 	at := data.attributes()
 	id := at.u32(attrObjID)
-	if m, err := readMessage(nc); err != nil || m.kind != kindStatus {
+	if m, err := readMessage(nc, maxReceived); err != nil || m.kind != kindStatus {
 		t.Fatal(m, err)
 	}
 	if _, err := dialTest(t, path).Subscribe(Subscription{Path: "p", Notify: func(Event) {}}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := readMessage(nc)
+	m, err := readMessage(nc, maxReceived)
 	if at := m.attributes(); err != nil || m.kind != kindNotify || !at.flag(attrActive) {
 		t.Fatalf("got %+v, %v, want word of a subscriber", m, err)
 	}
@@ -295,7 +342,7 @@ func TestNotifyWithReply(t *testing.T) {
 	if m.kind != kindStatus || m.seq != 2 || m.peer != id || list.u32(attrObjID) == 0 {
 		t.Fatalf("got %+v, want the list of subscribers", m)
 	}
-	m, err = readMessage(nc)
+	m, err = readMessage(nc, maxReceived)
 	at = m.attributes()
 	if err != nil || m.kind != kindStatus || m.seq != 2 || m.peer != list.u32(attrObjID) || at.u32(attrStatus) != 0 {
 		t.Fatalf("got %+v, %v, want the subscriber's answer", m, err)
@@ -551,14 +598,17 @@ func TestRegisterDuringReconnect(t *testing.T) {
 			stop()
 		}
 	}
-	waitState(t, c, true)
-	found, err := dialTest(t, path).Lookup(t.Context(), "o*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := dialTest(t, path)
 	var got []string
-	for _, o := range found {
-		got = append(got, o.Path)
+	for deadline := time.Now().Add(patience); !slices.Equal(got, kept) && time.Now().Before(deadline); {
+		got = nil
+		found, err := reader.Lookup(t.Context(), "o*")
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		for _, o := range found {
+			got = append(got, o.Path)
+		}
 	}
 	if diff := cmp.Diff(kept, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

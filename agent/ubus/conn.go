@@ -37,7 +37,6 @@ type request struct {
 // conn is one connection to the daemon, from its hello to its end.
 type conn struct {
 	nc   net.Conn
-	id   uint32
 	outC chan []byte
 	wg   sync.WaitGroup
 
@@ -60,7 +59,7 @@ func dial(ctx context.Context, path string) (*conn, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	nc.SetReadDeadline(time.Now().Add(helloTimeout))
-	hello, err := readMessage(nc)
+	hello, err := readMessage(nc, maxReceived)
 	if err == nil && hello.kind != kindHello {
 		err = fmt.Errorf("message of kind %d: %w", hello.kind, ErrParse)
 	}
@@ -75,7 +74,6 @@ func dial(ctx context.Context, path string) (*conn, error) {
 
 	cn := &conn{
 		nc:       nc,
-		id:       hello.peer,
 		outC:     make(chan []byte, outQueue),
 		requests: map[uint16]*request{},
 		objects:  map[uint32]receiver{},
@@ -97,7 +95,7 @@ func (cn *conn) wait() {
 func (cn *conn) read() {
 	r := bufio.NewReader(cn.nc)
 	for {
-		m, err := readMessage(r)
+		m, err := readMessage(r, maxReceived)
 		if err != nil {
 			cn.cancel(err)
 			return

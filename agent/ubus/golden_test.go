@@ -54,8 +54,8 @@ var valueGoldens = []struct {
 		out:  map[string]any{"n": int64(-2)},
 	},
 	{
-		name: "int that needs 64 bits",
-		in:   map[string]any{"n": 1 << 31},
+		name: "uint32 that needs 64 bits",
+		in:   map[string]any{"n": uint32(1 << 31)},
 		hex:  `84 000010  0001 6e 00  0000000080000000`,
 		out:  map[string]any{"n": int64(1) << 31},
 	},
@@ -212,7 +212,7 @@ func TestMessageGoldens(t *testing.T) {
 			if got := tt.m.append(nil); !bytes.Equal(got, want) {
 				t.Errorf("append:\n got %x\nwant %x", got, want)
 			}
-			got, err := readMessage(bytes.NewReader(want))
+			got, err := readMessage(bytes.NewReader(want), MaxMessage)
 			if err != nil {
 				t.Fatal(err)
 			}

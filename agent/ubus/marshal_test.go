@@ -303,7 +303,7 @@ func FuzzDecode(f *testing.F) {
 		_ = Unmarshal(b, &w)
 		_ = signature(b)
 		_ = message{body: b}.attributes()
-		_, _ = readMessage(bytes.NewReader(b))
+		_, _ = readMessage(bytes.NewReader(b), MaxMessage)
 		find(b, "id", String)
 
 		var v map[string]any

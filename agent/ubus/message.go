@@ -51,6 +51,12 @@ const (
 	systemObjects = 1024
 )
 
+// Events of the daemon, about objects with a path: {id, path}.
+const (
+	objectAdded   = "ubus.object.add"
+	objectRemoved = "ubus.object.remove"
+)
+
 const headerSize = 8
 
 // message is a header of eight bytes (version 0, kind, sequence, peer) and one
@@ -80,7 +86,12 @@ func (m message) tooLong() error {
 	return nil
 }
 
-func readMessage(r io.Reader) (message, error) {
+// maxReceived is what a client takes: ubusd forwards a call of the largest size
+// with the caller's user and group added.
+const maxReceived = MaxMessage + 4096
+
+// readMessage refuses messages of more than most bytes.
+func readMessage(r io.Reader, most int) (message, error) {
 	var h [headerSize + attrHeader]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return message{}, fmt.Errorf("reading header: %w", err)
@@ -89,7 +100,7 @@ func readMessage(r io.Reader) (message, error) {
 		return message{}, fmt.Errorf("message of version %d: %w", h[0], ErrParse)
 	}
 	n := int(binary.BigEndian.Uint32(h[headerSize:]) & attrLenMask)
-	if n < attrHeader || align(n) > MaxMessage {
+	if n < attrHeader || align(n) > most {
 		return message{}, fmt.Errorf("message of %d bytes: %w", n, ErrParse)
 	}
 	m := message{

@@ -137,7 +137,8 @@ func (p *Publication) register(cn *conn) error {
 }
 
 // Notify sends a notification to the object's subscribers; that they got it is
-// not waited for.
+// not waited for. ErrNotFound if the object is removed, or not yet published
+// again after a reconnect.
 func (p *Publication) Notify(ctx context.Context, name string, v any) error {
 	if err := p.notify(ctx, name, v); err != nil {
 		return fmt.Errorf("notifying %s of %s: %w", p.path, name, err)

@@ -64,7 +64,7 @@ func TestUbusd(t *testing.T) {
 	defer func() { startServer = startBroker }()
 	for name, test := range map[string]func(*testing.T){
 		"Call": TestCall, "CallTimeout": TestCallTimeout, "Lookup": TestLookup, "Publish": TestPublish,
-		"Events": TestEvents, "ObjectEvents": TestObjectEvents, "Subscribe": TestSubscribe,
+		"Events": TestEvents, "EventsLost": TestEventsLost, "ObjectEvents": TestObjectEvents, "Subscribe": TestSubscribe,
 		"NotifyWithReply": TestNotifyWithReply, "HandlersBounded": TestHandlersBounded, "Load": TestLoad,
 		"LargeMessages": TestLargeMessages, "Reconnect": TestReconnect,
 		"RegisterDuringReconnect": TestRegisterDuringReconnect, "Cut": TestCut,

@@ -190,11 +190,6 @@ func (a *attachment) setTarget(id uint32) {
 	a.target = id
 }
 
-const (
-	objectAdded   = "ubus.object.add"
-	objectRemoved = "ubus.object.remove"
-)
-
 func (a *attachment) receive(cn *conn, m message, at attributes) {
 	switch {
 	case m.kind == kindUnsubscribe:

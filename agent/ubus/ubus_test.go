@@ -145,16 +145,24 @@ func publish(t *testing.T, c *Client, o Object) *Publication {
 // rawDial is a connection past its hello, for what a Client would not send.
 func rawDial(t *testing.T, path string) net.Conn {
 	t.Helper()
+	nc, _ := rawHello(t, path)
+	return nc
+}
+
+// rawHello is rawDial that tells the client's id too.
+func rawHello(t *testing.T, path string) (net.Conn, uint32) {
+	t.Helper()
 	nc, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(patience))
-	if m, err := readMessage(nc); err != nil || m.kind != kindHello || m.peer < systemObjects {
+	m, err := readMessage(nc, maxReceived)
+	if err != nil || m.kind != kindHello || m.peer < systemObjects {
 		t.Fatalf("hello is %+v, %v", m, err)
 	}
-	return nc
+	return nc, m.peer
 }
 
 // exchange sends m and returns the next message that comes back.
@@ -163,7 +171,7 @@ func exchange(t *testing.T, nc net.Conn, m message) message {
 	if _, err := nc.Write(m.append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	back, err := readMessage(nc)
+	back, err := readMessage(nc, maxReceived)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"braid/mcp/config"
+	"braid/transport/guard"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -28,6 +29,7 @@ type Server struct {
 	Stats  Stats
 
 	dialer  mptcp.Dialer
+	guard   guard.Guard
 	clients clients
 	gate    gate
 	own     ownAddresses
@@ -43,6 +45,7 @@ func New(c config.Config, log *slog.Logger) *Server {
 	return &Server{
 		Config:  c,
 		Log:     log,
+		guard:   guard.Guard{Log: log},
 		clients: newClients(c.Clients),
 		own:     ownAddresses{announced: c.Announce},
 		conns:   make(map[*mptcp.Conn]struct{}),
@@ -70,6 +73,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.Log.Info("listening", "address", addr)
 	}
 	var running sync.WaitGroup
+	running.Go(func() { s.guard.Run(ctx) })
 	for _, l := range listeners {
 		running.Go(func() { s.accept(ctx, l, &running) })
 	}

@@ -102,7 +102,9 @@ func (s *Server) relay(ctx context.Context, c, server *mptcp.Conn, connect conve
 	s.Stats.Relayed.Add(1)
 	s.Stats.Open.Add(1)
 	p := relay.Pair{A: c.TCPConn, B: server.TCPConn}
+	unguard := s.guard.Add(c, &p.BToA)
 	err := p.Run()
+	unguard()
 	s.Stats.Open.Add(-1)
 	up, down := p.AToB.Load(), p.BToA.Load()
 	s.Stats.Up.Add(up)

@@ -38,7 +38,11 @@ func sweep() error {
 		if !ours || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
 			continue
 		}
-		errs = append(errs, removeOld(e.Name()))
+		err = removeOld(e.Name())
+		// Another process may sweep at the same time; a namespace just unmounted is invalid.
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, err)
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("removing old namespaces: %w", err)
@@ -58,13 +62,14 @@ func removeOld(name string) error {
 // killInside kills all processes, but not this one, whose network namespace is among those of
 // the handles, and waits until they are gone.
 func killInside(handles []int, patience time.Duration) error {
-	var inodes []uint64
+	type identity struct{ dev, ino uint64 }
+	var ours []identity
 	for _, h := range handles {
 		var st unix.Stat_t
 		if err := unix.Fstat(h, &st); err != nil {
 			return fmt.Errorf("looking at namespace: %w", err)
 		}
-		inodes = append(inodes, st.Ino)
+		ours = append(ours, identity{st.Dev, st.Ino})
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		paths, err := filepath.Glob("/proc/[0-9]*/ns/net")
@@ -76,7 +81,7 @@ func killInside(handles []int, patience time.Duration) error {
 			pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
 			var st unix.Stat_t
 			// A process that has ended meanwhile, or is a zombie, has no namespace.
-			if pid == os.Getpid() || unix.Stat(path, &st) != nil || !slices.Contains(inodes, st.Ino) {
+			if pid == os.Getpid() || unix.Stat(path, &st) != nil || !slices.Contains(ours, identity{st.Dev, st.Ino}) {
 				continue
 			}
 			found++

@@ -87,10 +87,8 @@ func (m *mover) round() error {
 	m.queued.Store(int64(m.waiting))
 
 	m.due = max(m.due, now-burst*tick) + tick
-	if err := m.sleep(m.due-m.now(), m.poll[:1]); err != nil {
-		return err
-	}
-	return m.sleep(m.next()-m.now(), m.poll)
+	pause(m.due - m.now())
+	return m.wait(m.next() - m.now())
 }
 
 // follow makes a new Spec that of the packets in the queue and of those to come.
@@ -204,19 +202,27 @@ func (m *mover) next() time.Duration {
 	return at
 }
 
-// sleep ends after d or when one of fds can be read.
-func (m *mover) sleep(d time.Duration, fds []unix.PollFd) error {
+// pause lets packets gather.
+func pause(d time.Duration) {
+	if d > 0 {
+		ts := unix.NsecToTimespec(int64(d))
+		unix.Nanosleep(&ts, nil) // a signal may end it: a round too soon does no harm
+	}
+}
+
+// wait ends after d, when a packet can be read, or at a wake-up.
+func (m *mover) wait(d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
 	ts := unix.NsecToTimespec(int64(d))
-	if _, err := unix.Ppoll(fds, &ts, nil); err != nil {
+	if _, err := unix.Ppoll(m.poll, &ts, nil); err != nil {
 		if errors.Is(err, unix.EINTR) {
 			return nil
 		}
 		return fmt.Errorf("waiting for packets: %w", err)
 	}
-	if fds[0].Revents != 0 {
+	if m.poll[0].Revents != 0 {
 		var b [8]byte
 		unix.Read(m.wakeFD, b[:])
 	}

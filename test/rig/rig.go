@@ -87,8 +87,10 @@ func New(ctx context.Context, o Options) (r *Rig, err error) {
 		return r, err
 	}
 	r.UCI = filepath.Join(r.dir, "config")
-	if err := os.Mkdir(r.UCI, 0o755); err != nil {
-		return r, err
+	for _, dir := range []string{r.UCI, filepath.Join(r.dir, "run")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return r, err
+		}
 	}
 	if o.UCI == "" {
 		o.UCI = DefaultUCI
@@ -211,9 +213,12 @@ func (r *Rig) From(n *lab.Node, server netip.Addr, mptcp bool) traffic.Dial {
 	}
 }
 
+// start runs a program with a /var/run of the rig's own: what the agent
+// remembers there is of one network namespace, and goes with the rig.
 func (r *Rig) start(n *lab.Node, program string, args ...string) (*Process, error) {
 	p := &Process{name: program, doneC: make(chan struct{})}
-	p.cmd = n.Command(r.ctx, filepath.Join(r.bin, program), args...)
+	p.cmd = n.Command(r.ctx, "sh", append([]string{"-ec", `mount --bind "$0" /var/run; exec "$@"`,
+		filepath.Join(r.dir, "run"), filepath.Join(r.bin, program)}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)

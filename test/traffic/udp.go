@@ -54,7 +54,7 @@ type StreamReport struct {
 
 // Loss is the share of packets that did not come back, 0 to 1.
 func (r StreamReport) Loss() float64 {
-	return 1 - float64(r.Received)/float64(max(1, r.Sent))
+	return float64(r.Sent-r.Received) / float64(max(1, r.Sent))
 }
 
 func (r StreamReport) String() string {

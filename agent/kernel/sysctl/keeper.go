@@ -34,6 +34,7 @@ type Setting struct {
 }
 
 // ChangedError says that something else changed a setting which braid had set.
+// A device that went and came back between two calls looks the same.
 type ChangedError struct {
 	Key   string
 	Want  string // what braid had set or was just about to

@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func expectHint(t *testing.T, hintC <-chan struct{}) {
+	t.Helper()
+	select {
+	case _, ok := <-hintC:
+		if !ok {
+			t.Fatal("the channel is closed")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no hint")
+	}
+}
+
+func TestWatch(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, c := range []struct{ name, do, undo string }{
+		{"link", "link set lo mtu 60000", "link set lo mtu 65536"},
+		{"IPv4 address", "addr add 192.0.2.1/32 dev lo", "addr del 192.0.2.1/32 dev lo"},
+		{"IPv6 address", "addr add 2001:db8::1/128 dev lo nodad", "addr del 2001:db8::1/128 dev lo"},
+		{"IPv4 route", "route add 192.0.2.0/24 dev lo", "route del 192.0.2.0/24 dev lo"},
+		{"IPv6 route", "-6 route add 2001:db8::/32 dev lo", "-6 route del 2001:db8::/32 dev lo"},
+		{"IPv4 rule", "rule add pref 777 lookup main", "rule del pref 777"},
+		{"IPv6 rule", "-6 rule add pref 777 lookup main", "-6 rule del pref 777"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			hintC, err := Watch(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ip(t, c.do)
+			expectHint(t, hintC)
+			for range 20 {
+				ip(t, c.undo)
+				ip(t, c.do)
+			}
+			ip(t, c.undo)
+			expectHint(t, hintC)
+			cancel()
+			hints := 0
+			for range hintC {
+				hints++
+			}
+			if hints > 1 {
+				t.Errorf("%d hints were left; they are to be one", hints)
+			}
+		})
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	hintC, err := Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range hintC {
+	}
+}
+
+// A socket that could not hold all changes gives a hint, and goes on.
+func TestOverflow(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, err := subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetReceiveBufferSize(1, false); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		ip(t, "rule add pref 777 lookup main")
+		ip(t, "rule del pref 777")
+	}
+	if drops(t) == 0 {
+		t.Fatal("nothing has overflowed")
+	}
+	hintC := make(chan struct{}, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		follow(ctx, s, hintC)
+	}()
+	expectHint(t, hintC)
+	ip(t, "rule add pref 777 lookup main")
+	ip(t, "rule del pref 777")
+	expectHint(t, hintC)
+	cancel()
+	<-done
+}
+
+// drops counts what the namespace's netlink sockets had no room for.
+func drops(t *testing.T) (n int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/net/netlink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sockets, _ := strings.Cut(string(b), "\n")
+	for line := range strings.Lines(sockets) {
+		of, err := strconv.Atoi(strings.Fields(line)[8])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += of
+	}
+	return n
+}
+
+// A socket that fails is replaced by another one.
+func TestSubscribesAgain(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	broken, err := subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken.Close()
+	hintC := make(chan struct{}, 1)
+	go watch(ctx, broken, hintC)
+	expectHint(t, hintC) // for what was missed
+	ip(t, "rule add pref 777 lookup main")
+	expectHint(t, hintC)
+	ip(t, "rule del pref 777")
+	cancel()
+	for range hintC {
+	}
+}

@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"time"
+
+	"braid/transport/mptcp"
+)
+
+const (
+	// bdps is how many bandwidth-delay products of all its paths a connection
+	// may hold. Less starves the paths, more has to be sent again at the death
+	// of one.
+	bdps = 3
+	// overhead is what a byte of payload takes of the buffer.
+	overheadNum, overheadDen = 5, 4
+	// smallest and largest bound; beyond the largest the kernel's own tuning
+	// is as good.
+	smallest = 128 << 10
+	largest  = 4 << 20
+	// settle is how long a connection is watched before its buffer is bound.
+	settle = time.Second
+	// horizon is how far back rates and round trips are looked for.
+	horizon = 10 * time.Second
+)
+
+// buffer is the bound of one connection's send buffer.
+type buffer struct {
+	first time.Time // the connection was first seen with several subflows
+	next  time.Time // of the next change
+	set   int       // 0: the kernel tunes
+}
+
+// size says how large the send buffer ought to be, and whether that is worth a
+// change.
+func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change bool) {
+	if len(flows) < 2 && w.set == 0 {
+		w.first = time.Time{}
+		return 0, false
+	}
+	if w.first.IsZero() {
+		w.first = now
+	}
+	var sum float64
+	for _, f := range flows {
+		s := w.flows[pair{f.Local, f.Remote}]
+		if f.RTT > 0 {
+			s.rtt.add(now, float64(f.RTT))
+		}
+		s.rate.add(now, float64(f.DeliveryRate))
+		sum += s.rate.value() * s.rtt.value() / float64(time.Second)
+	}
+	if now.Sub(w.first) < settle || now.Before(w.next) {
+		return 0, false
+	}
+	want := min(max(int(bdps*sum)*overheadNum/overheadDen, smallest), largest)
+	if w.set == 0 && want == largest {
+		return 0, false
+	}
+	w.next = now.Add(slowTick)
+	if want > w.set*9/10 && want < w.set*11/10 {
+		return 0, false
+	}
+	return want, true
+}
+
+// maximum and minimum are those of the last horizon, in two halves: cheap, and
+// exact enough.
+type maximum struct{ extreme }
+type minimum struct{ extreme }
+
+type extreme struct {
+	old, cur float64
+	turn     time.Time
+}
+
+func (m *maximum) add(now time.Time, v float64) {
+	m.roll(now, v)
+	m.cur = max(m.cur, v)
+}
+
+func (m *maximum) value() float64 { return max(m.old, m.cur) }
+
+func (m *minimum) add(now time.Time, v float64) {
+	m.roll(now, v)
+	m.cur = min(m.cur, v)
+}
+
+func (m *minimum) value() float64 { return min(m.old, m.cur) }
+
+func (e *extreme) roll(now time.Time, v float64) {
+	switch {
+	case e.turn.IsZero():
+		e.old, e.cur, e.turn = v, v, now
+	case now.Sub(e.turn) > horizon/2:
+		e.old, e.cur, e.turn = e.cur, v, now
+	}
+}

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"net/netip"
+	"time"
+
+	"braid/transport/mptcp"
+)
+
+const (
+	// patience is the least time without an acknowledgement after which a
+	// subflow is dead. A gateway that knows its lines is sooner; this is for
+	// what it cannot see.
+	patience = 500 * time.Millisecond
+	// progress is how recently another subflow must have been acknowledged:
+	// when all are silent, it is not the path.
+	progress = 200 * time.Millisecond
+	// gapFactor times the longest gap that a subflow has survived is what it
+	// is allowed.
+	gapFactor = 2
+)
+
+// pair identifies a subflow.
+type pair struct{ local, remote netip.AddrPort }
+
+// subflow is the history of one.
+type subflow struct {
+	acked    uint64
+	since    time.Time // something has been unacknowledged and nothing acknowledged
+	progress time.Time // last acknowledgement
+	gap      time.Duration
+	seen     time.Time
+	rate     maximum // bytes a second delivered
+	rtt      minimum
+}
+
+// dead finds the subflows that are to be given up.
+func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow) {
+	if w.flows == nil {
+		w.flows = make(map[pair]*subflow)
+	}
+	var last time.Time // progress on any
+	for _, f := range flows {
+		s := w.flows[pair{f.Local, f.Remote}]
+		if s == nil {
+			s = &subflow{acked: f.BytesAcked, since: now, progress: now}
+			w.flows[pair{f.Local, f.Remote}] = s
+		}
+		s.seen = now
+		switch {
+		case f.BytesAcked != s.acked:
+			s.gap = max(s.gap, now.Sub(s.since))
+			s.acked, s.since, s.progress = f.BytesAcked, now, now
+		case f.Unacked == 0:
+			s.since = now
+		}
+		if s.progress.After(last) {
+			last = s.progress
+		}
+	}
+	for p, s := range w.flows {
+		if s.seen != now {
+			delete(w.flows, p)
+		}
+	}
+	for _, f := range flows {
+		s := w.flows[pair{f.Local, f.Remote}]
+		allowed := max(patience, f.RTT+4*f.RTTVar, gapFactor*s.gap)
+		if f.State == mptcp.StateEstablished && now.Sub(s.since) > allowed && now.Sub(last) < progress && last.After(s.progress) {
+			dead = append(dead, f)
+		}
+	}
+	return dead
+}

@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guard looks after the MPTCP connections that a process sends bulk
+// data on. It bounds what they hold unacknowledged to what their paths carry,
+// because all that is queued on a path must be sent again when the path dies;
+// and it gives up subflows that are dead, before the kernel would.
+package guard
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"braid/transport/mptcp"
+)
+
+const (
+	fastTick = 25 * time.Millisecond  // while any connection is busy
+	slowTick = 200 * time.Millisecond //
+	// bulk is how many bytes in a slow tick make a connection busy.
+	bulk = 64 << 10
+	// calm is how long a busy connection is looked at after its last bulk.
+	calm = time.Second
+)
+
+// Guard guards the connections it is given while Run runs.
+type Guard struct {
+	Log       *slog.Logger
+	Destroyed atomic.Uint64 // subflows given up
+
+	mu    sync.Mutex
+	conns map[*ward]struct{}
+}
+
+// ward is a guarded connection.
+type ward struct {
+	conn *mptcp.Conn
+	sent *atomic.Uint64 // bytes written to conn
+
+	last  uint64    // sent, at the last slow tick
+	until time.Time // looked at closely until then
+	flows map[pair]*subflow
+	buffer
+}
+
+// Add guards a connection until remove is called; sent counts what is written
+// to it. A connection that runs as plain TCP is left alone.
+func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
+	if !c.MPTCP {
+		return func() {}
+	}
+	w := &ward{conn: c, sent: sent}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.conns == nil {
+		g.conns = make(map[*ward]struct{})
+	}
+	g.conns[w] = struct{}{}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.conns, w)
+	}
+}
+
+// Run guards until ctx ends.
+func (g *Guard) Run(ctx context.Context) error {
+	tick := slowTick
+	var busy []*ward
+	for slow := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(tick):
+		}
+		now := time.Now()
+		if now.Sub(slow) >= slowTick {
+			slow = now
+			busy = g.busy(now, busy[:0])
+		}
+		for _, w := range busy {
+			g.look(w, now)
+		}
+		if tick = slowTick; len(busy) > 0 {
+			tick = fastTick
+		}
+	}
+}
+
+// busy lists the connections that carry bulk data.
+func (g *Guard) busy(now time.Time, list []*ward) []*ward {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for w := range g.conns {
+		sent := w.sent.Load()
+		if sent-w.last >= bulk {
+			w.until = now.Add(calm)
+		}
+		w.last = sent
+		if now.Before(w.until) {
+			list = append(list, w)
+		} else if w.flows != nil {
+			w.flows = nil // what was known of it is out of date when it returns
+		}
+	}
+	return list
+}
+
+// look reads a connection's subflows and acts on what they show.
+func (g *Guard) look(w *ward, now time.Time) {
+	flows, err := w.conn.Subflows()
+	if err != nil {
+		return // closed meanwhile
+	}
+	for _, f := range w.dead(flows, now) {
+		if err := mptcp.Destroy(f); err != nil {
+			g.Log.Warn("giving up a subflow", "error", err)
+			continue
+		}
+		g.Destroyed.Add(1)
+		g.Log.Info("gave up a dead subflow", "local", f.Local, "remote", f.Remote, "rtt", f.RTT)
+	}
+	if size, change := w.size(flows, now); change {
+		if err := w.conn.SetSendBuffer(size); err == nil {
+			w.set = size
+		}
+	}
+}
