@@ -45,7 +45,8 @@ type Daemon struct {
 	health *health.Monitor
 	reload chan chan error // requests to read the configuration again
 
-	state state
+	state   state
+	balance balance
 }
 
 // New makes an agent that has not started. level is changed to what the

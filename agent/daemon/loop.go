@@ -12,6 +12,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/kernel/tproxy"
+	"braid/agent/load"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
@@ -46,6 +47,8 @@ type loop struct {
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
+	meter := time.NewTicker(load.Interval)
+	defer meter.Stop()
 	var settledC <-chan time.Time
 	for {
 		select {
@@ -60,6 +63,10 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			settledC = nil
 		case <-l.health.Changed():
 		case <-ticker.C:
+		case <-meter.C:
+			if !l.balance.sample(l.config, l.plan, l.health.Health()) {
+				continue
+			}
 		case <-hup:
 			l.load(ctx)
 		case doneC := <-l.reload:
@@ -107,7 +114,7 @@ func (l *loop) update(ctx context.Context) {
 		l.complain(err)
 		return
 	}
-	in := plan.Input{Config: l.config, Net: net, Health: l.health.Health(), ProxyPort: l.port}
+	in := plan.Input{Config: l.config, Net: net, Health: l.health.Health(), Load: l.balance.held(), ProxyPort: l.port}
 	p, problems := plan.Make(in)
 	l.proxy.SetNetwork(network(in, p))
 	err = l.reconciler.Apply(ctx, p)

@@ -121,10 +121,11 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) {
 		p.kick()
 		return
 	}
-	if p.asked.Load() == 0 {
+	asked := p.asked.Load()
+	if asked == 0 {
 		return // no probe has left yet: then silence proves nothing
 	}
-	m.note(p.target.Path, func(t *tracker) { t.silent(now, silence) })
+	m.note(p.target.Path, func(t *tracker) { t.silent(now, silence, now.Sub(time.Unix(0, asked))) })
 }
 
 // calm learns from a silence that has ended. One that ended with the answer to

@@ -71,10 +71,10 @@ func (t *tracker) missed(now time.Time, others bool) {
 	}
 }
 
-// silent notes that a path which was busy, and has been probed since, has
-// received nothing for a time.
-func (t *tracker) silent(now time.Time, silence time.Duration) {
-	if !t.down && silence >= t.patience(now) {
+// silent notes that a path which was busy has received nothing for a time, nor
+// the answer to a probe that was sent asked ago.
+func (t *tracker) silent(now time.Time, silence, asked time.Duration) {
+	if !t.down && silence >= t.patience(now) && asked >= t.srtt+2*t.rttvar {
 		t.die(now, fmt.Sprintf("received nothing for %d ms", silence.Milliseconds()))
 	}
 }
@@ -115,7 +115,7 @@ func (t *tracker) patience(now time.Time) time.Duration {
 	if now.Sub(t.gapAt) <= gapMemory {
 		p = max(p, gapFactor*t.gap)
 	}
-	return max(p, suspicion+t.timeout()+suspectInterval)
+	return max(p, t.timeout())
 }
 
 // timeout is when an answer is overdue: like RFC 6298's RTO, without its

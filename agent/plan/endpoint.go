@@ -46,7 +46,7 @@ func (m *maker) addEndpoints() {
 			first, other = other, first
 		}
 		flags := mptcp.FlagSubflow
-		if w.Role == config.RoleBackup {
+		if w.Role == config.RoleBackup || w.Held {
 			flags |= mptcp.FlagBackup
 		}
 		if !first.IsValid() {

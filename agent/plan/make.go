@@ -9,6 +9,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/health"
+	"braid/agent/load"
 	"braid/agent/netstate"
 )
 
@@ -18,6 +19,7 @@ type Input struct {
 	Net      netstate.Snapshot
 	Resolved map[string][]netip.Addr // addresses of the host names in Config
 	Health   map[health.Path]health.Health
+	Load     map[string]load.Use // by WAN
 	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
 	// none, and nothing is intercepted.
 	ProxyPort uint16

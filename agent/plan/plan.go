@@ -71,6 +71,7 @@ type WAN struct {
 	Role     config.Role // effective
 	Reason   string      // why Role is not the configured one, or the WAN unusable
 	Usable   bool        // new connections may start on it
+	Held     bool        // its subflows are backups for now
 	Addrs    []netip.Addr
 	Gateways []netip.Addr // one a family at most; none on point-to-point links
 	IPv4     Family

@@ -163,6 +163,9 @@ func (m *maker) chooseRoles() {
 		if w.Role == config.RoleOff {
 			w.Usable, w.Reason = false, "switched off"
 		}
+		if use := m.Load[w.Name]; w.Usable && use.Reason != "" {
+			w.Held, w.Reason = use.Held, use.Reason
+		}
 	}
 	for _, stand := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
 		for i := range m.plan.WANs {
@@ -173,6 +176,7 @@ func (m *maker) chooseRoles() {
 			if stand != config.RolePrimary {
 				w.Role, w.Reason = config.RolePrimary, "stands in for the primary"
 			}
+			w.Held = false
 			return
 		}
 	}

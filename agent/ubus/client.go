@@ -111,15 +111,16 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) run(ctx context.Context, cn *conn) error {
 	wait := c.minBackoff
 	for ctx.Err() == nil || cn != nil {
-		var err error
 		if cn == nil {
-			cn, err = c.connect(ctx)
+			var err error
+			if cn, err = c.connect(ctx); err != nil {
+				c.setState(State{Err: err})
+			}
 		}
 		if cn != nil {
-			err = c.hold(ctx, cn)
+			c.hold(ctx, cn)
 			cn, wait = nil, c.minBackoff
 		}
-		c.setState(State{Err: err})
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -134,13 +135,11 @@ func (c *Client) run(ctx context.Context, cn *conn) error {
 	return nil
 }
 
-// hold waits for the end of a connection, or of ctx, and returns why it ended.
-func (c *Client) hold(ctx context.Context, cn *conn) error {
+// hold waits for the end of a connection, or of ctx, which ends it.
+func (c *Client) hold(ctx context.Context, cn *conn) {
 	stop := context.AfterFunc(ctx, func() { cn.cancel(net.ErrClosed) })
 	defer stop()
-	<-cn.ctx.Done()
 	c.disconnect(cn)
-	return context.Cause(cn.ctx)
 }
 
 // connect returns a connection on which everything is registered.
@@ -176,12 +175,14 @@ func (c *Client) wants(r registrant) bool {
 	return slices.Contains(c.registrants, r)
 }
 
-// disconnect cleans up after a connection that has ended.
+// disconnect waits for the end of a connection and cleans up after it.
 func (c *Client) disconnect(cn *conn) {
+	<-cn.ctx.Done()
 	c.mu.Lock()
 	c.cn = nil
+	c.setStateLocked(State{Err: context.Cause(cn.ctx)})
 	c.mu.Unlock()
-	cn.wait()
+	cn.wg.Wait() // nothing is received any more
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	for _, r := range cn.objects {
@@ -192,6 +193,10 @@ func (c *Client) disconnect(cn *conn) {
 func (c *Client) setState(s State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.setStateLocked(s)
+}
+
+func (c *Client) setStateLocked(s State) {
 	c.state = s
 	close(c.changedC)
 	c.changedC = make(chan struct{})

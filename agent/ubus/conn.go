@@ -86,12 +86,6 @@ func dial(ctx context.Context, path string) (*conn, error) {
 	return cn, nil
 }
 
-// wait returns when the connection has ended and nothing more is received.
-func (cn *conn) wait() {
-	<-cn.ctx.Done()
-	cn.wg.Wait()
-}
-
 func (cn *conn) read() {
 	r := bufio.NewReader(cn.nc)
 	for {

@@ -20,16 +20,14 @@ const (
 	// is as good.
 	smallest = 128 << 10
 	largest  = 4 << 20
-	// settle is how long a connection is watched before its buffer is bound.
-	settle = time.Second
+	initial  = 1 << 20
 	// horizon is how far back rates and round trips are looked for.
 	horizon = 10 * time.Second
 )
 
 // buffer is the bound of one connection's send buffer.
 type buffer struct {
-	first time.Time // the connection was first seen with several subflows
-	next  time.Time // of the next change
+	lower time.Time // not before
 	set   int       // 0: the kernel tunes
 }
 
@@ -37,11 +35,7 @@ type buffer struct {
 // change.
 func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change bool) {
 	if len(flows) < 2 && w.set == 0 {
-		w.first = time.Time{}
 		return 0, false
-	}
-	if w.first.IsZero() {
-		w.first = now
 	}
 	var sum float64
 	for _, f := range flows {
@@ -52,18 +46,20 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 		s.rate.add(now, float64(f.DeliveryRate))
 		sum += s.rate.value() * s.rtt.value() / float64(time.Second)
 	}
-	if now.Sub(w.first) < settle || now.Before(w.next) {
-		return 0, false
-	}
 	want := min(max(int(bdps*sum)*overheadNum/overheadDen, smallest), largest)
-	if w.set == 0 && want == largest {
+	switch {
+	case w.set == 0 && want == largest:
 		return 0, false
+	case w.set == 0:
+		w.set = initial
+	case want > w.set*11/10: // room is given at once
+		w.lower = now.Add(slowTick)
+		return want, true
+	case want < w.set*9/10 && now.After(w.lower): // and taken slowly
+		w.lower = now.Add(slowTick)
+		return max(want, w.set*8/10), true
 	}
-	w.next = now.Add(slowTick)
-	if want > w.set*9/10 && want < w.set*11/10 {
-		return 0, false
-	}
-	return want, true
+	return 0, false
 }
 
 // maximum and minimum are those of the last horizon, in two halves: cheap, and

@@ -27,6 +27,7 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
+				fixReceiveBuffer(int(fd)) // accepted connections inherit it
 				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
 			})
 			if err != nil {

@@ -1,0 +1,103 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"braid/test/lab"
+	"braid/test/rig"
+	"braid/test/traffic"
+)
+
+// mptcpPort is where the bare world's server speaks MPTCP.
+const mptcpPort = rig.Port + 1
+
+// bed is where a row is measured: two worlds with the same lines, of which
+// only one is busy at a time.
+type bed struct {
+	braid *rig.Rig // with agent and converter
+	bare  *rig.Rig // without; its gateway has MPTCP endpoints of its own
+}
+
+func (b *bench) bed(ctx context.Context, o lab.Options) (_ *bed, err error) {
+	ctx = context.WithoutCancel(ctx) // it is ended by close, in good order
+	d := new(bed)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	uci := strings.Replace(rig.DefaultUCI, "'debug'", "'warn'", 1)
+	mcp := []string{"-client", "0.0.0.0/0", "-client", "::/0", "-log", "warn"}
+	if d.braid, err = rig.New(ctx, rig.Options{Lab: o, Bin: b.bin, UCI: uci, MCP: mcp}); err != nil {
+		return d, err
+	}
+	if d.bare, err = rig.New(ctx, rig.Options{Lab: o, Bin: b.bin, Idle: true}); err != nil {
+		return d, err
+	}
+	if _, err := d.bare.Serve(d.bare.Server, true, mptcpPort); err != nil {
+		return d, err
+	}
+	script := "ip mptcp limits set subflows 8\n"
+	if _, err := d.bare.Server.Run(script); err != nil {
+		return d, err
+	}
+	for _, w := range d.bare.WANs {
+		script += fmt.Sprintf("ip mptcp endpoint add %v dev %s subflow\n", w.Gateway4.Addr(), w.Name)
+	}
+	_, err = d.bare.Gateway.Run(script)
+	return d, err
+}
+
+func (d *bed) close() error {
+	var errs []error
+	for _, r := range []*rig.Rig{d.braid, d.bare} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// alone is plain TCP of a LAN host, forwarded over the first line.
+func (d *bed) alone() traffic.Dial { return d.bare.FromHost(lab.Server4) }
+
+// kernel is MPTCP from the gateway to the server, over all lines, without a
+// proxy.
+func (d *bed) kernel() traffic.Dial {
+	return func(ctx context.Context) (net.Conn, error) {
+		var dialer net.Dialer
+		dialer.SetMultipathTCP(true)
+		c, err := d.bare.Gateway.Dial(ctx, dialer, "tcp", netip.AddrPortFrom(lab.Server4, mptcpPort).String())
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := c.(*net.TCPConn).MultipathTCP(); !ok {
+			c.Close()
+			return nil, errors.Join(errors.New("the server does not speak MPTCP"), err)
+		}
+		return c, nil
+	}
+}
+
+// carried is plain TCP of a LAN host that braid carries.
+func (d *bed) carried() traffic.Dial { return d.braid.FromHost(lab.Server4) }
+
+// check makes sure that braid has carried all that went through it.
+func (d *bed) check() error {
+	s, err := d.braid.Status()
+	if err != nil {
+		return err
+	}
+	if c := s.Connections; c.Total == 0 || c.Convert != c.Total || c.TCPFallback > 0 {
+		return fmt.Errorf("braid has not carried everything over MPTCP: %+v", c)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures braid beside what it has to be measured by: the best
+// line alone, and the kernel's MPTCP without any proxy. What is compared takes
+// turns within one run, so that the noise of a machine hits all alike; figures
+// are medians, and ratios of figures of the same run.
+//
+//	bench                  everything, under 4 minutes
+//	bench -only memory     one part
+//	bench -repeat 9        more turns
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// bench is what all parts share.
+type bench struct {
+	bin    string // directory of braid and braid-mcp
+	repeat int
+}
+
+// part is a table.
+type part struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+var parts = []part{
+	{"lines", (*bench).lines},
+	{"unshaped", (*bench).unshaped},
+	{"fetch", (*bench).fetch},
+	{"connections", (*bench).connections},
+	{"memory", (*bench).memory},
+}
+
+func names() string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.name)
+	}
+	return strings.Join(all, ", ")
+}
+
+func main() {
+	var b bench
+	flag.StringVar(&b.bin, "bin", "bin", "directory of braid and braid-mcp")
+	flag.IntVar(&b.repeat, "repeat", 3, "turns that each of those compared has")
+	only := flag.String("only", "", "the one part to run: "+names())
+	flag.Parse()
+	known := slices.ContainsFunc(parts, func(p part) bool { return p.name == *only })
+	if flag.NArg() > 0 || b.repeat < 1 || *only != "" && !known {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := b.run(ctx, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(ctx context.Context, only string) error {
+	fmt.Println(machine())
+	var errs []error
+	for _, p := range parts {
+		if only != "" && p.name != only {
+			continue
+		}
+		err := p.run(b, ctx)
+		if ctx.Err() != nil {
+			return errors.New("interrupted; everything is removed")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// machine says what the figures were measured on.
+func machine() string {
+	first := func(file string) string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "unknown"
+		}
+		return strings.Fields(string(b))[0]
+	}
+	return fmt.Sprintf("Linux %s, %d CPUs, load %s, congestion control %s",
+		first("/proc/sys/kernel/osrelease"), runtime.NumCPU(), first("/proc/loadavg"), first("/proc/sys/net/ipv4/tcp_congestion_control"))
+}

@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/rig"
+)
+
+const (
+	idleConnections = 2000
+	echoPort        = rig.Port + 2
+	// rest is the time after which a program's memory is looked at.
+	rest = 2 * time.Second
+)
+
+// memory measures both programs without and with open connections.
+func (b *bench) memory(ctx context.Context) (err error) {
+	t := newTable(fmt.Sprintf("Memory, without connections and with %d that are open and idle", idleConnections),
+		"idle, MB", "own, MB", "with all, MB", "own, MB", "own kB each")
+	d, err := b.bed(ctx, lab.Options{Veth: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	echo, err := d.braid.Server.Listen(ctx, net.ListenConfig{}, "tcp", fmt.Sprintf(":%d", echoPort))
+	if err != nil {
+		return err
+	}
+	defer echo.Close()
+	go serveEcho(echo)
+
+	programs := []struct {
+		name string
+		p    *rig.Process
+	}{{"braid", d.braid.Agent}, {"braid-mcp", d.braid.MCP}}
+	idle := make([]rig.Usage, len(programs))
+	if err := pause(ctx, rest); err != nil {
+		return err
+	}
+	for i, p := range programs {
+		if idle[i], err = p.p.Usage(); err != nil {
+			return err
+		}
+	}
+	conns, err := d.open(ctx, idleConnections)
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	if err := errors.Join(err, pause(ctx, rest)); err != nil {
+		return err
+	}
+	for i, p := range programs {
+		u, err := p.p.Usage()
+		if err != nil {
+			return err
+		}
+		mb := func(bytes int64) string { return fmt.Sprintf("%.1f", float64(bytes)/1e6) }
+		t.row(p.name, mb(idle[i].Resident), mb(idle[i].Anonymous), mb(u.Resident), mb(u.Anonymous),
+			fmt.Sprintf("%.1f", float64(u.Anonymous-idle[i].Anonymous)/idleConnections/1e3))
+	}
+	return d.check()
+}
+
+// open opens connections of a LAN host that have carried a byte to the server
+// and back, some at a time.
+func (d *bed) open(ctx context.Context, n int) (conns []net.Conn, err error) {
+	const atOnce = 8
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() {
+			for range n / atOnce {
+				c, err := d.openOne(ctx)
+				mu.Lock()
+				if err != nil {
+					errs = append(errs, err)
+				} else {
+					conns = append(conns, c)
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return conns, errors.Join(errs...)
+}
+
+func (d *bed) openOne(ctx context.Context) (net.Conn, error) {
+	c, err := d.braid.Host().Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
+	if err != nil {
+		return nil, err
+	}
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err = c.Write([]byte{'x'}); err == nil {
+		_, err = io.ReadFull(c, make([]byte, 1))
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("sending a byte there and back: %w", err)
+	}
+	return c, nil
+}
+
+// serveEcho sends back what comes, until l is closed.
+func serveEcho(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			io.Copy(c, c)
+		}()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
