@@ -14,9 +14,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"braid/agent/converter"
 	"braid/agent/health"
 	"braid/agent/kernel/tproxy"
 	"braid/agent/netstate"
+	"braid/agent/path"
 	"braid/agent/proxy"
 	"braid/agent/reconcile"
 	"braid/agent/ubus"
@@ -39,11 +41,16 @@ type Daemon struct {
 	level *slog.LevelVar
 	start time.Time
 
-	client *ubus.Client
-	object *ubus.Publication
-	proxy  *proxy.Proxy
-	health *health.Monitor
-	reload chan chan error // requests to read the configuration again
+	client     *ubus.Client
+	object     *ubus.Publication
+	proxy      *proxy.Proxy
+	health     *health.Monitor
+	converters *converter.Monitor
+	netifd     *netifd
+	flows      *flows
+
+	requestC chan request // to the loop
+	eventC   chan event   // to ubus
 
 	state   state
 	balance balance
@@ -52,15 +59,23 @@ type Daemon struct {
 // New makes an agent that has not started. level is changed to what the
 // configuration says.
 func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
+	client := ubus.NewClient(o.Ubus)
+	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory)}
+	converters := converter.NewMonitor(log, p.Dialer())
+	p.Doubt = converters.Doubt
 	return &Daemon{
-		Options: o,
-		log:     log,
-		level:   level,
-		start:   time.Now(),
-		client:  ubus.NewClient(o.Ubus),
-		proxy:   &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}},
-		health:  health.NewMonitor(log),
-		reload:  make(chan chan error),
+		Options:    o,
+		log:        log,
+		level:      level,
+		start:      time.Now(),
+		client:     client,
+		proxy:      p,
+		health:     health.NewMonitor(log),
+		converters: converters,
+		netifd:     newNetifd(client),
+		flows:      &flows{proxy: p},
+		requestC:   make(chan request),
+		eventC:     make(chan event, maxEvents),
 	}
 }
 
@@ -93,6 +108,8 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		return err
 	}
 	l := &loop{Daemon: d, reconciler: r, heart: heart, port: listener.Port()}
+	d.remember()
+	d.netifd.readFirst(ctx, d.Ubus)
 	l.load(ctx) // so that the first who ask get an answer that holds
 	l.update(ctx)
 
@@ -105,7 +122,10 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		g.Go(func() error { return ubus.NewBroker(d.Ubus).Run(outer) })
 	}
 	g.Go(func() error { return d.client.Run(outer) })
+	g.Go(func() error { return d.sendEvents(outer) })
+	g.Go(func() error { return d.netifd.run(outer) })
 	g.Go(func() error { return d.health.Run(outer) })
+	g.Go(func() error { return d.converters.Run(outer) })
 	g.Go(func() error { return d.proxy.Guard.Run(outer) })
 	g.Go(func() error {
 		err := d.proxy.Run(outer, listener)
@@ -122,7 +142,7 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		l.run(inner, changedC, hup)
 		last, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer done()
-		return l.teardown(last)
+		return errors.Join(l.teardown(last), d.memorize())
 	})
 	return g.Wait()
 }

@@ -14,7 +14,6 @@ import (
 	"braid/agent/kernel/tproxy"
 	"braid/agent/load"
 	"braid/agent/netstate"
-	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/uci"
@@ -38,10 +37,11 @@ type loop struct {
 	heart      *tproxy.Heart
 	port       uint16
 
-	config   config.Config
-	problems config.Problems // of the configuration in the file
-	plan     plan.Plan
-	failed   string // the last error logged, so that a lasting one is told once
+	config    config.Config
+	overrides map[string]config.Role // until the configuration is read again
+	problems  config.Problems        // of the configuration in the file
+	plan      plan.Plan
+	failed    string // the last error logged, so that a lasting one is told once
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
@@ -62,6 +62,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-settledC:
 			settledC = nil
 		case <-l.health.Changed():
+		case <-l.converters.Changed():
 		case <-ticker.C:
 		case <-meter.C:
 			if !l.balance.sample(l.config, l.plan, l.health.Health()) {
@@ -69,11 +70,12 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			}
 		case <-hup:
 			l.load(ctx)
-		case doneC := <-l.reload:
-			err := l.load(ctx)
+		case r := <-l.requestC:
+			r.do(ctx, l)
 			l.update(ctx)
-			doneC <- err
+			close(r.doneC)
 			continue
+		case <-l.netifd.changedC:
 		}
 		l.update(ctx)
 	}
@@ -81,7 +83,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 
 // load reads the configuration; a bad one leaves the last good one in force.
 func (l *loop) load(ctx context.Context) error {
-	p, err := uci.Load(ctx, l.UCI, "braid", nil)
+	p, err := uci.Load(ctx, l.UCI, "braid", LibUCI(l.UCI, l.Ubus))
 	if errors.Is(err, fs.ErrNotExist) {
 		p, err = uci.Package{}, nil // nothing is configured
 	}
@@ -96,12 +98,12 @@ func (l *loop) load(ctx context.Context) error {
 	if err != nil {
 		l.log.Error("configuration not taken", "error", err)
 	} else {
-		l.config = c
+		l.config, l.overrides = c, nil
 		l.level.Set(c.Globals.LogLevel)
 		l.log.Info("configuration", "enabled", c.Globals.Enabled, "wans", len(c.WANs), "converters", len(c.Converters))
 	}
 	l.problems = problems
-	l.notifyConfig(ctx, err == nil, problems)
+	l.notifyConfig(err == nil, problems)
 	return err
 }
 
@@ -114,16 +116,19 @@ func (l *loop) update(ctx context.Context) {
 		l.complain(err)
 		return
 	}
-	in := plan.Input{Config: l.config, Net: net, Health: l.health.Health(), Load: l.balance.held(), ProxyPort: l.port}
+	net.Interfaces = l.netifd.list()
+	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Health: l.health.Health(), Load: l.balance.held(), ProxyPort: l.port}
 	p, problems := plan.Make(in)
-	l.proxy.SetNetwork(network(in, p))
+	n := network(in, p, l.converters.Status())
+	l.proxy.SetNetwork(n)
+	l.converters.SetTargets(targets(n))
 	err = l.reconciler.Apply(ctx, p)
 	if p.Firewall != nil {
 		err = errors.Join(err, l.heart.Beat())
 	}
 	l.complain(err)
 	l.health.SetTargets(p.Probes)
-	l.announce(ctx, p)
+	l.announce(p)
 	l.plan = p
 	l.state.set(l.config, p, slices.Concat(l.problems, problems))
 }
@@ -146,25 +151,4 @@ func (l *loop) teardown(ctx context.Context) error {
 	p := l.plan
 	p.Firewall = nil
 	return errors.Join(l.reconciler.Apply(ctx, p), l.reconciler.Apply(ctx, plan.Plan{}))
-}
-
-// network is what the proxy decides by: the primary first, then the other
-// WANs from which a first subflow may start, best role first.
-func network(in plan.Input, p plan.Plan) *path.Network {
-	n := &path.Network{Fallback: in.Config.Globals.Fallback}
-	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
-		for _, w := range p.WANs {
-			if w.Usable && w.Role == role {
-				n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.IPv4.Addr(), IPv6: w.IPv6.Addr()})
-			}
-		}
-	}
-	for _, c := range in.Config.Converters {
-		pc := path.Converter{Name: c.Name, Cookie: c.Cookie}
-		for _, a := range in.ConverterAddrs(c) {
-			pc.Addrs = append(pc.Addrs, addrPort(a, c.Port))
-		}
-		n.Converters = append(n.Converters, pc)
-	}
-	return n
 }

@@ -7,8 +7,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"braid/agent/config"
+	"braid/agent/path"
 	"braid/agent/report"
 	"braid/agent/ubus"
 )
@@ -22,6 +25,9 @@ const (
 	maxConnections     = 500
 )
 
+// probeTimeout bounds the method "probe".
+const probeTimeout = 5 * time.Second
+
 // publish registers the object; the client keeps it registered.
 func (d *Daemon) publish() error {
 	pub, err := d.client.Publish(ubus.Object{Path: ObjectName, Methods: []ubus.Method{
@@ -31,6 +37,8 @@ func (d *Daemon) publish() error {
 			Handle: d.handleConnections},
 		{Name: "explain", Args: []ubus.Arg{{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
 			Handle: d.handleExplain},
+		{Name: "set", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}}, Handle: d.handleSet},
+		{Name: "probe", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}}, Handle: d.handleProbe},
 		{Name: "reload", Handle: d.handleReload},
 	}})
 	if err != nil {
@@ -52,50 +60,120 @@ func (d *Daemon) handleConnections(_ context.Context, r *ubus.Request) (any, err
 	if args.Limit < 1 || args.Limit > maxConnections || args.Offset < 0 {
 		return nil, fmt.Errorf("limit %d, offset %d: %w", args.Limit, args.Offset, ubus.ErrInvalidArgument)
 	}
-	return d.Connections(args.Limit, args.Offset, args.WAN), nil
+	return d.Connections(args.Limit, args.Offset, args.WAN)
 }
 
 func (d *Daemon) handleExplain(_ context.Context, r *ubus.Request) (any, error) {
 	args := struct {
-		Dest string `json:"dest"`
-		Port uint16 `json:"port"`
-	}{Port: 443}
+		Dest  netip.Addr   `json:"dest"`
+		Port  uint16       `json:"port"`
+		Proto config.Proto `json:"proto"`
+		Src   netip.Addr   `json:"src"`
+	}{Port: 443, Proto: config.ProtoTCP}
 	if err := r.Args(&args); err != nil {
 		return nil, err
 	}
-	a, err := netip.ParseAddr(args.Dest)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ubus.ErrInvalidArgument, err)
+	if !args.Dest.IsValid() {
+		return nil, fmt.Errorf("no dest: %w", ubus.ErrInvalidArgument)
 	}
-	return d.Explain(netip.AddrPortFrom(a.Unmap(), args.Port))
+	if !slices.Contains([]config.Proto{config.ProtoTCP, config.ProtoUDP, config.ProtoICMP}, args.Proto) {
+		return nil, fmt.Errorf("proto %q: %w", args.Proto, ubus.ErrInvalidArgument)
+	}
+	f := path.Flow{Src: args.Src.Unmap(), Dest: netip.AddrPortFrom(args.Dest.Unmap(), args.Port)}
+	return d.Explain(f, args.Proto)
+}
+
+func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {
+	var args struct {
+		WAN  string      `json:"wan"`
+		Role config.Role `json:"role"`
+	}
+	if err := r.Args(&args); err != nil {
+		return nil, err
+	}
+	roles := []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup, config.RoleOff}
+	if !slices.Contains(roles, args.Role) {
+		return nil, fmt.Errorf("role %q: %w", args.Role, ubus.ErrInvalidArgument)
+	}
+	var found error
+	err := d.inLoop(ctx, func(_ context.Context, l *loop) {
+		if found = exists(l.plan, args.WAN); found == nil {
+			l.override(args.WAN, args.Role)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, found
+}
+
+// override sets a role until the configuration is read again. There is one
+// primary: the last that was set.
+func (l *loop) override(wan string, role config.Role) {
+	overrides := map[string]config.Role{wan: role}
+	for name, r := range l.overrides {
+		if name != wan && (r != config.RolePrimary || role != config.RolePrimary) {
+			overrides[name] = r
+		}
+	}
+	l.overrides = overrides
+	l.log.Info("role set", "wan", wan, "role", role)
+}
+
+func (d *Daemon) handleProbe(ctx context.Context, r *ubus.Request) (any, error) {
+	var args struct {
+		WAN string `json:"wan"`
+	}
+	if err := r.Args(&args); err != nil {
+		return nil, err
+	}
+	d.state.mu.Lock()
+	err := exists(d.state.plan, args.WAN)
+	d.state.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if d.health.Probe(bounded, args.WAN) != nil {
+		return nil, fmt.Errorf("probing %s: %w", args.WAN, ubus.ErrTimeout)
+	}
+	// The verdict is not in force before the loop has seen it.
+	if err := d.inLoop(ctx, func(context.Context, *loop) {}); err != nil {
+		return nil, err
+	}
+	wans := d.WANs().WANs
+	i := slices.IndexFunc(wans, func(w report.WAN) bool { return w.Name == args.WAN })
+	if i < 0 { // reloaded meanwhile
+		return nil, fmt.Errorf("WAN %q: %w", args.WAN, ubus.ErrNotFound)
+	}
+	return wans[i], nil
 }
 
 func (d *Daemon) handleReload(ctx context.Context, _ *ubus.Request) (any, error) {
-	doneC := make(chan error, 1)
-	select {
-	case d.reload <- doneC:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	var failed error
+	if err := d.inLoop(ctx, func(ctx context.Context, l *loop) { failed = l.load(ctx) }); err != nil {
+		return nil, err
 	}
-	err := <-doneC
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
-	return report.Reload{OK: err == nil, Problems: report.Problems(d.state.problems)}, nil
+	return report.Reload{OK: failed == nil, Problems: report.Problems(d.state.problems)}, nil
 }
 
-func (d *Daemon) notifyConfig(ctx context.Context, ok bool, problems config.Problems) {
-	d.send(ctx, "braid.config", map[string]any{"ok": ok, "problems": report.Problems(problems)})
+// request is something the loop is to do before it updates.
+type request struct {
+	do    func(context.Context, *loop)
+	doneC chan struct{} // closed after the update
 }
 
-// send tells listeners and subscribers; without a bus there are none.
-func (d *Daemon) send(ctx context.Context, event string, v any) {
-	if s, _ := d.client.State(); !s.Connected {
-		return
+// inLoop has the loop do something and update, and waits for both.
+func (d *Daemon) inLoop(ctx context.Context, do func(context.Context, *loop)) error {
+	r := request{do: do, doneC: make(chan struct{})}
+	select {
+	case d.requestC <- r:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if err := d.client.Send(ctx, event, v); err != nil {
-		d.log.Warn("sending event", "event", event, "error", err)
-	}
-	if err := d.object.Notify(ctx, event, v); err != nil {
-		d.log.Warn("notifying", "event", event, "error", err)
-	}
+	<-r.doneC
+	return nil
 }

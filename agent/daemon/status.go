@@ -5,7 +5,6 @@ package daemon
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,26 +12,24 @@ import (
 	"time"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/agent/netstate"
+	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
 	"braid/agent/report"
+	"braid/agent/ubus"
 	"braid/transport/mptcp"
 )
 
 // state is what the loop last saw, for whoever asks.
 type state struct {
-	mu       sync.Mutex
-	config   config.Config
-	plan     plan.Plan
-	problems config.Problems
-	wans     map[string]wanState
-}
-
-// wanState is what was said of a WAN last.
-type wanState struct {
-	state, reason string
-	since         time.Time
+	mu         sync.Mutex
+	config     config.Config
+	plan       plan.Plan
+	problems   config.Problems
+	wans       map[string]condition
+	converters map[string]condition
 }
 
 func (s *state) set(c config.Config, p plan.Plan, problems config.Problems) {
@@ -43,39 +40,62 @@ func (s *state) set(c config.Config, p plan.Plan, problems config.Problems) {
 
 func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
+// The states of a WAN.
+const (
+	wanUp       = "up"
+	wanDegraded = "degraded"
+	wanDown     = "down"
+	wanOff      = "off"
+)
+
 // judge is a WAN's state and why.
-func judge(w plan.WAN) (state, reason string) {
+func judge(w plan.WAN, known map[health.Path]health.Health) (state, reason string) {
 	switch {
 	case w.Role == config.RoleOff:
-		return "off", w.Reason
+		return wanOff, w.Reason
 	case !w.Usable:
-		return "down", w.Reason
+		return wanDown, w.Reason
 	}
-	return "up", w.Reason
+	for _, f := range []plan.Family{w.IPv4, w.IPv6} {
+		if h := known[health.Path{WAN: w.Name, IPv6: f.Source.Is6()}]; f.Source.IsValid() && h.Verdict != health.Up {
+			return wanDegraded, family(f.Source) + ": " + h.Reason
+		}
+	}
+	return wanUp, w.Reason
 }
 
-// announce tells the world of WANs whose state has changed.
-func (l *loop) announce(ctx context.Context, p plan.Plan) {
-	l.state.mu.Lock()
-	old := l.state.wans
-	wans := make(map[string]wanState, len(p.WANs))
-	type change struct{ name, from, to, reason string }
-	var changes []change
-	for _, w := range p.WANs {
-		s, reason := judge(w)
-		was, known := old[w.Name]
-		now := wanState{s, reason, was.since}
-		if !known || was.state != s {
-			now.since = time.Now()
-			changes = append(changes, change{w.Name, cmp.Or(was.state, "down"), s, reason})
-		}
-		wans[w.Name] = now
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "ipv4"
 	}
-	l.state.wans = wans
+	return "ipv6"
+}
+
+// announce tells the world of WANs and converters whose state has changed.
+func (l *loop) announce(p plan.Plan) {
+	known := l.health.Health()
+	l.state.mu.Lock()
+	oldWANs, oldConverters := l.state.wans, l.state.converters
+	wans := make(map[string]condition, len(p.WANs))
+	for _, w := range p.WANs {
+		wans[w.Name] = oldWANs[w.Name].become(judge(w, known))
+	}
+	converters := l.conditions(l.config, oldConverters)
+	l.state.wans, l.state.converters = wans, converters
 	l.state.mu.Unlock()
-	for _, c := range changes {
-		l.log.Info("wan", "name", c.name, "from", c.from, "to", c.to, "reason", c.reason)
-		l.send(ctx, "braid.wan", map[string]any{"wan": c.name, "from": c.from, "to": c.to, "reason": c.reason})
+	for _, w := range p.WANs {
+		now, from := wans[w.Name], cmp.Or(oldWANs[w.Name].state, wanDown)
+		if now.state != oldWANs[w.Name].state {
+			l.log.Info("wan", "name", w.Name, "from", from, "to", now.state, "reason", now.reason)
+			l.send("braid.wan", report.WANEvent{WAN: w.Name, From: from, To: now.state, Reason: now.reason})
+		}
+	}
+	for _, c := range l.config.Converters {
+		now, from := converters[c.Name], cmp.Or(oldConverters[c.Name].state, "down")
+		if now.state != oldConverters[c.Name].state {
+			l.log.Info("converter", "name", c.Name, "from", from, "to", now.state)
+			l.send("braid.converter", report.ConverterEvent{Name: c.Name, From: from, To: now.state})
+		}
 	}
 }
 
@@ -83,25 +103,20 @@ func (l *loop) announce(ctx context.Context, p plan.Plan) {
 func (d *Daemon) Status() report.Status {
 	wans := d.WANs().WANs
 	d.state.mu.Lock()
-	c, p, problems := d.state.config, d.state.plan, d.state.problems
+	c, p, problems, states := d.state.config, d.state.plan, d.state.problems, d.state.converters
 	d.state.mu.Unlock()
 	st := d.proxy.Stats()
 	s := report.Status{
 		Version:    d.Version,
 		Uptime:     int(time.Since(d.start).Seconds()),
-		State:      overall(c, wans),
+		State:      overall(c, wans, states),
 		Problems:   report.Problems(problems),
 		Kernel:     d.kernel(),
-		Converters: []report.Converter{},
+		Converters: d.reportConverters(c, states),
 		WANs:       wans,
 	}
 	if p.Firewall != nil {
 		s.Firewall = "nftables"
-	}
-	for _, conv := range c.Converters {
-		for _, a := range conv.Addresses {
-			s.Converters = append(s.Converters, report.Converter{Name: conv.Name, Address: a.String(), Port: conv.Port, State: "up"})
-		}
 	}
 	open := d.proxy.Connections()
 	s.Connections = report.Totals{Open: len(open), Total: st.Total.Load(), Convert: st.Convert.Load(),
@@ -119,23 +134,22 @@ func (d *Daemon) kernel() report.Kernel {
 	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true}
 }
 
-func overall(c config.Config, wans []report.WAN) report.State {
+func overall(c config.Config, wans []report.WAN, converters map[string]condition) report.State {
 	if !c.Globals.Enabled || len(wans) == 0 {
 		return report.StateDisabled
 	}
-	up, wanted := 0, 0
+	count := make(map[string]int)
 	for _, w := range wans {
-		if w.State != "off" {
-			wanted++
-		}
-		if w.State == "up" {
-			up++
-		}
+		count[w.State]++
+	}
+	answers := len(converters) == 0
+	for _, s := range converters {
+		answers = answers || s.state == path.ConverterUp.String()
 	}
 	switch {
-	case up == 0:
+	case count[wanUp]+count[wanDegraded] == 0:
 		return report.StateDown
-	case up < wanted:
+	case count[wanDown]+count[wanDegraded] > 0, !answers:
 		return report.StateDegraded
 	}
 	return report.StateOK
@@ -146,7 +160,11 @@ func (d *Daemon) WANs() report.WANs {
 	d.state.mu.Lock()
 	c, p, states := d.state.config, d.state.plan, d.state.wans
 	d.state.mu.Unlock()
-	subflows := d.subflows(p)
+	known := d.health.Health()
+	d.balance.mu.Lock()
+	carried := d.balance.rates
+	d.balance.mu.Unlock()
+	subflows := d.flows.count(p)
 	counters := netstate.Counters()
 	guess := make(map[string]config.Kind)
 	for _, w := range p.WANs {
@@ -155,11 +173,13 @@ func (d *Daemon) WANs() report.WANs {
 	roles := c.Roles(guess)
 	out := report.WANs{WANs: []report.WAN{}}
 	for i, w := range p.WANs {
-		s := states[w.Name]
+		s, h := states[w.Name], measured(w, known)
 		r := report.WAN{
 			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
-			State: s.state, Reason: s.reason, Since: int(time.Since(s.since).Seconds()),
+			State: s.state, Reason: s.reason, Since: elapsed(s.since),
 			Addresses: append([]netip.Addr{}, w.Addrs...), IPv4: report.IPv4Kind(w.IPv4.Source), IPv6: w.IPv6.Source.IsValid(),
+			RTT: milliseconds(h.RTT), Jitter: milliseconds(h.Jitter), Loss: h.Loss,
+			RXRate: int64(carried[w.Name].rx), TXRate: int64(carried[w.Name].tx),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
 			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
 		}
@@ -171,91 +191,71 @@ func (d *Daemon) WANs() report.WANs {
 	return out
 }
 
-// subflows counts the subflows on each WAN.
-func (d *Daemon) subflows(p plan.Plan) map[string]int {
-	n := make(map[string]int)
-	for _, c := range d.proxy.Connections() {
-		for _, f := range subflows(c) {
-			if w, ok := p.WANByAddr(f.Local.Addr()); ok {
-				n[w.Name]++
-			}
-		}
+// measured is the health of the family that connections start in.
+func measured(w plan.WAN, known map[health.Path]health.Health) health.Health {
+	v4, v6 := known[health.Path{WAN: w.Name}], known[health.Path{WAN: w.Name, IPv6: true}]
+	if w.IPv4.Source.IsValid() && (w.IPv4.Usable || !w.IPv6.Usable) {
+		return v4
 	}
-	return n
-}
-
-func subflows(c proxy.Connection) []mptcp.Subflow {
-	flows, err := c.Conn.Subflows()
-	if err != nil {
-		return nil // it has just been closed
-	}
-	return flows
+	return v6
 }
 
 // Connections is the answer of the method "connections"; wan selects those
-// with a subflow there.
-func (d *Daemon) Connections(limit, offset int, wan string) report.Connections {
+// with a subflow there. ubus.ErrNotFound if there is no such WAN.
+func (d *Daemon) Connections(limit, offset int, wan string) (report.Connections, error) {
 	d.state.mu.Lock()
 	p := d.state.plan
 	d.state.mu.Unlock()
 	all := d.proxy.Connections()
-	out := report.Connections{Connections: []report.Connection{}}
-	for _, c := range all {
-		shown := out.Total >= offset && len(out.Connections) < limit
-		if !shown && wan == "" {
-			out.Total++
-			continue
+	if wan != "" {
+		if err := exists(p, wan); err != nil {
+			return report.Connections{}, err
 		}
-		r := connection(p, c)
-		if wan != "" && !slices.ContainsFunc(r.Subflows, func(f report.Subflow) bool { return f.WAN == wan }) {
-			continue
-		}
-		out.Total++
-		if shown {
-			out.Connections = append(out.Connections, r)
-		}
+		on := d.flows.on(p, wan)
+		all = slices.DeleteFunc(all, func(c proxy.Connection) bool { return !on[c.ID] })
 	}
-	return out
+	out := report.Connections{Connections: []report.Connection{}, Total: len(all)}
+	offset = min(offset, len(all))
+	for _, c := range all[offset:min(offset+limit, len(all))] {
+		out.Connections = append(out.Connections, connection(p, c))
+	}
+	return out, nil
+}
+
+func exists(p plan.Plan, wan string) error {
+	if !slices.ContainsFunc(p.WANs, func(w plan.WAN) bool { return w.Name == wan }) {
+		return fmt.Errorf("WAN %q: %w", wan, ubus.ErrNotFound)
+	}
+	return nil
 }
 
 func connection(p plan.Plan, c proxy.Connection) report.Connection {
 	r := report.Connection{
 		ID: c.ID, Src: c.Src.String(), Dst: c.Dst.String(), Path: c.Path, Converter: c.Converter,
-		Age: int(time.Since(c.Started).Seconds()), RX: c.Down, TX: c.Up, MPTCP: c.Conn.MPTCP, Subflows: []report.Subflow{},
+		Age: elapsed(c.Started), RX: c.Down, TX: c.Up, MPTCP: c.Conn.MPTCP, Subflows: []report.Subflow{},
 	}
 	for _, f := range subflows(c) {
 		w, _ := p.WANByAddr(f.Local.Addr())
 		r.Subflows = append(r.Subflows, report.Subflow{
-			WAN: w.Name, Local: f.Local.String(), Remote: f.Remote.String(), RTT: float64(f.RTT.Microseconds()) / 1000,
-			Backup: w.Role == config.RoleBackup, RX: f.BytesReceived, TX: f.BytesAcked,
+			WAN: w.Name, Local: f.Local.String(), Remote: f.Remote.String(), RTT: milliseconds(f.RTT),
+			Backup: w.Role == config.RoleBackup || w.Held, RX: f.BytesReceived, TX: f.BytesAcked,
 		})
 	}
 	return r
 }
 
-// Explain is the answer of the method "explain".
-func (d *Daemon) Explain(dest netip.AddrPort) (report.Explanation, error) {
-	n := d.proxy.Network()
-	if n == nil {
-		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", dest)
+// passes says why something is not intercepted, nothing if it is.
+func passes(p plan.Plan, dest netip.Addr, proto config.Proto) string {
+	switch {
+	case proto != config.ProtoTCP:
+		// All else is forwarded.
+		return "only TCP is intercepted"
+	case p.Firewall == nil:
+		return "nothing is intercepted now"
+	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest) }):
+		return "the destination is in the LAN"
+	case slices.Contains(p.Firewall.Converters, dest):
+		return "the destination is a converter"
 	}
-	dec := n.Decide(dest)
-	e := report.Explanation{Path: config.PathReject, Reason: dec.Reason, Subflows: []report.ExpectedSubflow{}}
-	if len(dec.Attempts) == 0 {
-		return e, nil
-	}
-	a := dec.Attempts[0]
-	e.Path = a.Path
-	for _, w := range n.WANs {
-		f := report.ExpectedSubflow{WAN: w.Name, Family: "ipv4", Remote: a.Peer.String()}
-		switch {
-		case a.Peer.Addr().Is4() && w.IPv4.IsValid():
-		case a.Peer.Addr().Is6() && w.IPv6.IsValid():
-			f.Family = "ipv6"
-		default:
-			continue
-		}
-		e.Subflows = append(e.Subflows, f)
-	}
-	return e, nil
+	return ""
 }

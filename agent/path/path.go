@@ -1,26 +1,29 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package path decides how a LAN connection is carried. It is pure: what it
-// goes by is in Network, and the answer says why.
+// Package path decides how a LAN connection is carried: through a converter,
+// straight to the server, or not at all. The decision is pure: what it goes by
+// is the Network and what is Known of the server, and the answer says why.
 package path
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
 
 	"braid/agent/config"
 )
 
 // Network is what decisions depend on. It is not changed once it is in use.
 type Network struct {
-	WANs       []WAN // usable ones, the primary first
-	Converters []Converter
+	WANs       []WAN       // usable ones, the primary first
+	Converters []Converter // preferred first
 	Fallback   config.Fallback
+	Rules      []config.Rule
 }
 
-// WAN is a usable WAN: the addresses from which first subflows start, the
-// invalid address where it lacks a family.
+// WAN is a usable WAN: the addresses from which subflows start, the invalid
+// address where it lacks a family. A WAN with only IPv6 whose IPv4 is
+// translated (CLAT, RFC 6877) has IPv4 like any other.
 type WAN struct {
 	Name       string
 	IPv4, IPv6 netip.Addr
@@ -31,57 +34,167 @@ type Converter struct {
 	Name   string
 	Addrs  []netip.AddrPort
 	Cookie []byte
+	State  ConverterState
 }
 
-// Attempt is one way to reach the destination of a LAN connection.
+// ConverterState is what is known of a converter.
+type ConverterState int
+
+// The states of a converter.
+const (
+	ConverterUnknown ConverterState = iota // not asked yet
+	ConverterUp
+	ConverterDown
+	ConverterRefused // it answers, and does not serve us
+)
+
+// Flow is a LAN connection.
+type Flow struct {
+	Src  netip.Addr
+	Dest netip.AddrPort
+}
+
+// Attempt is one way to reach the destination of a flow.
 type Attempt struct {
 	Path      config.Path // convert or direct
 	Converter *Converter  // with convert
 	WAN       string      // of the first subflow
 	Source    netip.Addr
 	Peer      netip.AddrPort
+	// MPTCP says that the attempt has failed if the server turns out not to
+	// speak it: there is a converter that would have done better.
+	MPTCP bool
 }
 
-// Decision is the answer for one destination.
+// Decision is the answer for one flow.
 type Decision struct {
-	Attempts []Attempt // in this order; none: reject
-	Reason   string
+	Path   config.Path // of the first attempt; reject without any
+	Reason Reason
+	Rule   string // that decided, if one did
+	Lost   string // WAN that leaving the converter would cost
+
+	attempts [maxAttempts]Attempt
+	n        int
 }
 
-// Decide says how to carry a connection to dest.
-func (n *Network) Decide(dest netip.AddrPort) Decision {
+// maxAttempts bounds the ways that are tried: converters, and direct.
+const maxAttempts = 6
+
+// Attempts are the ways to try, in order.
+func (d *Decision) Attempts() []Attempt { return d.attempts[:d.n] }
+
+func (d *Decision) try(a Attempt) {
+	if d.n < maxAttempts {
+		d.attempts[d.n] = a
+		d.n++
+	}
+}
+
+// Decide says how to carry a flow.
+func (n *Network) Decide(f Flow, k Known) Decision {
 	var d Decision
-	for i := range n.Converters {
-		c := &n.Converters[i]
-		if a, ok := n.reachAny(c.Addrs); ok {
-			a.Path, a.Converter = config.PathConvert, c
-			d.Attempts = append(d.Attempts, a)
+	wanted := config.PathAuto
+	if r := n.match(f); r != nil {
+		wanted, d.Rule = r.Path, r.Name
+	}
+	switch wanted {
+	case config.PathReject:
+		d.Path, d.Reason = config.PathReject, ReasonRule
+		return d
+	case config.PathPass: // it is here because it began before the rule
+		wanted = config.PathDirect
+	case config.PathAuto:
+		wanted, d.Reason, d.Lost = n.auto(f.Dest.Addr(), k)
+	}
+	if d.Rule != "" && d.Reason == 0 {
+		d.Reason = ReasonRule
+	}
+	direct, reachable := n.Reach([]netip.AddrPort{f.Dest})
+	direct.Path = config.PathDirect
+	if wanted == config.PathDirect && reachable {
+		direct.MPTCP = d.Reason == ReasonServerSpeaks
+		d.try(direct)
+	}
+	if wanted == config.PathConvert || direct.MPTCP {
+		before := d.n
+		n.convert(&d)
+		switch {
+		case d.n > before:
+		case before == 0:
+			d.Reason = n.unconverted()
+		default:
+			d.attempts[0].MPTCP = false // nobody would do better
+		}
+		if wanted == config.PathConvert && n.Fallback == config.FallbackDirect && reachable {
+			d.try(direct)
 		}
 	}
-	if len(d.Attempts) > 0 {
-		d.Reason = fmt.Sprintf("through converter %s", d.Attempts[0].Converter.Name)
-		if n.Fallback == config.FallbackReject {
-			return d
-		}
-	} else {
-		d.Reason = "no converter is configured or reachable"
-		if len(n.Converters) > 0 && n.Fallback == config.FallbackReject {
-			return d
-		}
-	}
-	if a, ok := n.reach(dest); ok {
-		a.Path = config.PathDirect
-		d.Attempts = append(d.Attempts, a)
-	}
-	if len(d.Attempts) == 0 {
-		d.Reason = fmt.Sprintf("no WAN reaches %v", dest.Addr())
+	switch {
+	case d.n > 0:
+		d.Path = d.attempts[0].Path
+	case !reachable && d.Reason != ReasonFallbackReject:
+		d.Path, d.Reason = config.PathReject, ReasonUnreachable
+	default:
+		d.Path = config.PathReject
 	}
 	return d
 }
 
-// reachAny finds the first pair of WAN and address that fit each other, by
+// auto decides without a rule: direct only where nothing is lost by it.
+func (n *Network) auto(dest netip.Addr, k Known) (config.Path, Reason, string) {
+	switch {
+	case k.MPTCP == Unknown:
+		return config.PathConvert, ReasonUnknown, ""
+	case k.MPTCP == No:
+		return config.PathConvert, ReasonServerMute, ""
+	case k.Joins == No:
+		return config.PathConvert, ReasonJoinsFail, ""
+	}
+	for _, w := range n.WANs {
+		if !w.source(dest).IsValid() && n.converts(w) {
+			return config.PathConvert, ReasonWouldLose, w.Name
+		}
+	}
+	return config.PathDirect, ReasonServerSpeaks, ""
+}
+
+// converts says whether a WAN can carry a subflow through a converter. A
+// converter is dual-stack and announces its other address, whether that is in
+// the configuration or not.
+func (n *Network) converts(w WAN) bool {
+	return (w.IPv4.IsValid() || w.IPv6.IsValid()) && slices.ContainsFunc(n.Converters, func(c Converter) bool {
+		return c.State != ConverterDown && c.State != ConverterRefused
+	})
+}
+
+// convert adds an attempt for every converter that may answer.
+func (n *Network) convert(d *Decision) {
+	for i := range n.Converters {
+		c := &n.Converters[i]
+		if c.State == ConverterDown || c.State == ConverterRefused {
+			continue
+		}
+		if a, ok := n.Reach(c.Addrs); ok && d.n < maxAttempts-1 { // the last place is direct's
+			a.Path, a.Converter = config.PathConvert, c
+			d.try(a)
+		}
+	}
+}
+
+// unconverted is why there is no converter to try.
+func (n *Network) unconverted() Reason {
+	switch {
+	case len(n.Converters) == 0:
+		return ReasonNoConverter
+	case n.Fallback == config.FallbackReject:
+		return ReasonFallbackReject
+	}
+	return ReasonConvertersDown
+}
+
+// Reach finds the first pair of WAN and address that fit each other, by
 // the order of WANs, then that of the addresses.
-func (n *Network) reachAny(peers []netip.AddrPort) (Attempt, bool) {
+func (n *Network) Reach(peers []netip.AddrPort) (Attempt, bool) {
 	for _, w := range n.WANs {
 		for _, p := range peers {
 			if s := w.source(p.Addr()); s.IsValid() {
@@ -90,10 +203,6 @@ func (n *Network) reachAny(peers []netip.AddrPort) (Attempt, bool) {
 		}
 	}
 	return Attempt{}, false
-}
-
-func (n *Network) reach(peer netip.AddrPort) (Attempt, bool) {
-	return n.reachAny([]netip.AddrPort{peer})
 }
 
 func (w WAN) source(peer netip.Addr) netip.Addr {

@@ -15,11 +15,13 @@ import (
 
 // Input is all that a plan depends on.
 type Input struct {
-	Config   config.Config
-	Net      netstate.Snapshot
-	Resolved map[string][]netip.Addr // addresses of the host names in Config
-	Health   map[health.Path]health.Health
-	Load     map[string]load.Use // by WAN
+	Config config.Config
+	// Overrides are roles that hold instead of those of Config, by WAN.
+	Overrides map[string]config.Role
+	Net       netstate.Snapshot
+	Resolved  map[string][]netip.Addr // addresses of the host names in Config
+	Health    map[health.Path]health.Health
+	Load      map[string]load.Use // by WAN
 	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
 	// none, and nothing is intercepted.
 	ProxyPort uint16

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,13 +21,16 @@ import (
 func (m *maker) findWANs() {
 	for i, c := range m.Config.WANs {
 		w := WAN{Name: c.Name, Index: i + 1, Device: c.Device}
-		if w.Device == "" {
-			w.Device = m.interfaceDevice(c)
+		if len(c.Interfaces) > 0 {
+			w.Device, w.Reason = m.interfaceDevice(c)
 		}
 		link, ok := m.Net.Link(w.Device)
+		other := slices.IndexFunc(m.plan.WANs, func(o WAN) bool { return o.Device == w.Device })
 		switch {
 		case w.Device == "":
-			w.Reason = "no interface of it is up"
+		case other >= 0:
+			w.Device, w.Reason = "", fmt.Sprintf("its device %s is that of %s", w.Device, m.plan.WANs[other].Name)
+			m.problem(c.Name, "interface", w.Reason)
 		case !ok:
 			w.Reason = fmt.Sprintf("no device %s", w.Device)
 			m.problem(c.Name, "device", w.Reason)
@@ -36,23 +40,10 @@ func (m *maker) findWANs() {
 			w.Link = link.Index
 			m.address(&w, c, link)
 		}
-		m.kinds[c.Name] = guessKind(link)
+		m.kinds[c.Name] = cmp.Or(m.protocolKind(c), guessKind(link))
 		m.plan.WANs = append(m.plan.WANs, w)
 	}
 	m.checkSameAddress()
-}
-
-// interfaceDevice is the device of the first of a WAN's netifd interfaces
-// that is up.
-func (m *maker) interfaceDevice(c config.WAN) string {
-	for _, name := range c.Interfaces {
-		for _, in := range m.Net.Interfaces {
-			if in.Name == name && in.Up && in.L3Device != "" {
-				return in.L3Device
-			}
-		}
-	}
-	return ""
 }
 
 // address fills in addresses and gateways, and with them and the WAN's health
@@ -152,16 +143,41 @@ func (m *maker) checkSameAddress() {
 	}
 }
 
+// roles are those of the configuration, or what has been set instead. There
+// is one primary: one that has been set makes the configured one bond.
+func (m *maker) roles() map[string]config.Role {
+	roles := m.Config.Roles(m.kinds)
+	for _, set := range m.Overrides {
+		if set != config.RolePrimary {
+			continue
+		}
+		for name, r := range roles {
+			if r == config.RolePrimary {
+				roles[name] = config.RoleBond
+			}
+		}
+	}
+	for name, set := range m.Overrides {
+		if _, known := roles[name]; known {
+			roles[name] = set
+		}
+	}
+	return roles
+}
+
 // chooseRoles gives each WAN its effective role. When the primary is not
 // usable, the best of the others stands in.
 func (m *maker) chooseRoles() {
-	roles := m.Config.Roles(m.kinds)
+	roles := m.roles()
 	kinds := m.Config.Kinds(m.kinds)
 	for i := range m.plan.WANs {
 		w := &m.plan.WANs[i]
 		w.Kind, w.Role = kinds[w.Name], roles[w.Name]
 		if w.Role == config.RoleOff {
 			w.Usable, w.Reason = false, "switched off"
+		}
+		if _, set := m.Overrides[w.Name]; set && w.Reason == "" {
+			w.Reason = "set until the next reload"
 		}
 		if use := m.Load[w.Name]; w.Usable && use.Reason != "" {
 			w.Held, w.Reason = use.Held, use.Reason

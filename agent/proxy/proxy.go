@@ -8,29 +8,17 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"braid/agent/config"
 	"braid/agent/path"
-	"braid/transport/convert"
 	"braid/transport/guard"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
-)
-
-const (
-	// patience is how long one attempt runs alone before the next one starts
-	// beside it.
-	patience = time.Second
-	// dialTimeout bounds all attempts together.
-	dialTimeout = 20 * time.Second
 )
 
 // Acceptor is where intercepted connections come from.
@@ -41,9 +29,10 @@ type Acceptor interface {
 
 // Proxy carries connections. It rejects them until it is given a Network.
 type Proxy struct {
-	Log *slog.Logger
-
-	Guard *guard.Guard
+	Log    *slog.Logger
+	Guard  *guard.Guard
+	Memory *path.Memory
+	Doubt  func(converter string) // told of one that could not be reached
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
@@ -81,26 +70,29 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 
 // carry is the life of one LAN connection.
 func (p *Proxy) carry(ctx context.Context, c *connection) {
-	far, a, err := p.reach(ctx, c.dest)
+	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest})
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.stats.Failed.Add(1)
 		relay.Reset(c.lan)
 		return
 	}
+	far, a := r.conn, r.attempt
 	p.count(a, far)
 	pair := &relay.Pair{A: c.lan, B: far.TCPConn}
-	if a.Path == config.PathConvert {
-		pair.Greet = func() error { return p.greet(c, far) }
+	if a.Path == config.PathConvert && !r.greeted {
+		pair.Greet = func() error { return p.greet(c.dest, a, far) }
 	}
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(c.lan)
 		relay.Reset(far.TCPConn)
 		return
 	}
+	watch := p.watchJoins(c.dest, a, far)
 	unguard := p.Guard.Add(far, &pair.AToB)
 	err = pair.Run()
 	unguard()
+	watch.Stop()
 	p.stats.Up.Add(pair.AToB.Load())
 	p.stats.Down.Add(pair.BToA.Load())
 	p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
@@ -116,94 +108,6 @@ func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {
 	if !far.MPTCP {
 		p.stats.TCPFallback.Add(1)
 	}
-}
-
-// greet reads the converter's answer, the first thing on the stream. The
-// LAN's data does not wait for it.
-func (p *Proxy) greet(c *connection, far *mptcp.Conn) error {
-	m, err := convert.Read(far)
-	if err != nil {
-		return fmt.Errorf("reading the converter's answer: %w", err)
-	}
-	if refused, ok := convert.Find[convert.Error](m); ok {
-		p.stats.Refused.Add(1)
-		return refused
-	}
-	return nil
-}
-
-// reach makes the attempts in order. An attempt that has not come to a result
-// within a second gets the next one beside it; the first to succeed is it.
-func (p *Proxy) reach(ctx context.Context, dest netip.AddrPort) (*mptcp.Conn, path.Attempt, error) {
-	n := p.network.Load()
-	if n == nil {
-		return nil, path.Attempt{}, errors.New("no network yet")
-	}
-	d := n.Decide(dest)
-	if len(d.Attempts) == 0 {
-		return nil, path.Attempt{}, errors.New(d.Reason)
-	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	type result struct {
-		conn *mptcp.Conn
-		a    path.Attempt
-		err  error
-	}
-	resultC := make(chan result, len(d.Attempts))
-	started, ended := 0, 0
-	start := func() {
-		a := d.Attempts[started]
-		started++
-		go func() {
-			conn, err := p.dial(ctx, a, dest)
-			resultC <- result{conn, a, err}
-		}()
-	}
-	start()
-	var errs []error
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for {
-		select {
-		case r := <-resultC:
-			ended++
-			if r.err == nil {
-				cancel()
-				go func() { // those that were too late
-					for ; ended < started; ended++ {
-						if late := <-resultC; late.err == nil {
-							relay.Reset(late.conn.TCPConn)
-						}
-					}
-				}()
-				return r.conn, r.a, nil
-			}
-			errs = append(errs, r.err)
-			if started < len(d.Attempts) {
-				start()
-				timer.Reset(patience)
-			} else if ended == started {
-				return nil, path.Attempt{}, errors.Join(errs...)
-			}
-		case <-timer.C:
-			if started < len(d.Attempts) {
-				start()
-				timer.Reset(patience)
-			}
-		}
-	}
-}
-
-func (p *Proxy) dial(ctx context.Context, a path.Attempt, dest netip.AddrPort) (*mptcp.Conn, error) {
-	if a.Path != config.PathConvert {
-		return p.dialer.Dial(ctx, a.Source, dest, nil)
-	}
-	m, err := convert.Request(convert.NewConnect(dest, convert.KindMPTCP), a.Converter.Cookie).Append(nil)
-	if err != nil {
-		return nil, fmt.Errorf("asking for %v: %w", dest, err)
-	}
-	return p.dialer.Dial(ctx, a.Source, a.Peer, m)
 }
 
 // Network is what new connections are decided by; nil before the first.

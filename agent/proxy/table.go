@@ -45,8 +45,8 @@ type Connection struct {
 // Stats are the proxy's counters.
 func (p *Proxy) Stats() *Stats { return &p.stats }
 
-// Dialed are the counters of the connections it has dialled.
-func (p *Proxy) Dialed() *mptcp.Stats { return &p.dialer.Stats }
+// Dialer is what it dials with.
+func (p *Proxy) Dialer() *mptcp.Dialer { return &p.dialer }
 
 // Connections are those being carried, oldest first.
 func (p *Proxy) Connections() []Connection { return p.table.list() }

@@ -64,7 +64,7 @@ func (b *bench) times(ctx context.Context, o lab.Options, bytes int64, warm, n i
 func (b *bench) connections(ctx context.Context) (err error) {
 	load := traffic.Load{Clients: 16, Bytes: 1000, For: 2 * time.Second}
 	t := newTable(fmt.Sprintf("Connections a second, %d clients, %d bytes each, unshaped: median of %d, %v each",
-		load.Clients, load.Bytes, b.repeat, load.For), "without", "braid", "ratio", "failures")
+		load.Clients, load.Bytes, b.repeat, load.For), "without", "braid", "ratio", "slowest, ms", "failures")
 	d, err := b.bed(ctx, lab.Options{Veth: true})
 	if err != nil {
 		return err
@@ -72,18 +72,28 @@ func (b *bench) connections(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
 	ways := []traffic.Dial{d.alone(), d.carried()}
 	rates := make([][]float64, len(ways))
+	var slowest time.Duration
 	failures := 0
 	var errs []error
 	for range b.repeat {
 		for i, dial := range ways {
-			report, err := dial.Run(ctx, load)
+			report, err := run(ctx, dial, load)
 			errs = append(errs, err)
 			failures += report.Failures
 			rates[i] = append(rates[i], report.PerSecond())
+			slowest = max(slowest, report.Latency.Max)
 		}
 	}
 	alone, carried := median(rates[0]), median(rates[1])
 	t.row("two veth pairs", fmt.Sprintf("%.0f", alone), fmt.Sprintf("%.0f", carried),
-		fmt.Sprintf("%.2f", carried/alone), fmt.Sprint(failures))
+		fmt.Sprintf("%.2f", carried/alone), fmt.Sprintf("%.0f", slowest.Seconds()*1e3), fmt.Sprint(failures))
 	return errors.Join(append(errs, d.check())...)
+}
+
+// run puts a load on a server. A connection that hangs is a failure.
+func run(ctx context.Context, dial traffic.Dial, load traffic.Load) (traffic.LoadReport, error) {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeoutCause(ctx, load.For+patience, fmt.Errorf("a connection was not through after %v", patience))
+	defer cancel()
+	return dial.Run(ctx, load)
 }

@@ -77,6 +77,9 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 		return nil, err
 	}
 	if err := established(ctx, f); err != nil {
+		if sent > 0 && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
+			d.syn.learn(a.source, a.peer.Addr(), false) // no answer, perhaps for its data
+		}
 		return nil, err
 	}
 	nc, err := net.FileConn(f) // a duplicate, of the type that the net package knows

@@ -32,6 +32,7 @@ const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone]
        braid wans [-json] [-ubus SOCKET]
        braid connections [-json] [-limit N] [-ubus SOCKET]
        braid explain DEST[:PORT] [-json] [-ubus SOCKET]
+       braid watch [-ubus SOCKET]
        braid version
 `
 
@@ -65,6 +66,7 @@ var commands = map[string]command{
 	"wans":        query,
 	"connections": query,
 	"explain":     query,
+	"watch":       watch,
 	"version": func(_ context.Context, _ string, _ []string, stdout, _ io.Writer) int {
 		fmt.Fprintln(stdout, version)
 		return exitOK
@@ -147,7 +149,7 @@ func check(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	if _, ok := parse(f, args, 0); !ok {
 		return exitUsage
 	}
-	p, err := uci.Load(ctx, dir, "braid", nil)
+	p, err := uci.Load(ctx, dir, "braid", daemon.LibUCI(dir, ubus.DefaultSocket))
 	var syntax *uci.SyntaxError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

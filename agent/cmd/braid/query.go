@@ -6,13 +6,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"braid/agent/daemon"
@@ -20,8 +16,14 @@ import (
 	"braid/agent/ubus"
 )
 
-// queryTimeout bounds a call of the agent.
-const queryTimeout = 5 * time.Second
+const (
+	// queryTimeout bounds a call of the agent.
+	queryTimeout = 5 * time.Second
+	// defaultLimit is how many connections are shown, pageSize how many the
+	// agent gives in one answer.
+	defaultLimit = 100
+	pageSize     = 500
+)
 
 // query asks the agent over ubus and prints its answer: as it is with -json,
 // else as a table.
@@ -29,8 +31,7 @@ func query(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	f := flags(name, stderr)
 	asJSON := f.Bool("json", false, "print the answer as it is")
 	socket := f.String("ubus", ubus.DefaultSocket, "socket of ubus")
-	limit := 100
-	arguments := 0
+	limit, arguments := defaultLimit, 0
 	switch name {
 	case "connections":
 		f.IntVar(&limit, "limit", limit, "show at most so many")
@@ -41,87 +42,85 @@ func query(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	if !ok {
 		return exitUsage
 	}
-	call := map[string]any{}
-	switch name {
-	case "connections":
-		call["limit"] = limit
-	case "explain":
-		if len(rest) != 1 {
-			fmt.Fprint(stderr, usage)
-			return exitUsage
-		}
-		dest, err := destination(rest[0])
-		if err != nil {
-			fmt.Fprintln(stderr, "braid explain:", err)
-			return exitUsage
-		}
-		call["dest"], call["port"] = dest.Addr().String(), dest.Port()
+	if len(rest) < arguments || limit < 1 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	fail := func(err error) int {
+		fmt.Fprintf(stderr, "braid %s: %v\n", name, err)
+		return exitFailed
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+
+	var dest destination
+	if name == "explain" {
+		var err error
+		if dest, err = lookup(ctx, rest[0]); errors.Is(err, errDestination) {
+			fmt.Fprintf(stderr, "braid %s: %v\n", name, err)
+			return exitUsage
+		} else if err != nil {
+			return fail(err)
+		}
+	}
 	client, err := ubus.Dial(ctx, *socket)
 	if err != nil {
-		fmt.Fprintf(stderr, "braid %s: asking the agent: %v\n", name, err)
-		return exitFailed
+		return fail(fmt.Errorf("asking the agent: %w", err))
 	}
 	defer client.Close()
-	answer, show := answerOf(name)
-	if err := client.Call(ctx, daemon.ObjectName, name, call, answer); err != nil {
-		fmt.Fprintf(stderr, "braid %s: asking the agent: %v\n", name, err)
-		return exitFailed
-	}
-	if *asJSON {
+	answer, show, err := ask(ctx, client, name, limit, dest)
+	switch {
+	case errors.Is(err, ubus.ErrNotFound):
+		return fail(errors.New("the agent does not run"))
+	case err != nil:
+		return fail(fmt.Errorf("asking the agent: %w", err))
+	case *asJSON:
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "\t")
 		err = enc.Encode(answer)
-	} else {
-		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-		show(w)
-		err = w.Flush()
+	default:
+		s := screen{colour: colourful(stdout)}
+		show(&s)
+		_, err = s.WriteTo(stdout)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "braid %s: printing: %v\n", name, err)
-		return exitFailed
+		return fail(fmt.Errorf("printing: %w", err))
 	}
 	return exitOK
 }
 
-// answerOf gives what a method's answer is read into, and how it is shown.
-func answerOf(method string) (answer any, show func(io.Writer)) {
-	switch method {
+// ask makes the call of a subcommand, and says how its answer is shown.
+func ask(ctx context.Context, c *ubus.Client, name string, limit int, dest destination) (answer any, show func(*screen), err error) {
+	call := func(args, reply any) error { return c.Call(ctx, daemon.ObjectName, name, args, reply) }
+	switch name {
 	case "status":
 		v := new(report.Status)
-		return v, func(w io.Writer) { showStatus(w, v) }
+		return v, func(s *screen) { showStatus(s, v) }, call(struct{}{}, v)
 	case "wans":
 		v := new(report.WANs)
-		return v, func(w io.Writer) { showWANs(w, v.WANs) }
+		return v, func(s *screen) { showWANs(s, v.WANs) }, call(struct{}{}, v)
 	case "connections":
-		v := new(report.Connections)
-		return v, func(w io.Writer) { showConnections(w, v) }
+		v, err := connections(limit, call)
+		return v, func(s *screen) { showConnections(s, v) }, err
 	default:
 		v := new(report.Explanation)
-		return v, func(w io.Writer) { showExplanation(w, v) }
+		return v, func(s *screen) { showExplanation(s, dest, v) }, call(dest, v)
 	}
 }
 
-// destination reads ADDR, ADDR:PORT or [ADDR]:PORT; the port is 443 unless
-// given.
-func destination(s string) (netip.AddrPort, error) {
-	const https = 443
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return netip.AddrPortFrom(a, https), nil
+// connections asks page by page.
+func connections(limit int, call func(args, reply any) error) (*report.Connections, error) {
+	all := &report.Connections{Connections: []report.Connection{}}
+	for {
+		var page report.Connections
+		args := map[string]int{"offset": len(all.Connections), "limit": min(limit-len(all.Connections), pageSize)}
+		if err := call(args, &page); err != nil {
+			return nil, err
+		}
+		all.Connections = append(all.Connections, page.Connections...)
+		all.Total = page.Total
+		if len(page.Connections) == 0 || len(all.Connections) >= min(limit, all.Total) {
+			return all, nil
+		}
 	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is neither ADDRESS nor ADDRESS:PORT", s)
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is no address", host)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is no port", port)
-	}
-	return netip.AddrPortFrom(a, uint16(n)), nil
 }

@@ -6,89 +6,207 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
 
 	"braid/agent/report"
 )
 
-func showStatus(w io.Writer, s *report.Status) {
-	fmt.Fprintf(w, "braid %s: %s\n", s.Version, s.State)
-	for _, p := range s.Problems {
+func showStatus(s *screen, st *report.Status) {
+	s.WriteString("braid " + clip(st.Version, 40) + ": ")
+	s.paint(stateColour(string(st.State)), string(st.State))
+	s.line(", up for %s", duration(st.Uptime))
+	for _, p := range st.Problems {
 		where := p.Section
 		if p.Option != "" {
 			where += "." + p.Option
 		}
-		fmt.Fprintf(w, "problem: %s: %s\n", where, p.Message)
+		for _, text := range strings.Split(p.Message, "\n") {
+			for _, part := range wrap("problem: "+where+": "+text, columns) {
+				s.paint(yellow, part)
+				s.WriteByte('\n')
+			}
+		}
 	}
-	for _, c := range s.Converters {
-		fmt.Fprintf(w, "converter %s: %s port %d, %s\n", c.Name, c.Address, c.Port, c.State)
+	s.line("kernel %s: MPTCP %s, TCP Fast Open %s; firewall: %s", st.Kernel.Release,
+		yes(st.Kernel.MPTCP), yes(st.Kernel.TFO), cmp.Or(st.Firewall, "nothing is intercepted"))
+	s.line("connections: %d open, %d in all: %d converted, %d direct, %d without MPTCP",
+		st.Connections.Open, st.Connections.Total, st.Connections.Convert, st.Connections.Direct, st.Connections.TCPFallback)
+	s.line("carried: %s received, %s sent", amount(st.Bytes.RX), amount(st.Bytes.TX))
+	if len(st.Converters) > 0 {
+		s.line("")
+		var rows [][]string
+		for _, c := range st.Converters {
+			rows = append(rows, []string{c.Name, net.JoinHostPort(c.Address, strconv.Itoa(int(c.Port))), c.State, milliseconds(c.RTT), duration(c.Since)})
+		}
+		s.table([]column{{head: "CONVERTER"}, {head: "ADDRESS"}, {head: "STATE", colour: stateColour},
+			{head: "RTT", right: true}, {head: "SINCE", right: true}}, rows)
 	}
-	fmt.Fprintf(w, "connections: %d open, %d in all (%d converted, %d direct, %d without MPTCP)\n",
-		s.Connections.Open, s.Connections.Total, s.Connections.Convert, s.Connections.Direct, s.Connections.TCPFallback)
-	fmt.Fprintf(w, "carried: %s received, %s sent\n\n", amount(s.Bytes.RX), amount(s.Bytes.TX))
-	showWANs(w, s.WANs)
+	if len(st.WANs) > 0 {
+		s.line("")
+		showWANs(s, st.WANs)
+	}
 }
 
-func showWANs(w io.Writer, wans []report.WAN) {
-	fmt.Fprintln(w, "WAN\tDEVICE\tROLE\tSTATE\tIPV4\tIPV6\tRTT\tSUBFLOWS\tRECEIVED\tSENT")
+func showWANs(s *screen, wans []report.WAN) {
+	showRates(s, wans)
+	s.line("")
+	var rows [][]string
 	for _, x := range wans {
 		v6 := "no"
 		if x.IPv6 {
 			v6 = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", x.Name, cmp.Or(x.Device, "-"), x.EffectiveRole, x.State,
-			x.IPv4, v6, milliseconds(x.RTT), x.Subflows, amount(x.RXBytes), amount(x.TXBytes))
+		rows = append(rows, []string{x.Name, cmp.Or(x.Device, "-"), string(x.Kind), x.IPv4, v6,
+			strconv.Itoa(x.Subflows), amount(x.RXBytes), amount(x.TXBytes), duration(x.Since)})
 	}
+	s.table([]column{{head: "WAN"}, {head: "DEVICE"}, {head: "KIND"}, {head: "IPV4"}, {head: "IPV6"},
+		{head: "SUBFLOWS", right: true}, {head: "RECEIVED", right: true}, {head: "SENT", right: true}, {head: "SINCE", right: true}}, rows)
 	for _, x := range wans {
-		if x.Reason != "" {
-			fmt.Fprintf(w, "%s: %s\n", x.Name, x.Reason)
-		}
+		showWANLines(s, x)
 	}
 }
 
-func showConnections(w io.Writer, cs *report.Connections) {
-	fmt.Fprintln(w, "FROM\tTO\tPATH\tAGE\tRECEIVED\tSENT\tWANS")
+// showRates is the part of the WANs' table that changes all the time.
+func showRates(s *screen, wans []report.WAN) {
+	var rows [][]string
+	for _, x := range wans {
+		role := string(x.EffectiveRole)
+		if x.Role != x.EffectiveRole {
+			role += " (" + string(x.Role) + ")"
+		}
+		rows = append(rows, []string{x.Name, x.State, role, milliseconds(x.RTT), percent(x.Loss), rate(x.RXRate), rate(x.TXRate)})
+	}
+	s.table([]column{{head: "WAN"}, {head: "STATE", colour: stateColour}, {head: "ROLE"}, {head: "RTT", right: true},
+		{head: "LOSS", right: true}, {head: "RECEIVING", right: true}, {head: "SENDING", right: true}}, rows)
+}
+
+// showWANLines tells what only some WANs have.
+func showWANLines(s *screen, x report.WAN) {
+	say := func(text string) {
+		for _, part := range wrap(x.Name+": "+text, columns) {
+			s.line("%s", part)
+		}
+	}
+	if x.Reason != "" {
+		say(x.Reason)
+	}
+	if c := x.Cellular; c.Operator != "" {
+		text := fmt.Sprintf("%s, %s, signal %d %%", c.Operator, c.Technology, c.Signal)
+		if c.Roaming {
+			text += ", roaming"
+		}
+		say(text)
+	}
+	if q := x.Quota; q.Limit > 0 {
+		say(fmt.Sprintf("%s of %s a month used", amount(q.Used), amount(q.Limit)))
+	}
+}
+
+func showConnections(s *screen, cs *report.Connections) {
+	var rows [][]string
 	for _, c := range cs.Connections {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%ds\t%s\t%s\t", c.Src, c.Dst, c.Path, c.Age, amount(c.RX), amount(c.TX))
-		for i, f := range c.Subflows {
-			if i > 0 {
-				fmt.Fprint(w, " ")
-			}
-			fmt.Fprint(w, cmp.Or(f.WAN, f.Local))
+		var wans []string
+		for _, f := range c.Subflows {
+			wans = append(wans, cmp.Or(f.WAN, f.Local))
 		}
-		fmt.Fprintln(w)
+		rows = append(rows, []string{c.Src, c.Dst, string(c.Path), duration(c.Age), amount(c.RX), amount(c.TX), strings.Join(wans, "+")})
 	}
+	s.table([]column{{head: "FROM"}, {head: "TO"}, {head: "PATH"}, {head: "AGE", right: true},
+		{head: "RECEIVED", right: true}, {head: "SENT", right: true}, {head: "WANS"}}, rows)
 	if n := cs.Total - len(cs.Connections); n > 0 {
-		fmt.Fprintf(w, "and %d more\n", n)
+		s.line("and %d more", n)
 	}
 }
 
-func showExplanation(w io.Writer, e *report.Explanation) {
-	fmt.Fprintf(w, "%s: %s\n", e.Path, e.Reason)
+func showExplanation(s *screen, dest destination, e *report.Explanation) {
+	s.line("%s", net.JoinHostPort(dest.Addr.String(), strconv.Itoa(int(dest.Port))))
+	for _, part := range wrap(fmt.Sprintf("%s: %s", e.Path, e.Reason), columns) {
+		s.line("%s", part)
+	}
 	if e.Rule != "" {
-		fmt.Fprintf(w, "rule: %s\n", e.Rule)
+		s.line("rule: %s", e.Rule)
 	}
+	if len(e.Subflows) == 0 {
+		return
+	}
+	s.line("")
+	var rows [][]string
 	for _, f := range e.Subflows {
-		fmt.Fprintf(w, "subflow\t%s\t%s\t%s\n", f.WAN, f.Family, f.Remote)
+		rows = append(rows, []string{f.WAN, f.Family, f.Remote})
 	}
+	s.table([]column{{head: "SUBFLOW"}, {head: "FAMILY"}, {head: "TO"}}, rows)
+}
+
+// wrap breaks text at blanks into lines of a width; what follows the first is
+// indented.
+func wrap(text string, width int) (lines []string) {
+	const indent = "  "
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) > width:
+			lines = append(lines, clip(line, width))
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, clip(line, width))
 }
 
 // amount writes bytes the way people say them.
-func amount(n uint64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
+func amount(n uint64) string { return scaled(float64(n), "B") }
+
+// rate writes bit/s the same way.
+func rate(n int64) string { return scaled(float64(n), "bit/s") }
+
+func scaled(v float64, unit string) string {
+	const prefixes = "kMGTPE"
+	if v < 1000 {
+		return fmt.Sprintf("%.0f %s", v, unit)
 	}
-	v, i := float64(n)/1000, 0
-	for ; v >= 1000 && i < len(units)-1; i++ {
+	v /= 1000
+	i := 0
+	for ; v >= 999.95 && i < len(prefixes)-1; i++ {
 		v /= 1000
 	}
-	return fmt.Sprintf("%.1f %cB", v, units[i])
+	return fmt.Sprintf("%.1f %c%s", v, prefixes[i], unit)
 }
 
 func milliseconds(v float64) string {
-	if v == 0 {
+	switch {
+	case v == 0:
 		return "-"
+	case v < 10:
+		return fmt.Sprintf("%.1f ms", v)
 	}
-	return fmt.Sprintf("%.1f ms", v)
+	return fmt.Sprintf("%.0f ms", v)
+}
+
+func percent(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) }
+
+// duration writes seconds in the largest unit of which there are two.
+func duration(seconds int) string {
+	d := time.Duration(seconds) * time.Second
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", seconds)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d d", int(d.Hours()/24))
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

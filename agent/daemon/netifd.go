@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"braid/agent/netstate"
+	"braid/agent/ubus"
+)
+
+const (
+	netifdObject = "network.interface"
+	// netifdTimeout bounds one question to netifd, netifdRetry is when it is
+	// asked again after it gave no answer.
+	netifdTimeout = 2 * time.Second
+	netifdRetry   = time.Second
+)
+
+// netifd keeps what netifd last said of its interfaces. While it restarts that
+// stays as it was, and the kernel tells what has become of the devices.
+type netifd struct {
+	client   *ubus.Client
+	wakeC    chan struct{} // read again
+	changedC chan struct{} // there is something new
+
+	mu         sync.Mutex
+	interfaces []netstate.Interface
+}
+
+func newNetifd(c *ubus.Client) *netifd {
+	return &netifd{client: c, wakeC: make(chan struct{}, 1), changedC: make(chan struct{}, 1)}
+}
+
+// list is what netifd last said, sorted by name; nil where there is none.
+func (n *netifd) list() []netstate.Interface {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.interfaces
+}
+
+// readFirst asks before the client runs, so that the first plan knows the
+// interfaces. Where there is no ubus yet, run will see to it.
+func (n *netifd) readFirst(ctx context.Context, socket string) {
+	ctx, cancel := context.WithTimeout(ctx, netifdTimeout)
+	defer cancel()
+	client, err := ubus.Dial(ctx, socket)
+	if err != nil {
+		return
+	}
+	defer client.Close()
+	if interfaces, err := dumpInterfaces(ctx, client); err == nil {
+		n.set(interfaces)
+	}
+}
+
+// run follows netifd until ctx ends. Its notifications are hints only.
+func (n *netifd) run(ctx context.Context) error {
+	sub, err := n.client.Subscribe(ubus.Subscription{
+		Path:   netifdObject,
+		Notify: func(ubus.Event) { hint(n.wakeC) },
+		Active: func(there bool) {
+			if there {
+				hint(n.wakeC)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer sub.Remove()
+	var retryC <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.wakeC:
+		case <-retryC:
+		}
+		retryC = nil
+		bounded, cancel := context.WithTimeout(ctx, netifdTimeout)
+		interfaces, err := dumpInterfaces(bounded, n.client)
+		cancel()
+		switch {
+		case err == nil:
+			n.set(interfaces)
+		case !errors.Is(err, ubus.ErrNotFound): // Active tells when it is back
+			retryC = time.After(netifdRetry)
+		}
+	}
+}
+
+func (n *netifd) set(interfaces []netstate.Interface) {
+	n.mu.Lock()
+	changed := !slices.Equal(interfaces, n.interfaces)
+	n.interfaces = interfaces
+	n.mu.Unlock()
+	if changed {
+		hint(n.changedC)
+	}
+}
+
+// dumpInterfaces asks netifd for its interfaces (netifd, ubus.c).
+func dumpInterfaces(ctx context.Context, c *ubus.Client) ([]netstate.Interface, error) {
+	var answer struct {
+		Interfaces []dumped `json:"interface"`
+	}
+	if err := c.Call(ctx, netifdObject, "dump", struct{}{}, &answer); err != nil {
+		return nil, err
+	}
+	interfaces := make([]netstate.Interface, 0, len(answer.Interfaces))
+	for _, d := range answer.Interfaces {
+		interfaces = append(interfaces, netstate.Interface{
+			Name: d.Interface, Up: d.Up, L3Device: cmp.Or(d.L3Device, d.Device), Proto: d.Proto, Parent: d.parent(answer.Interfaces),
+		})
+	}
+	slices.SortFunc(interfaces, func(a, b netstate.Interface) int { return cmp.Compare(a.Name, b.Name) })
+	return interfaces, nil
+}
+
+// dumped is an interface as netifd tells of it. One that is down has no
+// l3_device; an alias of another has no device.
+type dumped struct {
+	Interface string `json:"interface"`
+	Up        bool   `json:"up"`
+	Dynamic   bool   `json:"dynamic"`
+	Proto     string `json:"proto"`
+	L3Device  string `json:"l3_device"`
+	Device    string `json:"device"`
+}
+
+// parent is the interface that a dynamic one was made for. netifd does not
+// tell, but the scripts that make them all add _ and something to its name.
+func (d dumped) parent(all []dumped) (name string) {
+	if !d.Dynamic {
+		return ""
+	}
+	for _, p := range all {
+		if strings.HasPrefix(d.Interface, p.Interface+"_") && len(p.Interface) > len(name) {
+			name = p.Interface
+		}
+	}
+	return name
+}
+
+func hint(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

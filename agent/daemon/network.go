@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"braid/agent/config"
+	"braid/agent/converter"
+	"braid/agent/path"
+	"braid/agent/plan"
+	"braid/agent/report"
+)
+
+// network is what the proxy decides by: the WANs from which a first subflow
+// may start, best role first, and the converters as far as they are known.
+func network(in plan.Input, p plan.Plan, known map[string]converter.Status) *path.Network {
+	n := &path.Network{Fallback: in.Config.Globals.Fallback, Rules: in.Config.Rules}
+	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
+		for _, held := range []bool{false, true} {
+			for _, w := range p.WANs {
+				if w.Usable && w.Role == role && w.Held == held {
+					n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.IPv4.Addr(), IPv6: w.IPv6.Addr()})
+				}
+			}
+		}
+	}
+	for _, c := range in.Config.Converters {
+		pc := path.Converter{Name: c.Name, Cookie: c.Cookie, State: known[c.Name].State}
+		for _, a := range in.ConverterAddrs(c) {
+			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
+		}
+		n.Converters = append(n.Converters, pc)
+	}
+	return n
+}
+
+// targets are the converters as they are to be asked: over the WAN that a
+// connection of a user would start on.
+func targets(n *path.Network) (ts []converter.Target) {
+	for _, c := range n.Converters {
+		if a, ok := n.Reach(c.Addrs); ok {
+			ts = append(ts, converter.Target{Name: c.Name, Source: a.Source, Peer: a.Peer, Cookie: string(c.Cookie)})
+		}
+	}
+	return ts
+}
+
+// conditions are the states of the configured converters.
+func (d *Daemon) conditions(c config.Config, old map[string]condition) map[string]condition {
+	known := d.converters.Status()
+	states := make(map[string]condition, len(c.Converters))
+	for _, conv := range c.Converters {
+		states[conv.Name] = old[conv.Name].become(known[conv.Name].State.String(), "")
+	}
+	return states
+}
+
+// reportConverters tells of the configured ones, an entry for each address.
+func (d *Daemon) reportConverters(c config.Config, states map[string]condition) []report.Converter {
+	known := d.converters.Status()
+	all := []report.Converter{}
+	for _, conv := range c.Converters {
+		s := states[conv.Name]
+		for _, a := range conv.Addresses {
+			all = append(all, report.Converter{
+				Name: conv.Name, Address: a.String(), Port: conv.Port,
+				State: s.state, RTT: milliseconds(known[conv.Name].RTT), Since: elapsed(s.since),
+			})
+		}
+	}
+	return all
+}
+
+// Explain is the answer of the method "explain".
+func (d *Daemon) Explain(f path.Flow, proto config.Proto) (report.Explanation, error) {
+	d.state.mu.Lock()
+	p := d.state.plan
+	d.state.mu.Unlock()
+	if reason := passes(p, f.Dest.Addr(), proto); reason != "" {
+		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+	}
+	n := d.proxy.Network()
+	if n == nil {
+		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", f.Dest)
+	}
+	dec := n.Decide(f, d.proxy.Memory.Lookup(f.Dest))
+	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
+	if len(dec.Attempts()) == 0 {
+		return e, nil
+	}
+	for _, s := range n.Expected(dec.Attempts()[0]) {
+		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source), Remote: "announced"}
+		if s.Remote.IsValid() {
+			x.Remote = s.Remote.String()
+		}
+		e.Subflows = append(e.Subflows, x)
+	}
+	return e, nil
+}
+
+// serversFile keeps what is known of servers across restarts.
+func (d *Daemon) serversFile() string { return filepath.Join(d.State, "servers") }
+
+// remember reads what an earlier agent knew of servers.
+func (d *Daemon) remember() {
+	f, err := os.Open(d.serversFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		defer f.Close()
+		err = d.proxy.Memory.Load(f)
+	}
+	if err != nil {
+		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
+	}
+}
+
+// memorize writes it for the next one.
+func (d *Daemon) memorize() error {
+	if err := os.MkdirAll(d.State, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(d.State, "servers-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // once it is renamed there is none
+	if err := errors.Join(d.proxy.Memory.Save(f), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), d.serversFile())
+}

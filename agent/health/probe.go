@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"time"
+)
+
+// Probe probes the paths of a WAN now, and returns when each has been answered
+// or missed, or when ctx ends. Paths on which there is nobody to ask are left
+// out.
+func (m *Monitor) Probe(ctx context.Context, wan string) error {
+	before := m.outcomes(wan)
+	for {
+		m.mu.Lock()
+		for path, p := range m.probers {
+			if path.WAN == wan {
+				p.kick() // which also gives up on what is overdue
+			}
+		}
+		m.mu.Unlock()
+		for again := time.Now().Add(urgentInterval); time.Now().Before(again); {
+			if settled(before, m.outcomes(wan)) {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(urgentInterval / 25):
+			}
+		}
+	}
+}
+
+// outcomes counts, for the paths of a WAN that are probed, the probes whose
+// outcome is known.
+func (m *Monitor) outcomes(wan string) map[Path]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := make(map[Path]int)
+	for path, p := range m.probers {
+		if path.WAN == wan && p.target.Peer.IsValid() {
+			n[path] = m.trackers[path].probes
+		}
+	}
+	return n
+}
+
+// settled says whether every path has had an outcome since. One that has come
+// meanwhile is new and not waited for.
+func settled(before, now map[Path]int) bool {
+	for path, n := range before {
+		if after, probed := now[path]; probed && after == n {
+			return false
+		}
+	}
+	return true
+}

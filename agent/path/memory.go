@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package path
+
+import (
+	"bufio"
+	"container/list"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Tri is what is known of a yes-or-no question.
+type Tri int
+
+// The answers.
+const (
+	Unknown Tri = iota
+	Yes
+	No
+)
+
+func tri(yes bool) Tri {
+	if yes {
+		return Yes
+	}
+	return No
+}
+
+// Known is what is known of a server. Speaking MPTCP does not mean that
+// second subflows arrive: the server may ask for none (the C flag, RFC 8684
+// section 3.1), or sit behind a balancer that sends them elsewhere.
+type Known struct {
+	MPTCP Tri
+	Joins Tri
+}
+
+const (
+	// memorySize is how many servers are remembered; the least lately used
+	// goes first.
+	memorySize = 4096
+	// joinsForget is when a server whose joins failed is given another chance.
+	joinsForget = 6 * time.Hour
+)
+
+// Memory remembers servers. The zero value is ready.
+type Memory struct {
+	mu      sync.Mutex
+	servers map[netip.AddrPort]*list.Element
+	recent  list.List // of *server, the latest used first
+}
+
+type server struct {
+	addr    netip.AddrPort
+	known   Known
+	joinsAt time.Time // when Joins was learned
+}
+
+// Lookup says what is known of a server.
+func (m *Memory) Lookup(addr netip.AddrPort) Known {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.servers[addr]
+	if e == nil {
+		return Known{}
+	}
+	m.recent.MoveToFront(e)
+	s := e.Value.(*server)
+	if s.known.Joins == No && time.Since(s.joinsAt) > joinsForget {
+		s.known.Joins = Unknown
+	}
+	return s.known
+}
+
+// LearnMPTCP notes whether a server speaks MPTCP.
+func (m *Memory) LearnMPTCP(addr netip.AddrPort, speaks bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.serverLocked(addr)
+	if s.known.MPTCP = tri(speaks); !speaks {
+		s.known.Joins = Unknown
+	}
+}
+
+// LearnJoins notes whether second subflows to a server come up.
+func (m *Memory) LearnJoins(addr netip.AddrPort, succeed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.serverLocked(addr)
+	s.known.Joins, s.joinsAt = tri(succeed), time.Now()
+}
+
+func (m *Memory) serverLocked(addr netip.AddrPort) *server {
+	if e := m.servers[addr]; e != nil {
+		m.recent.MoveToFront(e)
+		return e.Value.(*server)
+	}
+	if m.servers == nil {
+		m.servers = make(map[netip.AddrPort]*list.Element)
+	}
+	if m.recent.Len() >= memorySize {
+		oldest := m.recent.Remove(m.recent.Back()).(*server)
+		delete(m.servers, oldest.addr)
+	}
+	s := &server{addr: addr}
+	m.servers[addr] = m.recent.PushFront(s)
+	return s
+}
+
+// line is one server in a file.
+type line struct {
+	Addr  netip.AddrPort `json:"addr"`
+	MPTCP Tri            `json:"mptcp"`
+	Joins Tri            `json:"joins"`
+	Since time.Time      `json:"since"` // of joins
+}
+
+// Save writes all that is known, a line a server, the least lately used first.
+func (m *Memory) Save(w io.Writer) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	enc := json.NewEncoder(w)
+	for e := m.recent.Back(); e != nil; e = e.Prev() {
+		s := e.Value.(*server)
+		if err := enc.Encode(line{s.addr, s.known.MPTCP, s.known.Joins, s.joinsAt}); err != nil {
+			return fmt.Errorf("saving what is known of servers: %w", err)
+		}
+	}
+	return nil
+}
+
+// Load adds what Save has written. A line that makes no sense is passed over
+// and reported, the others count.
+func (m *Memory) Load(r io.Reader) error {
+	var errs []error
+	sc := bufio.NewScanner(r)
+	for n := 1; sc.Scan(); n++ {
+		var l line
+		if err := json.Unmarshal(sc.Bytes(), &l); err != nil || !l.Addr.IsValid() || l.MPTCP < Unknown || l.MPTCP > No || l.Joins < Unknown || l.Joins > No {
+			errs = append(errs, fmt.Errorf("line %d is no server", n))
+			continue
+		}
+		m.mu.Lock()
+		s := m.serverLocked(l.Addr)
+		s.known, s.joinsAt = Known{l.MPTCP, l.Joins}, l.Since
+		m.mu.Unlock()
+	}
+	return errors.Join(append(errs, sc.Err())...)
+}
