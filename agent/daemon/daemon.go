@@ -73,7 +73,7 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 		health:     health.NewMonitor(log),
 		converters: converters,
 		netifd:     newNetifd(client),
-		flows:      &flows{proxy: p},
+		flows:      newFlows(p),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
 	}
@@ -124,12 +124,17 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 	g.Go(func() error { return d.client.Run(outer) })
 	g.Go(func() error { return d.sendEvents(outer) })
 	g.Go(func() error { return d.netifd.run(outer) })
+	g.Go(func() error { return d.flows.run(outer) })
 	g.Go(func() error { return d.health.Run(outer) })
 	g.Go(func() error { return d.converters.Run(outer) })
 	g.Go(func() error { return d.proxy.Guard.Run(outer) })
+	serving, stopServing := context.WithCancel(outer)
+	defer stopServing()
+	servedC := make(chan struct{})
 	g.Go(func() error {
-		err := d.proxy.Run(outer, listener)
-		if outer.Err() == nil {
+		defer close(servedC)
+		err := d.proxy.Run(serving, listener)
+		if serving.Err() == nil {
 			return errors.Join(errors.New("proxy ended"), err)
 		}
 		return err
@@ -142,6 +147,12 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		l.run(inner, changedC, hup)
 		last, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer done()
+		l.release(last)
+		stopServing()
+		select {
+		case <-servedC:
+		case <-last.Done():
+		}
 		return errors.Join(l.teardown(last), d.memorize())
 	})
 	return g.Wait()

@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,34 +15,81 @@ import (
 	"braid/transport/mptcp"
 )
 
-// flowsAge is how old the answer to where the subflows run may be. To find out
-// takes two system calls for each connection.
-const flowsAge = time.Second
+const (
+	// flowsAge is how old the answer to where the subflows run may be: to find
+	// out takes two system calls for each connection.
+	flowsAge = time.Second
+	// flowsWanted is for how long after a question the answer to the next is
+	// kept ready.
+	flowsWanted = 5 * time.Second
+)
 
 // flows knows where the subflows of connections start.
 type flows struct {
 	proxy *proxy.Proxy
+	wakeC chan struct{} // somebody asks
 
 	mu     sync.Mutex
 	at     time.Time
-	locals map[uint64][]netip.Addr // by the connection's id
+	asked  time.Time
+	locals map[uint64][]netip.Addr // by the connection's id; not changed any more
+}
+
+func newFlows(p *proxy.Proxy) *flows { return &flows{proxy: p, wakeC: make(chan struct{}, 1)} }
+
+// run keeps the answer ready while somebody asks again and again, as those who
+// look at a page or at braid watch do.
+func (f *flows) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.wakeC:
+		}
+		for f.wanted() {
+			f.read()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(flowsAge * 3 / 4):
+			}
+		}
+	}
+}
+
+func (f *flows) wanted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.asked) < flowsWanted
 }
 
 // starts are the local addresses of each connection's subflows, at most
-// flowsAge ago. The map is not changed any more.
+// flowsAge ago.
 func (f *flows) starts() map[uint64][]netip.Addr {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if time.Since(f.at) < flowsAge {
-		return f.locals
+	f.asked = time.Now()
+	locals, fresh := f.locals, time.Since(f.at) < flowsAge
+	f.mu.Unlock()
+	hint(f.wakeC)
+	if !fresh {
+		locals = f.read()
 	}
-	f.locals = make(map[uint64][]netip.Addr)
+	return locals
+}
+
+func (f *flows) read() map[uint64][]netip.Addr {
+	at := time.Now()
+	locals := make(map[uint64][]netip.Addr)
 	for _, c := range f.proxy.Connections() {
 		for _, s := range subflows(c) {
-			f.locals[c.ID] = append(f.locals[c.ID], s.Local.Addr())
+			locals[c.ID] = append(locals[c.ID], s.Local.Addr())
 		}
 	}
-	f.at = time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at.After(f.at) {
+		f.at, f.locals = at, locals
+	}
 	return f.locals
 }
 

@@ -41,7 +41,8 @@ type loop struct {
 	overrides map[string]config.Role // until the configuration is read again
 	problems  config.Problems        // of the configuration in the file
 	plan      plan.Plan
-	failed    string // the last error logged, so that a lasting one is told once
+	unhold    context.CancelFunc // nil: SYNs are not held
+	failed    string             // the last error logged, so that a lasting one is told once
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
@@ -122,6 +123,10 @@ func (l *loop) update(ctx context.Context) {
 	n := network(in, p, l.converters.Status())
 	l.proxy.SetNetwork(n)
 	l.converters.SetTargets(targets(n))
+	if err := l.hold(p.Firewall); err != nil {
+		p.Firewall.Late = false
+		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
+	}
 	err = l.reconciler.Apply(ctx, p)
 	if p.Firewall != nil {
 		err = errors.Join(err, l.heart.Beat())
@@ -145,10 +150,16 @@ func (l *loop) complain(err error) {
 	l.failed = text
 }
 
-// teardown gives the kernel back: first new connections, then, once the open
-// ones have been reset, the rest.
-func (l *loop) teardown(ctx context.Context) error {
+// release stops interception and leaves the rest in place: while endpoints and
+// routes are there, the far ends of open connections hear of their reset. What
+// fails of it, teardown tries again.
+func (l *loop) release(ctx context.Context) {
 	p := l.plan
 	p.Firewall = nil
-	return errors.Join(l.reconciler.Apply(ctx, p), l.reconciler.Apply(ctx, plan.Plan{}))
+	l.complain(errors.Join(l.reconciler.Apply(ctx, p), l.hold(nil)))
+}
+
+// teardown gives the kernel back.
+func (l *loop) teardown(ctx context.Context) error {
+	return l.reconciler.Apply(ctx, plan.Plan{})
 }

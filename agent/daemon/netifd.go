@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -99,7 +100,7 @@ func (n *netifd) run(ctx context.Context) error {
 
 func (n *netifd) set(interfaces []netstate.Interface) {
 	n.mu.Lock()
-	changed := !slices.Equal(interfaces, n.interfaces)
+	changed := !slices.EqualFunc(interfaces, n.interfaces, netstate.Interface.Equal)
 	n.interfaces = interfaces
 	n.mu.Unlock()
 	if changed {
@@ -119,6 +120,7 @@ func dumpInterfaces(ctx context.Context, c *ubus.Client) ([]netstate.Interface, 
 	for _, d := range answer.Interfaces {
 		interfaces = append(interfaces, netstate.Interface{
 			Name: d.Interface, Up: d.Up, L3Device: cmp.Or(d.L3Device, d.Device), Proto: d.Proto, Parent: d.parent(answer.Interfaces),
+			DNS: d.DNS, Prefixes: d.prefixes(),
 		})
 	}
 	slices.SortFunc(interfaces, func(a, b netstate.Interface) int { return cmp.Compare(a.Name, b.Name) })
@@ -128,12 +130,24 @@ func dumpInterfaces(ctx context.Context, c *ubus.Client) ([]netstate.Interface, 
 // dumped is an interface as netifd tells of it. One that is down has no
 // l3_device; an alias of another has no device.
 type dumped struct {
-	Interface string `json:"interface"`
-	Up        bool   `json:"up"`
-	Dynamic   bool   `json:"dynamic"`
-	Proto     string `json:"proto"`
-	L3Device  string `json:"l3_device"`
-	Device    string `json:"device"`
+	Interface string       `json:"interface"`
+	Up        bool         `json:"up"`
+	Dynamic   bool         `json:"dynamic"`
+	Proto     string       `json:"proto"`
+	L3Device  string       `json:"l3_device"`
+	Device    string       `json:"device"`
+	DNS       []netip.Addr `json:"dns-server"`
+	Prefixes  []struct {
+		Address netip.Addr `json:"address"`
+		Mask    int        `json:"mask"`
+	} `json:"ipv6-prefix"`
+}
+
+func (d dumped) prefixes() (ps []netip.Prefix) {
+	for _, p := range d.Prefixes {
+		ps = append(ps, netip.PrefixFrom(p.Address, p.Mask))
+	}
+	return ps
 }
 
 // parent is the interface that a dynamic one was made for. netifd does not

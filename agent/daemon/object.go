@@ -23,6 +23,8 @@ const ObjectName = "braid"
 const (
 	defaultConnections = 100
 	maxConnections     = 500
+	// maxSubflows ends a page early: ubus carries no more than 1 MB.
+	maxSubflows = 3000
 )
 
 // probeTimeout bounds the method "probe".

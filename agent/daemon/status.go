@@ -216,8 +216,14 @@ func (d *Daemon) Connections(limit, offset int, wan string) (report.Connections,
 	}
 	out := report.Connections{Connections: []report.Connection{}, Total: len(all)}
 	offset = min(offset, len(all))
+	subflows := 0
 	for _, c := range all[offset:min(offset+limit, len(all))] {
-		out.Connections = append(out.Connections, connection(p, c))
+		if subflows >= maxSubflows {
+			break
+		}
+		r := connection(p, c)
+		subflows += len(r.Subflows)
+		out.Connections = append(out.Connections, r)
 	}
 	return out, nil
 }

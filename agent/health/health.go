@@ -20,6 +20,8 @@ const (
 	Down
 )
 
+func (v Verdict) String() string { return [...]string{"up", "degraded", "down"}[v] }
+
 // Health is how a WAN fares in one family. The zero value is that of a path
 // of which nothing bad is known.
 type Health struct {
@@ -41,13 +43,15 @@ type Target struct {
 	Path
 	Device string
 	Source netip.Addr
-	Peer   netip.Addr // invalid: there is nobody to ask, only silence is watched
+	// Peer is who is asked. When it is invalid, the path fares as the same
+	// WAN's other family does.
+	Peer netip.Addr
 	// Patient paths stall now and then without being dead, as cellular ones do.
 	Patient bool
 }
 
-// Limits of what is believed. They are variables of no one: a path's own
-// history moves them up, never down.
+// Limits of what is believed. A path's own history moves some of them up,
+// never down.
 const (
 	// silenceFixed and silenceCellular are how long a path that was busy may
 	// receive nothing before it is dead.
@@ -59,15 +63,26 @@ const (
 	// suspicion is when silence is answered by a probe.
 	suspicion = 60 * time.Millisecond
 	// gapMemory is how long the longest silence that ended well is remembered;
-	// a silence has to be gapFactor times as long to count.
+	// a silence has to be gapFactor times as long to count. One longer than
+	// maxGap was an outage: that it ended is no reason to wait for the next.
 	gapMemory = 10 * time.Minute
 	gapFactor = 2
+	maxGap    = time.Second
 
-	// lostInARow is how many probes without an answer make a path dead.
-	lostInARow = 3
+	// lostInARow is how many probes without an answer make a path dead, if the
+	// first of them was sent lostFor ago, or lostForPatient on a path that is
+	// patient or busy: a modem takes a while to wake, and a full queue delays
+	// and drops probes as it does everything.
+	lostInARow     = 3
+	lostFor        = time.Second
+	lostForPatient = 3 * time.Second
+	// overdueFixed and overduePatient are the least time after which a probe
+	// is lost.
+	overdueFixed   = 250 * time.Millisecond
+	overduePatient = time.Second
 	// proof is how long a path that was dead has to answer without a loss
-	// before it is trusted again; it doubles with each death within
-	// flapMemory, up to maxProof.
+	// before it is trusted again; from the third death within flapMemory on it
+	// doubles with each, up to maxProof.
 	proof      = 2 * time.Second
 	maxProof   = time.Minute
 	flapMemory = 10 * time.Minute
@@ -85,4 +100,8 @@ const (
 	suspectInterval = 40 * time.Millisecond
 	deadInterval    = 2 * time.Second // nobody answers
 	startProbes     = 6               // at urgentInterval, so that a new path is known soon
+	// patientDeadInterval is that of a patient path after patientDeadProbes:
+	// where nobody ever answers, the requests alone add up.
+	patientDeadInterval = 15 * time.Second
+	patientDeadProbes   = 60
 )

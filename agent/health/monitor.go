@@ -6,8 +6,12 @@ package health
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
+
+	"braid/agent/kernel/icmp"
+	"braid/agent/netstate"
 )
 
 // Monitor watches paths. Set targets at any time; Changed tells when a verdict
@@ -15,12 +19,14 @@ import (
 type Monitor struct {
 	log      *slog.Logger
 	changedC chan struct{}
+	wakeC    chan struct{}
+	open     func(ctx context.Context, device string, source netip.Addr, id uint16) (conn, error)
+	counters func() map[string]netstate.Traffic
 
 	mu       sync.Mutex
 	trackers map[Path]*tracker // kept while a path is away: its past counts
 	probers  map[Path]*prober
 	targets  map[Path]Target
-	wakeC    chan struct{}
 }
 
 // NewMonitor makes a monitor that watches nothing yet.
@@ -28,10 +34,14 @@ func NewMonitor(log *slog.Logger) *Monitor {
 	return &Monitor{
 		log:      log,
 		changedC: make(chan struct{}, 1),
+		wakeC:    make(chan struct{}, 1),
+		open: func(ctx context.Context, device string, source netip.Addr, id uint16) (conn, error) {
+			return icmp.Open(ctx, device, source, id)
+		},
+		counters: netstate.Counters,
 		trackers: make(map[Path]*tracker),
 		probers:  make(map[Path]*prober),
 		targets:  make(map[Path]Target),
-		wakeC:    make(chan struct{}, 1),
 	}
 }
 
@@ -45,6 +55,12 @@ func (m *Monitor) Health() map[Path]Health {
 	all := make(map[Path]Health, len(m.trackers))
 	for p, t := range m.trackers {
 		all[p] = t.health()
+	}
+	for p, t := range m.targets {
+		other := Path{p.WAN, !p.IPv6}
+		if !t.Peer.IsValid() && m.targets[other].Peer.IsValid() && all[other].Verdict == Down {
+			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
+		}
 	}
 	return all
 }
@@ -67,6 +83,7 @@ func (m *Monitor) SetTargets(targets []Target) {
 	for p := range old {
 		if _, stays := m.targets[p]; !stays {
 			m.trackers[p].gone(now)
+			m.stopLocked(p)
 		}
 	}
 	m.mu.Unlock()
@@ -84,19 +101,13 @@ func (m *Monitor) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			m.mu.Lock()
-			for _, p := range m.probers {
-				p.stop()
-			}
-			m.mu.Unlock()
 			return nil
 		case <-m.wakeC:
 		}
 		m.mu.Lock()
 		for path, p := range m.probers {
 			if t, stays := m.targets[path]; !stays || t != p.target {
-				p.stop()
-				delete(m.probers, path)
+				m.stopLocked(path)
 			}
 		}
 		for path, t := range m.targets {
@@ -110,7 +121,15 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 }
 
-// note changes a path's tracker and tells of a new verdict.
+// stopLocked ends the probing of a path.
+func (m *Monitor) stopLocked(path Path) {
+	if p := m.probers[path]; p != nil {
+		p.stop()
+		delete(m.probers, path)
+	}
+}
+
+// note changes a path's tracker, under the lock, and tells of a new verdict.
 func (m *Monitor) note(p Path, change func(*tracker)) {
 	m.mu.Lock()
 	t := m.trackers[p]
@@ -119,7 +138,7 @@ func (m *Monitor) note(p Path, change func(*tracker)) {
 	after := t.health()
 	m.mu.Unlock()
 	if before.Verdict != after.Verdict {
-		m.log.Info("path", "wan", p.WAN, "ipv6", p.IPv6, "down", after.Verdict == Down, "reason", after.Reason, "rtt", after.RTT)
+		m.log.Info("path", "wan", p.WAN, "ipv6", p.IPv6, "verdict", after.Verdict, "reason", after.Reason, "rtt", after.RTT)
 		select {
 		case m.changedC <- struct{}{}:
 		default:
@@ -127,25 +146,50 @@ func (m *Monitor) note(p Path, change func(*tracker)) {
 	}
 }
 
-// othersAnswered says whether a path other than p has been answered lately.
-func (m *Monitor) othersAnswered(p Path, now time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for path, other := range m.probers {
-		if path != p && now.Sub(other.lastAnswer) < 2*deadInterval {
+// othersAnswerLocked says whether paths other than a target's have been
+// answered since its first loss, so that the loss is its own. Those that ask
+// the same peer are heard, if there are any. Where no other path was ever
+// answered, none can tell.
+func (m *Monitor) othersAnswerLocked(t Target) bool {
+	since := m.trackers[t.Path].missedFrom
+	same := false
+	for path, p := range m.probers {
+		same = same || path != t.Path && p.target.Peer == t.Peer
+	}
+	others, known := false, false
+	for path, p := range m.probers {
+		if path == t.Path || same && p.target.Peer != t.Peer {
+			continue
+		}
+		o := m.trackers[path]
+		if o.heard.After(since) {
 			return true
 		}
+		others, known = true, known || o.samples > 0
 	}
-	return false
+	return others && !known && m.trackers[t.Path].samples > 0
 }
 
-// askOthers has every other path probed now, so that othersAnswered knows.
-func (m *Monitor) askOthers(p Path) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// askOthersLocked has every other path probed now, so that it is known whether
+// they are answered.
+func (m *Monitor) askOthersLocked(p Path) {
 	for path, other := range m.probers {
 		if path != p {
 			other.kick()
 		}
 	}
+}
+
+// spareLocked says whether there is another WAN to go on with, one that does
+// not look dead itself. The last one is not given up for its silence: then it
+// is the peer that is silent as likely as not, and nothing would be won.
+func (m *Monitor) spareLocked(wan string, now time.Time) bool {
+	for path, p := range m.probers {
+		t := m.trackers[path]
+		silent := p.suspect && !p.asked.IsZero() && now.Sub(p.asked) > t.soon()
+		if path.WAN != wan && !t.down && !silent && !(t.alone && t.samples > 0) {
+			return true
+		}
+	}
+	return false
 }

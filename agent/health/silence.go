@@ -6,8 +6,6 @@ package health
 import (
 	"context"
 	"time"
-
-	"braid/agent/netstate"
 )
 
 const (
@@ -28,6 +26,7 @@ type deviceWatch struct {
 	changed time.Time // when packets last rose
 	recent  uint16    // a bit for each of the last ticks, set if it did
 	wasBusy bool      // when it last did
+	probers []*prober // that use it
 }
 
 // watchSilence looks at what the targets' devices receive. Nothing is faster
@@ -43,33 +42,30 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 			return
 		case <-time.After(tick):
 		}
-		counters := netstate.Counters()
+		counters := m.counters()
 		now := time.Now()
-		busy := false
+		for _, d := range devices {
+			d.probers = d.probers[:0]
+		}
 		m.mu.Lock()
-		probers := make([]*prober, 0, len(m.probers))
 		for _, p := range m.probers {
-			probers = append(probers, p)
+			name := p.target.Device
+			if devices[name] == nil {
+				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now}
+			}
+			devices[name].probers = append(devices[name].probers, p)
 		}
 		m.mu.Unlock()
-		seen := make(map[string]bool)
-		for _, p := range probers {
-			name := p.target.Device
-			d := devices[name]
-			if d == nil {
-				d = &deviceWatch{packets: counters[name].RXPackets, changed: now}
-				devices[name] = d
-			}
-			if !seen[name] {
-				seen[name] = true
-				d.count(counters[name].RXPackets, now, tick)
-			}
-			busy = busy || d.wasBusy && now.Sub(d.changed) < forgotten
-			m.judge(p, d, now)
-		}
-		for name := range devices {
-			if !seen[name] {
+		busy := false
+		for name, d := range devices {
+			if len(d.probers) == 0 {
 				delete(devices, name)
+				continue
+			}
+			d.count(counters[name].RXPackets, now, tick)
+			busy = busy || d.busy(now)
+			for _, p := range d.probers {
+				m.judge(p, d, now)
 			}
 		}
 		if tick = slowTick; busy {
@@ -106,39 +102,37 @@ func (d *deviceWatch) count(packets uint64, now time.Time, tick time.Duration) {
 	d.wasBusy = n >= busyTicks
 }
 
+// busy says whether the device carries traffic, or did until just now.
+func (d *deviceWatch) busy(now time.Time) bool {
+	return d.wasBusy && now.Sub(d.changed) < forgotten
+}
+
 // judge raises, clears or confirms the suspicion that a path is dead.
 func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) {
 	silence := now.Sub(d.changed)
-	p.busy.Store(d.wasBusy && silence < forgotten)
-	if !d.wasBusy || silence < suspicion || silence > forgotten {
-		if p.suspect.Swap(false) {
-			m.calm(p, now)
+	suspicious := d.busy(now) && silence >= suspicion
+	m.note(p.target.Path, func(t *tracker) {
+		p.busy = d.busy(now)
+		switch {
+		case suspicious && !p.suspect:
+			p.suspect, p.asked = true, time.Time{}
+			p.kick()
+		case suspicious:
+			// Where no probe has left yet, silence proves nothing.
+			if !p.asked.IsZero() && m.spareLocked(p.target.WAN, now) {
+				t.silent(now, silence, now.Sub(p.asked))
+			}
+		case p.suspect:
+			p.suspect = false
+			p.calm(t, now)
 		}
-		return
-	}
-	if !p.suspect.Swap(true) {
-		p.asked.Store(0)
-		p.kick()
-		return
-	}
-	asked := p.asked.Load()
-	if asked == 0 {
-		return // no probe has left yet: then silence proves nothing
-	}
-	m.note(p.target.Path, func(t *tracker) { t.silent(now, silence, now.Sub(time.Unix(0, asked))) })
+	})
 }
 
 // calm learns from a silence that has ended. One that ended with the answer to
 // our probe, in the usual time, was only a pause in the traffic.
-func (m *Monitor) calm(p *prober, now time.Time) {
-	asked := p.asked.Load()
-	if asked == 0 {
-		return
+func (p *prober) calm(t *tracker, now time.Time) {
+	if waited := now.Sub(p.asked); !p.asked.IsZero() && waited > t.timeout()+fastTick {
+		t.endured(now, waited+suspicion)
 	}
-	waited := now.Sub(time.Unix(0, asked))
-	m.note(p.target.Path, func(t *tracker) {
-		if waited > t.timeout()+fastTick {
-			t.endured(now, waited+suspicion)
-		}
-	})
 }

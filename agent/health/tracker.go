@@ -17,10 +17,14 @@ type tracker struct {
 	samples      int
 	outcomes     [window]bool // answered; a ring
 	probes       int          // whose outcome is known
+	heard        time.Time    // when the last probe that was answered was sent
 
 	down       bool
 	reason     string
 	lost       int       // in a row
+	lostFrom   time.Time // when the first of them was sent
+	missedFrom time.Time // when it was given up
+	othersFrom time.Time // when others were first seen to be answered after that
 	alone      bool      // nobody else was answered either: the fault may be the peer's
 	provenFrom time.Time // of the first answer since the last loss, while down
 	deaths     int
@@ -29,16 +33,26 @@ type tracker struct {
 	gapAt      time.Time
 }
 
-// answered notes the answer to a probe.
-func (t *tracker) answered(now time.Time, rtt time.Duration) {
-	if t.samples == 0 {
+// answered notes the answer to a probe that was sent at a time. Late says that
+// it has been given up before.
+func (t *tracker) answered(now, sent time.Time, late bool) {
+	rtt := now.Sub(sent)
+	if t.samples == 0 || t.samples < startProbes && rtt < t.srtt/4 {
+		// The first ones may have waited for a neighbour's address or a modem.
 		t.srtt, t.rttvar = rtt, rtt/2
 	} else {
 		t.rttvar += ((t.srtt - rtt).Abs() - t.rttvar) / 4
 		t.srtt += (rtt - t.srtt) / 8
 	}
 	t.samples++
-	t.outcome(true)
+	if late {
+		t.amend()
+	} else {
+		t.outcome(true)
+	}
+	if sent.After(t.heard) {
+		t.heard = sent
+	}
 	t.lost, t.alone = 0, false
 	t.prove(now)
 }
@@ -54,19 +68,32 @@ func (t *tracker) prove(now time.Time) {
 	}
 }
 
-// missed notes a probe without an answer. Others says that other paths are
-// being answered; if none is, the fault is the peer's as likely as not, and
-// this path is as good as any.
-func (t *tracker) missed(now time.Time, others bool) {
+// missed notes a probe without an answer. Others says that other paths have
+// been answered since the first loss; if none has, the fault is the peer's as
+// likely as not, and this path is as good as any. Busy says that the path
+// receives something.
+func (t *tracker) missed(now, sent time.Time, others, busy bool) {
 	t.outcome(false)
+	if t.lost == 0 {
+		t.lostFrom, t.missedFrom, t.othersFrom = sent, now, time.Time{}
+	}
+	if others && t.othersFrom.IsZero() {
+		t.othersFrom = now
+	}
 	t.lost++
-	t.alone = !others && t.lost >= lostInARow
+	enough := lostFor
+	if t.patient || busy {
+		enough = lostForPatient
+	}
+	row := now.Sub(t.lostFrom)
+	t.alone = !others && t.lost >= lostInARow && row >= lostForPatient // others may be slow
 	switch {
 	case t.alone:
 		t.prove(now)
 	case t.down:
 		t.provenFrom = time.Time{}
-	case t.lost >= lostInARow:
+	case others && t.lost >= lostInARow && row >= enough && !sent.Before(t.othersFrom):
+		// Not for a probe that was lost before: the peer may be back just now.
 		t.die(now, fmt.Sprintf("%d probes without an answer", t.lost))
 	}
 }
@@ -74,14 +101,21 @@ func (t *tracker) missed(now time.Time, others bool) {
 // silent notes that a path which was busy has received nothing for a time, nor
 // the answer to a probe that was sent asked ago.
 func (t *tracker) silent(now time.Time, silence, asked time.Duration) {
-	if !t.down && silence >= t.patience(now) && asked >= t.srtt+2*t.rttvar {
+	if !t.down && t.answers() && silence >= t.patience(now) && asked >= t.soon() {
 		t.die(now, fmt.Sprintf("received nothing for %d ms", silence.Milliseconds()))
 	}
 }
 
+// answers says whether probes are answered as a rule, so that one that is not
+// says something.
+func (t *tracker) answers() bool { return t.samples > 0 && !t.alone }
+
+// soon is when most answers are there.
+func (t *tracker) soon() time.Duration { return t.srtt + 2*t.rttvar }
+
 // endured notes a silence that ended by itself.
 func (t *tracker) endured(now time.Time, silence time.Duration) {
-	if silence > t.gap || now.Sub(t.gapAt) > gapMemory {
+	if silence <= maxGap && (silence > t.gap || now.Sub(t.gapAt) > gapMemory) {
 		t.gap, t.gapAt = silence, now
 	}
 }
@@ -92,6 +126,7 @@ func (t *tracker) gone(now time.Time) {
 		t.die(now, "was away")
 	}
 	t.provenFrom = time.Time{}
+	t.lost, t.alone = 0, false
 }
 
 func (t *tracker) die(now time.Time, reason string) {
@@ -118,13 +153,22 @@ func (t *tracker) patience(now time.Time) time.Duration {
 	return max(p, t.timeout())
 }
 
-// timeout is when an answer is overdue: like RFC 6298's RTO, without its
-// minimum.
+// timeout is when an answer is late: like RFC 6298's RTO, without its minimum.
 func (t *tracker) timeout() time.Duration {
 	if t.samples < minSamples {
 		return silenceUnknown
 	}
 	return t.srtt + 4*t.rttvar
+}
+
+// overdue is when a probe counts as lost. Twice the timeout, so that a peer
+// which answers others after that was there for this probe too.
+func (t *tracker) overdue() time.Duration {
+	least := overdueFixed
+	if t.patient {
+		least = overduePatient
+	}
+	return max(least, 2*t.timeout())
 }
 
 func (t *tracker) proof(now time.Time) time.Duration {
@@ -137,6 +181,36 @@ func (t *tracker) proof(now time.Time) time.Duration {
 func (t *tracker) outcome(answered bool) {
 	t.outcomes[t.probes%window] = answered
 	t.probes++
+}
+
+// amend makes the last loss an answer.
+func (t *tracker) amend() {
+	for i := t.probes - 1; i >= max(0, t.probes-window); i-- {
+		if !t.outcomes[i%window] {
+			t.outcomes[i%window] = true
+			return
+		}
+	}
+}
+
+// interval is the time between two probes. Busy says that the path carries
+// traffic, suspect that it has fallen silent, fresh that it has not been probed
+// for long.
+func (t *tracker) interval(busy, suspect, fresh bool) time.Duration {
+	switch {
+	case suspect && !t.down && t.answers():
+		return suspectInterval
+	case t.alone, t.down && t.provenFrom.IsZero() && t.lost > lostInARow:
+		if t.patient && t.lost > patientDeadProbes {
+			return patientDeadInterval
+		}
+		return deadInterval
+	case t.down, t.lost > 0, fresh:
+		return urgentInterval
+	case busy:
+		return busyInterval
+	}
+	return idleInterval
 }
 
 func (t *tracker) health() Health {
@@ -154,7 +228,7 @@ func (t *tracker) health() Health {
 	case t.down:
 		h.Verdict = Down
 		if !t.provenFrom.IsZero() {
-			h.Reason += ", and answers again"
+			h.Reason += ", and has to prove itself"
 		}
 	case t.alone:
 		h.Verdict, h.Reason = Degraded, "no WAN's probes are answered"

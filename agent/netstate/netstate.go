@@ -16,6 +16,7 @@ import (
 type Snapshot struct {
 	Links      []Link
 	Interfaces []Interface // netifd's; empty where there is none
+	Tables     []Table
 }
 
 // Link is a network device with what hangs on it.
@@ -51,6 +52,15 @@ type Interface struct {
 	L3Device string
 	Proto    string
 	Parent   string // of a dynamic interface, by name
+	DNS      []netip.Addr
+	Prefixes []netip.Prefix // delegated over it (RFC 8415)
+}
+
+// Table is a routing table of somebody else's, as VPNs have, which all packets
+// are looked up in.
+type Table struct {
+	Table int
+	IPv6  bool
 }
 
 // Link finds a link by name.
@@ -64,7 +74,14 @@ func (s Snapshot) Link(name string) (Link, bool) {
 
 // Equal says whether two snapshots show the same network.
 func (s Snapshot) Equal(o Snapshot) bool {
-	return slices.EqualFunc(s.Links, o.Links, Link.equal) && slices.Equal(s.Interfaces, o.Interfaces)
+	return slices.EqualFunc(s.Links, o.Links, Link.equal) && slices.EqualFunc(s.Interfaces, o.Interfaces, Interface.Equal) &&
+		slices.Equal(s.Tables, o.Tables)
+}
+
+// Equal says whether nothing has changed of an interface.
+func (in Interface) Equal(o Interface) bool {
+	return in.Name == o.Name && in.Up == o.Up && in.L3Device == o.L3Device && in.Proto == o.Proto && in.Parent == o.Parent &&
+		slices.Equal(in.DNS, o.DNS) && slices.Equal(in.Prefixes, o.Prefixes)
 }
 
 func (l Link) equal(o Link) bool {

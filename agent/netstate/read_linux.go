@@ -42,7 +42,35 @@ func Read() (Snapshot, error) {
 		s.Links = append(s.Links, *l)
 	}
 	slices.SortFunc(s.Links, func(a, b Link) int { return cmp.Compare(a.Index, b.Index) })
+	if s.Tables, err = readTables(); err != nil {
+		return Snapshot{}, fmt.Errorf("reading rules: %w", err)
+	}
 	return s, nil
+}
+
+// readTables finds the tables of rules without a selector that come after
+// those of braid, 700 to 799.
+func readTables() ([]Table, error) {
+	var tables []Table
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rules, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rules {
+			t := Table{Table: r.Table, IPv6: family == netlink.FAMILY_V6}
+			all := r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" && r.Mark == 0 && r.Mask == nil && !r.Invert &&
+				r.IPProto == 0 && r.UIDRange == nil && r.Sport == nil && r.Dport == nil && r.Tos == 0
+			system := slices.Contains([]int{0, unix.RT_TABLE_DEFAULT, unix.RT_TABLE_MAIN, unix.RT_TABLE_LOCAL}, r.Table)
+			if r.Family == family && r.Priority > 799 && all && !system && !slices.Contains(tables, t) {
+				tables = append(tables, t)
+			}
+		}
+	}
+	return tables, nil
 }
 
 // running are the flags of a link that can carry packets. RUNNING follows the

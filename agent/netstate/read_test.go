@@ -297,3 +297,17 @@ func TestEqualNetworksAreEqual(t *testing.T) {
 		t.Error("another gateway is no difference")
 	}
 }
+
+// The tables of others count that all packets are looked up in.
+func TestTables(t *testing.T) {
+	for _, args := range []string{"pref 5270 lookup 52", "pref 5271 lookup 52", "pref 700 lookup 7001", "pref 2001 fwmark 0x100/0x3f00 lookup 1",
+		"pref 900 from 192.0.2.0/24 lookup 2", "pref 901 iif lo lookup 3", "pref 902 lookup main", "pref 903 not fwmark 1 lookup 4"} {
+		ip(t, "rule add "+args)
+		defer ip(t, "rule del "+args)
+	}
+	ip(t, "-6 rule add pref 5270 lookup 52")
+	defer ip(t, "-6 rule del pref 5270")
+	if diff := cmp.Diff([]Table{{Table: 52}, {Table: 52, IPv6: true}}, read(t).Tables); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

@@ -169,18 +169,32 @@ func (m *maker) setSysctls() {
 // filter plans which of the LAN's TCP is taken. Without a WAN there is
 // nothing to take it to, and the system answers as it would without braid.
 func (m *maker) filter() {
-	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), ProxyPort: m.ProxyPort}
+	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), ProxyPort: m.ProxyPort,
+		Late:      m.Config.Globals.Accept == config.AcceptLate,
+		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
+		BlockQUIC: m.Config.Globals.BlockQUIC,
+		Rules:     m.rules(),
+		Shares4:   m.shares(false),
+		Shares6:   m.shares(true),
+	}
 	if len(f.LANDevices) == 0 {
 		m.problem("globals", "lan", fmt.Sprintf("none of %v is there: nothing is intercepted", m.Config.Globals.LAN))
 		return
 	}
 	usable := false
-	for _, w := range m.plan.WANs {
+	for i, w := range m.plan.WANs {
 		usable = usable || w.Usable
-		if w.Link != 0 && w.Role != config.RoleOff {
-			// The main table may well send a SYN to a WAN that is dead.
-			f.WANs = append(f.WANs, FirewallWAN{Device: w.Device, Mark: w.Mark()})
+		if w.Link == 0 || w.Role == config.RoleOff {
+			continue
 		}
+		// The main table may well send a SYN to a WAN that is dead.
+		fw := FirewallWAN{Device: w.Device, Mark: w.Mark(), Translate: m.translations(i)}
+		for _, a := range w.Addrs {
+			if a.Is4() {
+				fw.Addrs = append(fw.Addrs, a)
+			}
+		}
+		f.WANs = append(f.WANs, fw)
 	}
 	for _, c := range m.Config.Converters {
 		f.Converters = append(f.Converters, m.ConverterAddrs(c)...)

@@ -29,7 +29,7 @@ func (m *maker) interfaceDevice(c config.WAN) (device, why string) {
 			}
 		}
 		why = cmp.Or(why, fmt.Sprintf("interface %s is down", name))
-		if in.Up && in.Parent == "" && in.L3Device != device {
+		if in.Up && in.Parent == "" && in.L3Device != "" && in.L3Device != device {
 			m.problem(c.Name, "interface", fmt.Sprintf("%s is on another device, %s: only %s is used", name, in.L3Device, device))
 		}
 	}
@@ -45,17 +45,21 @@ func (m *maker) line(in netstate.Interface) []netstate.Interface {
 	all := []netstate.Interface{in}
 	for i := 0; i < len(all); i++ {
 		for _, o := range m.Net.Interfaces {
-			if o.Parent == all[i].Name && !slices.Contains(all, o) {
+			if o.Parent == all[i].Name && !contains(all, o) {
 				all = append(all, o)
 			}
 		}
 	}
 	for _, o := range m.Net.Interfaces {
-		if in.L3Device != "" && o.L3Device == in.L3Device && !slices.Contains(all, o) {
+		if in.L3Device != "" && o.L3Device == in.L3Device && !contains(all, o) {
 			all = append(all, o)
 		}
 	}
 	return all
+}
+
+func contains(all []netstate.Interface, in netstate.Interface) bool {
+	return slices.ContainsFunc(all, func(o netstate.Interface) bool { return o.Name == in.Name })
 }
 
 func (m *maker) netInterface(name string) int {

@@ -39,7 +39,9 @@ func Make(in Input) (Plan, config.Problems) {
 	m.route()
 	m.probe()
 	m.addEndpoints()
+	m.steer()
 	m.setSysctls()
+	m.plan.Filter = in.Config.Globals.Firewall
 	m.filter()
 	return m.plan, m.problems
 }

@@ -22,8 +22,9 @@ const (
 	MarkIntercept = 0x20000000
 	// MarkLAN is the mark of braid's sockets towards the LAN.
 	MarkLAN = 31 << markShift
-	// MarkAlive is the mark of the packet by which the agent says it lives.
-	MarkAlive = MarkIntercept | MarkLAN
+	// MarkAgent is the mark of what the agent sends to itself over the
+	// loopback: the packets by which it says that it lives, and held SYNs.
+	MarkAgent = MarkIntercept | MarkLAN
 
 	markShift = 24
 	maxWANs   = 30
@@ -31,13 +32,17 @@ const (
 	// TableLocal delivers intercepted packets to this host; a WAN's table is
 	// TableLocal plus its index.
 	TableLocal = 7000
-	TableLast  = 7063
+	// TableNowhere says that there is no way.
+	TableNowhere = 7062
+	TableLast    = 7063
 
 	PrefFirst     = 700
 	PrefIntercept = 700 // intercepted packets to this host
 	PrefLAN       = 701 // the LAN is reached as the main table says
 	PrefSource    = 710 // by source address: subflows
 	PrefDevice    = 711 // by device: sockets bound to one
+	PrefDNS       = 712 // the WANs' DNS servers
+	PrefMain      = 715 // what the system has a route for that is no default
 	PrefMark      = 720 // by mark: flows that are steered
 	PrefDefault   = 730 // all else: the best WAN
 	PrefLast      = 799
@@ -57,7 +62,9 @@ type Plan struct {
 	Endpoints []mptcp.Endpoint
 	Limits    *mptcp.Limits // nil: as it was
 	Sysctls   []Sysctl
-	Firewall  *Firewall // nil: none
+	Filter    config.Firewall // which packet filter; empty: whichever is in use
+	Firewall  *Firewall       // nil: none
+	Flows     []FlowWAN
 	Probes    []health.Target
 }
 
@@ -97,6 +104,9 @@ type Route struct {
 	Gateway netip.Addr   // invalid: on the link
 	Link    int          // interface index
 	Local   bool         // type local: deliver here
+
+	// Unreachable refuses; such a route has no link.
+	Unreachable bool
 }
 
 // Rule is a policy routing rule; the zero value of a selector matches all.
@@ -109,6 +119,8 @@ type Rule struct {
 	Mark   uint32
 	Mask   uint32
 	Table  int
+	// Specific passes over the table's default routes.
+	Specific bool
 }
 
 // TableMain is the system's own routing table.
@@ -126,11 +138,19 @@ type Firewall struct {
 	WANs       []FirewallWAN
 	LAN        []netip.Prefix // never intercepted: the LAN itself
 	Converters []netip.Addr   // never intercepted
+	PassMPTCP  bool           // nor is who speaks MPTCP
+	Late       bool           // SYNs are held until the agent says what becomes of them
 	ProxyPort  uint16         // where the proxy listens on 127.0.0.1 and ::1
+	Rules      []FirewallRule // the first that matches holds
+	BlockQUIC  bool
+	Shares4    []Share // of what is steered; none: the routing tables decide
+	Shares6    []Share
 }
 
 // FirewallWAN is a WAN as the packet filter knows it.
 type FirewallWAN struct {
-	Device string
-	Mark   uint32
+	Device    string
+	Mark      uint32
+	Addrs     []netip.Addr  // IPv4: flows that use one are this WAN's
+	Translate []Translation // IPv6 sources
 }

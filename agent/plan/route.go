@@ -27,9 +27,9 @@ func (m *maker) route() {
 			p.Routes = append(p.Routes, Route{Table: TableLocal, Dest: all, Link: m.Net.Links[lo].Index, Local: true})
 			p.Rules = append(p.Rules, Rule{Pref: PrefIntercept, IPv6: v6, Mark: MarkIntercept, Mask: MarkIntercept, Table: TableLocal})
 		}
-		// The address of a WAN must not draw the answers to a LAN host away
-		// from the LAN.
-		for _, lan := range m.lanPrefixes() {
+		// The address of a WAN must not draw the answers to a host inside away
+		// from it.
+		for _, lan := range m.insidePrefixes() {
 			if lan.Addr().Is6() == v6 {
 				p.Rules = append(p.Rules, Rule{Pref: PrefLAN, IPv6: v6, Dest: lan, Table: TableMain})
 			}

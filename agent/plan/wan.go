@@ -147,20 +147,13 @@ func (m *maker) checkSameAddress() {
 // is one primary: one that has been set makes the configured one bond.
 func (m *maker) roles() map[string]config.Role {
 	roles := m.Config.Roles(m.kinds)
-	for _, set := range m.Overrides {
-		if set != config.RolePrimary {
-			continue
-		}
+	for wan, set := range m.Overrides {
 		for name, r := range roles {
-			if r == config.RolePrimary {
+			if set == config.RolePrimary && r == set && name != wan {
 				roles[name] = config.RoleBond
 			}
 		}
-	}
-	for name, set := range m.Overrides {
-		if _, known := roles[name]; known {
-			roles[name] = set
-		}
+		roles[wan] = set
 	}
 	return roles
 }

@@ -37,6 +37,7 @@ type Proxy struct {
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
 	table   table
+	held    held
 	stats   Stats
 }
 
@@ -70,7 +71,7 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 
 // carry is the life of one LAN connection.
 func (p *Proxy) carry(ctx context.Context, c *connection) {
-	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest})
+	r, err := p.farSide(ctx, c)
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.stats.Failed.Add(1)

@@ -46,7 +46,8 @@ var errMute = errors.New("the server does not speak MPTCP any more")
 
 // reach makes the attempts in order. An attempt that has not come to a result
 // within a second gets the next one beside it; the first to succeed is it.
-func (p *Proxy) reach(ctx context.Context, f path.Flow) (reached, error) {
+// With certain, a converter's answer is waited for in any case.
+func (p *Proxy) reach(ctx context.Context, f path.Flow, certain bool) (reached, error) {
 	n := p.network.Load()
 	if n == nil {
 		return reached{}, errors.New("no network yet")
@@ -64,7 +65,7 @@ func (p *Proxy) reach(ctx context.Context, f path.Flow) (reached, error) {
 		if started < len(attempts) {
 			a := attempts[started]
 			started++
-			go func() { resultC <- p.try(ctx, a, f) }()
+			go func() { resultC <- p.try(ctx, a, f, certain) }()
 		}
 	}
 	start()
@@ -103,10 +104,10 @@ func drop(resultC <-chan reached, n int) {
 	}
 }
 
-func (p *Proxy) try(ctx context.Context, a path.Attempt, f path.Flow) reached {
+func (p *Proxy) try(ctx context.Context, a path.Attempt, f path.Flow, certain bool) reached {
 	r := reached{attempt: a}
 	if a.Path == config.PathConvert {
-		r.conn, r.greeted, r.err = p.tryConvert(ctx, a, f)
+		r.conn, r.greeted, r.err = p.tryConvert(ctx, a, f, certain)
 	} else {
 		r.conn, r.err = p.tryDirect(ctx, a, f)
 	}
@@ -129,7 +130,7 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 // tryConvert has a converter connect. The answer of one that is known to serve
 // us is left to be read while data flows already; that of another is waited
 // for, so that there is still a choice.
-func (p *Proxy) tryConvert(ctx context.Context, a path.Attempt, f path.Flow) (c *mptcp.Conn, greeted bool, err error) {
+func (p *Proxy) tryConvert(ctx context.Context, a path.Attempt, f path.Flow, certain bool) (c *mptcp.Conn, greeted bool, err error) {
 	m, err := convert.Request(convert.NewConnect(f.Dest, convert.KindMPTCP), a.Converter.Cookie).Append(nil)
 	if err != nil {
 		return nil, false, fmt.Errorf("asking for %v: %w", f.Dest, err)
@@ -141,7 +142,7 @@ func (p *Proxy) tryConvert(ctx context.Context, a path.Attempt, f path.Flow) (c 
 		}
 		return nil, false, err
 	}
-	if a.Converter.State == path.ConverterUp {
+	if a.Converter.State == path.ConverterUp && !certain {
 		return c, false, nil
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })

@@ -103,7 +103,10 @@ func (s *Server) relay(ctx context.Context, c, server *mptcp.Conn, connect conve
 	s.Stats.Open.Add(1)
 	p := relay.Pair{A: c.TCPConn, B: server.TCPConn}
 	unguard := s.guard.Add(c, &p.BToA)
+	// The server's too: with the client half-closed, only that is still read.
+	stop := context.AfterFunc(ctx, func() { relay.Reset(server.TCPConn) })
 	err := p.Run()
+	stop()
 	unguard()
 	s.Stats.Open.Add(-1)
 	up, down := p.AToB.Load(), p.BToA.Load()

@@ -12,22 +12,37 @@ import (
 	"testing"
 	"time"
 
+	"braid/agent/report"
 	"braid/test/lab"
 	"braid/test/rig"
 	"braid/test/traffic"
 )
 
-// converts waits until new connections are converted.
-func converts(t *testing.T, r *rig.Rig) {
+// carries waits until a new connection is carried, and counted as check says.
+func carries(t *testing.T, r *rig.Rig, check func(report.Totals) bool) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		c := counted(t, r, func() { transfer(t, r.FromHost(lab.Server4), traffic.Echo, 1e5) })
-		if c.Convert != 1 {
+	eventually(t, 15*time.Second, func() (err error) {
+		var rep traffic.Report
+		c := counted(t, r, func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			rep, err = r.FromHost(lab.Server4).Do(ctx, traffic.Echo, traffic.Request{Bytes: 1e5})
+		})
+		if err != nil {
+			return fmt.Errorf("%v: %w", rep, err)
+		}
+		if !check(c) {
 			return fmt.Errorf("the agent counted %+v", c)
+		}
+		if rep.FirstByte > 3*time.Second {
+			t.Errorf("first byte after %v", rep.FirstByte)
 		}
 		return nil
 	})
 }
+
+func converted(c report.Totals) bool { return c.Convert == 1 && c.Direct == 0 }
+func direct(c report.Totals) bool    { return c.Convert == 0 && c.Direct == 1 }
 
 // Without a converter connections go straight to the server.
 func TestFallbackDirect(t *testing.T) {
@@ -55,27 +70,14 @@ func TestFallbackDirect(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := start(t, rig.Options{})
-			converts(t, r)
+			carries(t, r, converted)
 			tt.gone(t, r)
-			eventually(t, 10*time.Second, func() (err error) {
-				c := counted(t, r, func() {
-					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-					defer cancel()
-					var rep traffic.Report
-					if rep, err = r.FromHost(lab.Server4).Do(ctx, traffic.Echo, traffic.Request{Bytes: 1e5}); err == nil && rep.FirstByte > 3*time.Second {
-						t.Errorf("first byte after %v", rep.FirstByte)
-					}
-				})
-				if err == nil && (c.Direct != 1 || c.Convert != 0) {
-					err = fmt.Errorf("the agent counted %+v", c)
-				}
-				return err
-			})
+			carries(t, r, direct)
 			if p := identify(t, r.FromHost(lab.Server4)); p.Remote.Addr() != r.WAN("fibre").Public4 {
 				t.Errorf("the server sees %v", p.Remote)
 			}
 			tt.there(t, r)
-			converts(t, r)
+			carries(t, r, converted)
 		})
 	}
 }
@@ -83,7 +85,7 @@ func TestFallbackDirect(t *testing.T) {
 func TestFallbackReject(t *testing.T) {
 	uci := strings.Replace(rig.DefaultUCI, "list lan 'lan0'", "list lan 'lan0'\n\toption fallback 'reject'", 1)
 	r := start(t, rig.Options{UCI: uci})
-	converts(t, r)
+	carries(t, r, converted)
 	r.MCP.Kill()
 	arrived := r.Server.MIB("TcpPassiveOpens")
 	c, err := dial(t, r.Host(), lab.Server4, rig.Port)
@@ -97,5 +99,5 @@ func TestFallbackReject(t *testing.T) {
 		t.Errorf("the server has %d connections", n)
 	}
 	must(t, r.StartMCP("-client", "0.0.0.0/0"))
-	converts(t, r)
+	carries(t, r, converted)
 }

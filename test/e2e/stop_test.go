@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -71,6 +73,12 @@ func TestLeavesNothing(t *testing.T) {
 				if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("the host saw %v", err)
 				}
+				eventually(t, 5*time.Second, func() error {
+					if n := metric(t, r, "braid_mcp_open"); n != 0 {
+						return fmt.Errorf("%v connections are open at the converter", n)
+					}
+					return nil
+				})
 			})
 		}},
 		{"after a change of the network", func(t *testing.T) {
@@ -124,6 +132,46 @@ func TestLeavesNothing(t *testing.T) {
 				t.Errorf("left behind (-before +now):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Somebody else's endpoint with a WAN's address is left alone, and no reason to
+// end with an error.
+func TestForeignEndpoint(t *testing.T) {
+	r := start(t, rig.Options{Idle: true})
+	sh(t, r.Gateway, "ip mptcp endpoint add 198.51.100.2 id 5 subflow; ip mptcp limits set subflows 4")
+	must(t, r.StartMCP("-client", "0.0.0.0/0"))
+	before := kernel(t, r)
+	must(t, r.StartAgent())
+	if c := counted(t, r, func() { transfer(t, r.FromHost(lab.Server4), traffic.Echo, 1e6) }); c.Convert != 1 || c.TCPFallback != 0 {
+		t.Errorf("the agent counted %+v", c)
+	}
+	must(t, r.Agent.Stop())
+	if diff := cmp.Diff(before, kernel(t, r)); diff != "" {
+		t.Errorf("left behind (-before +now):\n%s", diff)
+	}
+}
+
+// The converter stops at once, whatever its connections wait for.
+func TestConverterStops(t *testing.T) {
+	r := start(t, rig.Options{})
+	l := listen(t, r.Server, rawPort)
+	for i := range 10 {
+		host, err := dial(t, r.Host(), lab.Server4, rawPort)
+		must(t, err)
+		server, err := l.Accept()
+		must(t, err)
+		t.Cleanup(func() { server.Close() })
+		if i%2 == 0 {
+			must(t, host.(*net.TCPConn).CloseWrite())
+			_, err := io.ReadAll(server) // until the half-close is through
+			must(t, err)
+		}
+	}
+	began := time.Now()
+	must(t, r.MCP.Stop())
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("after %v", d)
 	}
 }
 

@@ -80,28 +80,28 @@ func TestConnectInSYN(t *testing.T) {
 		transfer(t, r.FromHost(lab.Server4), traffic.Echo, 10_000)
 	}
 	want := netip.AddrPortFrom(lab.Server4, rig.Port)
-	syns := stop()
-	if len(syns) != count {
-		t.Fatalf("%d SYNs for %d connections", len(syns), count)
-	}
-	for i, data := range syns {
-		if i == 0 {
+	connects := 0
+	for i, data := range stop() { // the agent's own to the converter among them
+		if len(data) == 0 {
 			continue
 		}
 		m, n, err := convert.Parse(data)
-		if err != nil {
-			t.Errorf("connection %d: SYN with %x: %v", i, data, err)
-			continue
+		if err != nil || n != len(data) {
+			t.Errorf("SYN %d with %x: %v", i, data, err)
 		}
-		if c, ok := convert.Find[convert.Connect](m); !ok || c.Remote != want || n != len(data) {
-			t.Errorf("connection %d: the SYN says %+v", i, m)
+		if c, ok := convert.Find[convert.Connect](m); ok {
+			connects++
+			if c.Remote != want {
+				t.Errorf("SYN %d asks for %v", i, c.Remote)
+			}
 		}
 	}
-	if n := r.Gateway.MIB("TcpExtTCPFastOpenActive"); n != count-1 {
-		t.Errorf("TCPFastOpenActive is %d", n)
+	if connects < count-1 {
+		t.Errorf("%d of %d connections had Connect in their SYN", connects, count)
 	}
-	if n := r.Converter.MIB("TcpExtTCPFastOpenPassive"); n != count-1 {
-		t.Errorf("TCPFastOpenPassive is %d", n)
+	sent, taken := r.Gateway.MIB("TcpExtTCPFastOpenActive"), r.Converter.MIB("TcpExtTCPFastOpenPassive")
+	if sent < count-1 || sent != taken {
+		t.Errorf("data of %d SYNs was acknowledged, of %d taken", sent, taken)
 	}
 }
 

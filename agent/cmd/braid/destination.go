@@ -39,12 +39,12 @@ func lookup(ctx context.Context, s string) (destination, error) {
 		}
 		host, d.Port = h, uint16(n)
 	}
-	if host == "" || strings.ContainsAny(host, ":/ []") {
-		return d, fmt.Errorf("%q: %w", s, errDestination)
-	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		d.Addr = a.Unmap()
 		return d, nil
+	}
+	if host == "" || strings.ContainsAny(host, ":/ []") {
+		return d, fmt.Errorf("%q: %w", s, errDestination)
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {

@@ -52,6 +52,14 @@ func (s *screen) line(format string, args ...any) {
 	s.WriteByte('\n')
 }
 
+// text adds text in as many lines as it takes.
+func (s *screen) text(colour int, text string) {
+	for _, part := range wrap(text, columns) {
+		s.paint(colour, part)
+		s.WriteByte('\n')
+	}
+}
+
 func (s *screen) paint(colour int, text string) {
 	if !s.colour || colour == plain {
 		s.WriteString(text)
@@ -66,6 +74,25 @@ func clip(text string, width int) string {
 		return text
 	}
 	return string([]rune(text)[:width-1]) + "…"
+}
+
+// wrap breaks text at blanks into lines of a width; what follows the first is
+// indented.
+func wrap(text string, width int) (lines []string) {
+	const indent = "  "
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) > width:
+			lines = append(lines, clip(line, width))
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, clip(line, width))
 }
 
 // column is one column of a table.

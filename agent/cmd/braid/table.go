@@ -23,17 +23,14 @@ func showStatus(s *screen, st *report.Status) {
 		if p.Option != "" {
 			where += "." + p.Option
 		}
-		for _, text := range strings.Split(p.Message, "\n") {
-			for _, part := range wrap("problem: "+where+": "+text, columns) {
-				s.paint(yellow, part)
-				s.WriteByte('\n')
-			}
+		for text := range strings.SplitSeq(p.Message, "\n") {
+			s.text(yellow, fmt.Sprintf("problem: %s: %s", where, text))
 		}
 	}
 	s.line("kernel %s: MPTCP %s, TCP Fast Open %s; firewall: %s", st.Kernel.Release,
 		yes(st.Kernel.MPTCP), yes(st.Kernel.TFO), cmp.Or(st.Firewall, "nothing is intercepted"))
-	s.line("connections: %d open, %d in all: %d converted, %d direct, %d without MPTCP",
-		st.Connections.Open, st.Connections.Total, st.Connections.Convert, st.Connections.Direct, st.Connections.TCPFallback)
+	s.text(plain, fmt.Sprintf("connections: %d open, %d in all: %d converted, %d direct, %d without MPTCP",
+		st.Connections.Open, st.Connections.Total, st.Connections.Convert, st.Connections.Direct, st.Connections.TCPFallback))
 	s.line("carried: %s received, %s sent", amount(st.Bytes.RX), amount(st.Bytes.TX))
 	if len(st.Converters) > 0 {
 		s.line("")
@@ -73,11 +70,7 @@ func showWANs(s *screen, wans []report.WAN) {
 func showRates(s *screen, wans []report.WAN) {
 	var rows [][]string
 	for _, x := range wans {
-		role := string(x.EffectiveRole)
-		if x.Role != x.EffectiveRole {
-			role += " (" + string(x.Role) + ")"
-		}
-		rows = append(rows, []string{x.Name, x.State, role, milliseconds(x.RTT), percent(x.Loss), rate(x.RXRate), rate(x.TXRate)})
+		rows = append(rows, []string{x.Name, x.State, string(x.EffectiveRole), milliseconds(x.RTT), percent(x.Loss), rate(x.RXRate), rate(x.TXRate)})
 	}
 	s.table([]column{{head: "WAN"}, {head: "STATE", colour: stateColour}, {head: "ROLE"}, {head: "RTT", right: true},
 		{head: "LOSS", right: true}, {head: "RECEIVING", right: true}, {head: "SENDING", right: true}}, rows)
@@ -85,10 +78,9 @@ func showRates(s *screen, wans []report.WAN) {
 
 // showWANLines tells what only some WANs have.
 func showWANLines(s *screen, x report.WAN) {
-	say := func(text string) {
-		for _, part := range wrap(x.Name+": "+text, columns) {
-			s.line("%s", part)
-		}
+	say := func(text string) { s.text(plain, x.Name+": "+text) }
+	if x.Role != x.EffectiveRole {
+		say(fmt.Sprintf("%s by configuration", x.Role))
 	}
 	if x.Reason != "" {
 		say(x.Reason)
@@ -123,9 +115,7 @@ func showConnections(s *screen, cs *report.Connections) {
 
 func showExplanation(s *screen, dest destination, e *report.Explanation) {
 	s.line("%s", net.JoinHostPort(dest.Addr.String(), strconv.Itoa(int(dest.Port))))
-	for _, part := range wrap(fmt.Sprintf("%s: %s", e.Path, e.Reason), columns) {
-		s.line("%s", part)
-	}
+	s.text(plain, fmt.Sprintf("%s: %s", e.Path, e.Reason))
 	if e.Rule != "" {
 		s.line("rule: %s", e.Rule)
 	}
@@ -138,25 +128,6 @@ func showExplanation(s *screen, dest destination, e *report.Explanation) {
 		rows = append(rows, []string{f.WAN, f.Family, f.Remote})
 	}
 	s.table([]column{{head: "SUBFLOW"}, {head: "FAMILY"}, {head: "TO"}}, rows)
-}
-
-// wrap breaks text at blanks into lines of a width; what follows the first is
-// indented.
-func wrap(text string, width int) (lines []string) {
-	const indent = "  "
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case len([]rune(line))+1+len([]rune(word)) > width:
-			lines = append(lines, clip(line, width))
-			line = indent + word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, clip(line, width))
 }
 
 // amount writes bytes the way people say them.
@@ -182,7 +153,7 @@ func milliseconds(v float64) string {
 	switch {
 	case v == 0:
 		return "-"
-	case v < 10:
+	case v < 9.95:
 		return fmt.Sprintf("%.1f ms", v)
 	}
 	return fmt.Sprintf("%.0f ms", v)

@@ -14,7 +14,7 @@ import (
 )
 
 // Heart tells the packet filter that the agent lives, by packets of its own
-// that carry plan.MarkAlive over the loopback. The filter intercepts a family
+// that carry plan.MarkAgent over the loopback. The filter intercepts a family
 // only for 3 s after such a packet of that family.
 type Heart struct {
 	conns []*net.UDPConn
@@ -24,7 +24,7 @@ type Heart struct {
 func NewHeart(ctx context.Context) (*Heart, error) {
 	var h Heart
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		lc := net.ListenConfig{Control: control(func(fd int) error { return setMark(fd, plan.MarkAlive) })}
+		lc := net.ListenConfig{Control: control(func(fd int) error { return setMark(fd, plan.MarkAgent) })}
 		c, err := lc.ListenPacket(ctx, "udp", addr)
 		switch {
 		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):

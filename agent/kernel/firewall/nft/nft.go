@@ -37,7 +37,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if f != nil {
 		text = Text(*f)
 	}
-	gen, err := generation()
+	gen, err := Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}
@@ -52,7 +52,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 		if text == "" {
 			err = remove(ctx, listed)
 		} else {
-			_, err = run(ctx, text, "-f", "-")
+			err = load(ctx, text, listed)
 		}
 		if err != nil {
 			t.applied, t.listed = "", "" // of unknown state
@@ -63,8 +63,46 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 		}
 	}
 	t.applied, t.listed = text, listed
-	t.gen, err = generation()
+	t.gen, err = Generation()
 	return err
+}
+
+// load puts a ruleset in the place of the one listed. Sets that stay keep
+// their elements: what dnsmasq has put there, it does not repeat.
+func load(ctx context.Context, text, listed string) error {
+	var drop strings.Builder
+	wanted := objects(text)
+	for _, kind := range []string{"chain", "set"} {
+		for name := range objects(listed) {
+			if o := kind + " "; strings.HasPrefix(name, o) && !wanted[name] {
+				fmt.Fprintf(&drop, "delete %s inet braid %s\n", kind, strings.TrimPrefix(name, o))
+			}
+		}
+	}
+	const flush = "flush table inet braid\n"
+	_, err := run(ctx, strings.Replace(text, flush, flush+drop.String(), 1), "-f", "-")
+	var failed *Error
+	if errors.As(err, &failed) {
+		// What is there is of another make: a chain of that name hangs on
+		// another hook, a set has another type.
+		_, err = run(ctx, strings.Replace(text, flush, "delete table inet braid\ntable inet braid\n", 1), "-f", "-")
+	}
+	return err
+}
+
+// objects are the chains and sets of the table inet braid, as in "set alive".
+func objects(ruleset string) map[string]bool {
+	found := make(map[string]bool)
+	_, table, _ := strings.Cut(ruleset, "table inet braid {")
+	for line := range strings.Lines(table) {
+		if strings.HasPrefix(line, "}") {
+			break
+		}
+		if f := strings.Fields(line); len(f) == 3 && f[2] == "{" && (f[0] == "chain" || f[0] == "set") {
+			found[f[0]+" "+f[1]] = true
+		}
+	}
+	return found
 }
 
 // Available says whether nft and the kernel can do what the ruleset needs,
@@ -73,7 +111,8 @@ func Available(ctx context.Context) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return err
 	}
-	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo"}}, ProxyPort: 1}), "-c", "-f", "-")
+	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo", Mark: 1 << 24}}, ProxyPort: 1, BlockQUIC: true,
+		Shares4: []plan.Share{{Mark: 1 << 24, Weight: 1, Usable: true}, {Mark: 1 << 24, Weight: 1, Usable: true}}}), "-c", "-f", "-")
 	return err
 }
 
@@ -128,9 +167,9 @@ func run(ctx context.Context, input string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// generation is a number that changes with every change of any ruleset
+// Generation is a number that changes with every change of any ruleset
 // (NFT_MSG_GETGEN, kernel 3.13).
-func generation() (uint32, error) {
+func Generation() (uint32, error) {
 	const (
 		getGeneration = 16
 		attrID        = 1

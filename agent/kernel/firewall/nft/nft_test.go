@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"braid/agent/config"
 	"braid/agent/plan"
 	"braid/test/netns"
 )
@@ -17,10 +18,30 @@ func TestMain(m *testing.M) { netns.Main(m) }
 
 var example = plan.Firewall{
 	LANDevices: []string{"lan0", "br-guest"},
-	WANs:       []plan.FirewallWAN{{Device: "fibre", Mark: 1 << 24}, {Device: "lte", Mark: 2 << 24}},
+	WANs: []plan.FirewallWAN{
+		{Device: "fibre", Mark: 1 << 24, Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2")}},
+		{Device: "lte", Mark: 2 << 24, Translate: []plan.Translation{
+			{From: netip.MustParsePrefix("2001:db8:1::/64")},
+			{From: netip.MustParsePrefix("2001:db8:2::/64"), To: netip.MustParsePrefix("2001:db8:c::/64")},
+		}},
+	},
 	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8:10::10")},
 	ProxyPort:  5125,
+	BlockQUIC:  true,
+	Rules: []plan.FirewallRule{
+		{Name: "bank", Domains: true, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
+		{
+			Name: "games", Proto: config.ProtoAny, Path: config.PathReject,
+			Sources: []netip.Prefix{netip.MustParsePrefix("192.168.1.20/32"), netip.MustParsePrefix("192.168.0.0/16")},
+			MACs:    []config.MAC{{2, 0, 0, 0, 0, 1}}, Dests: []netip.Prefix{netip.MustParsePrefix("2001:db8:80::/64")},
+			Ports: []config.PortRange{{First: 443, Last: 443}, {First: 1000, Last: 2000}},
+		},
+		{Name: "ping", Proto: config.ProtoICMP, Path: config.PathPass, Mark: 1 << 24},
+		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
+	},
+	Shares4: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}},
+	Shares6: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}},
 }
 
 func nft(t *testing.T, args ...string) string {
@@ -41,14 +62,14 @@ func TestApply(t *testing.T) {
 	var f Filter
 	apply := func(p *plan.Firewall, changes bool) {
 		t.Helper()
-		old, err := generation()
+		old, err := Generation()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Apply(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		if now, _ := generation(); (now != old) != changes {
+		if now, _ := Generation(); (now != old) != changes {
 			t.Errorf("generation %d -> %d, want a change: %v", old, now, changes)
 		}
 	}
@@ -73,11 +94,30 @@ func TestApply(t *testing.T) {
 	}
 	nft(t, "add", "table", "inet", "fw4")
 	less := example
-	less.WANs = less.WANs[:1]
+	less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], less.Rules[:1], nil, nil
+	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: true, Proto: config.ProtoAny, Path: config.PathPass}}
+	nft(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
 	apply(&less, true)
-	if got := nft(t, "list", "ruleset"); strings.Contains(got, `"lte"`) {
-		t.Errorf("lte is still there:\n%s", got)
+	got := nft(t, "list", "ruleset")
+	for _, gone := range []string{`"lte"`, "chain wan2", "2001:db8:80::"} {
+		if strings.Contains(got, gone) {
+			t.Errorf("%s is still there:\n%s", gone, got)
+		}
 	}
+	if !strings.Contains(got, "elements = { 192.0.2.1 }") {
+		t.Errorf("the domain's address is lost:\n%s", got)
+	}
+	less.Rules = nil
+	apply(&less, true)
+	if got := nft(t, "list", "ruleset"); strings.Contains(got, "rule_bank") {
+		t.Errorf("the rule's sets are still there:\n%s", got)
+	}
+	// An agent of another version left chains of the same names.
+	nft(t, "flush", "ruleset")
+	nft(t, "add", "table", "inet", "fw4")
+	nft(t, "add", "table", "inet", "braid")
+	nft(t, "add", "chain", "inet", "braid", "forward", "{ type filter hook forward priority 7; }")
+	apply(&less, true)
 	// A new agent takes over what a killed one left.
 	f = Filter{}
 	apply(&example, true)

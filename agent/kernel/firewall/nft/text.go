@@ -24,8 +24,21 @@ var source string
 var ruleset = template.Must(template.New("ruleset").Funcs(template.FuncMap{
 	"hex":   func(v uint32) string { return fmt.Sprintf("%#08x", v) },
 	"names": names,
-	"v4":    func(a any) string { return family(a, false) },
-	"v6":    func(a any) string { return family(a, true) },
+	"vmap": func(chain string, wans []wan) string {
+		return commas(wans, func(w wan) string { return fmt.Sprintf("%#08x : goto %s%d", w.Mark, chain, w.Index) })
+	},
+	"devices": func(chain string, wans []wan) string {
+		return commas(wans, func(w wan) string { return fmt.Sprintf("%q : goto %s%d", w.Device, chain, w.Index) })
+	},
+	"devicesJump": func(chain string, wans []wan) string {
+		return commas(wans, func(w wan) string { return fmt.Sprintf("%q : jump %s%d", w.Device, chain, w.Index) })
+	},
+	"addresses": addresses,
+	"pins":      pins,
+	"paths":     paths,
+	"shares":    shares,
+	"v4":        func(a any) string { return family(a, false) },
+	"v6":        func(a any) string { return family(a, true) },
 }).Parse(source))
 
 // Text is the ruleset for a plan.
@@ -33,10 +46,15 @@ func Text(f plan.Firewall) string {
 	var b bytes.Buffer
 	err := ruleset.Execute(&b, struct {
 		plan.Firewall
+		WANs                                []wan
 		WANDevices                          []string
 		Never                               []netip.Prefix
-		Intercept, LANMark, Alive, MarkBits uint32
-	}{f, devices(f), never(f), plan.MarkIntercept, plan.MarkLAN, plan.MarkAlive, plan.MarkWAN | plan.MarkIntercept})
+		Intercept, LANMark, Agent, MarkBits uint32
+		MarkWAN, NotWAN                     uint32
+	}{
+		f, wans(f), devices(f), never(f), plan.MarkIntercept, plan.MarkLAN, plan.MarkAgent, plan.MarkWAN | plan.MarkIntercept,
+		plan.MarkWAN, ^uint32(plan.MarkWAN),
+	})
 	if err != nil {
 		panic(err) // the template and its data are ours
 	}

@@ -1,0 +1,445 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"braid/agent/kernel/icmp"
+	"braid/test/link"
+)
+
+var (
+	fibre4, fibre6 = Path{"fibre", false}, Path{"fibre", true}
+	lte4, lte6     = Path{"lte", false}, Path{"lte", true}
+)
+
+// both are two WANs with IPv4 and the same peer.
+func both() []Target { return []Target{target("fibre", peer4, false), target("lte", peer4, true)} }
+
+const long = 24 * time.Hour
+
+var discard = slog.New(slog.DiscardHandler)
+
+// A stream over a 20 ms line ends in a black hole.
+func TestBlackHoleBusy(t *testing.T) {
+	for offset := time.Duration(0); offset < 20*ms; offset += 3 * ms {
+		synctest.Test(t, func(t *testing.T) {
+			at := 10*time.Second + offset
+			s := run(t, map[string]*line{
+				"fibre": {rtt: until(at, long, steady(20*ms)), stream: flow(ms, [2]time.Duration{0, at})},
+				"lte":   {rtt: steady(60 * ms)},
+			}, both(), func(*sim) { time.Sleep(13 * time.Second) })
+			s.died(fibre4, at, 190*ms)
+			s.lived(lte4)
+		})
+	}
+}
+
+// What ends is the traffic, again and again; the line is well.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var periods [][2]time.Duration
+		for at := time.Duration(0); at < 10*time.Minute; at += 700 * ms {
+			periods = append(periods, [2]time.Duration{at, at + 300*ms})
+		}
+		s := run(t, map[string]*line{
+			"fibre": {rtt: steady(20 * ms), stream: flow(ms, periods...)},
+			"lte":   {rtt: steady(60 * ms)},
+		}, both(), func(*sim) { time.Sleep(10 * time.Minute) })
+		s.lived(fibre4, lte4)
+		if s.lines["lte"].sent > 30 {
+			t.Errorf("the pauses of one WAN cost the other %d probes", s.lines["lte"].sent)
+		}
+		if s.lines["fibre"].sent > 6000 {
+			t.Errorf("%d probes in 10 minutes", s.lines["fibre"].sent)
+		}
+	})
+}
+
+// Nothing is carried when the line dies: a probe has to find out.
+func TestBlackHoleIdle(t *testing.T) {
+	tests := []struct {
+		name       string
+		fibre, lte time.Duration
+		dead       string
+		within     time.Duration // after the first probe that is lost
+	}{
+		{"fixed", 20 * ms, 60 * ms, "fibre", 1500 * ms},
+		{"cellular", 20 * ms, 60 * ms, "lte", 3500 * ms},
+		{"fixed, beside a slow one", 20 * ms, 900 * ms, "fibre", 3 * time.Second},
+		{"slow", 20 * ms, 900 * ms, "lte", 6 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const at = 95 * time.Second
+				lines := map[string]*line{"fibre": {rtt: steady(tt.fibre)}, "lte": {rtt: steady(tt.lte)}}
+				lines[tt.dead].rtt = until(at, long, lines[tt.dead].rtt)
+				s := run(t, lines, both(), func(*sim) { time.Sleep(5 * time.Minute) })
+				s.died(Path{WAN: tt.dead}, at, idleInterval+tt.within)
+				for p := range s.m.Health() {
+					if p.WAN != tt.dead {
+						s.lived(p)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The peer dies, while both WANs are busy and while both are idle. One of them
+// may be taken for dead for a moment, never both.
+func TestPeerDies(t *testing.T) {
+	tests := []struct {
+		name         string
+		fibre, lte   time.Duration // RTT
+		busyF, busyL bool
+		patient      bool
+	}{
+		{name: "idle", fibre: 20 * ms, lte: 60 * ms, patient: true},
+		{name: "both busy", fibre: 20 * ms, lte: 60 * ms, busyF: true, busyL: true, patient: true},
+		{name: "two of a kind", fibre: 20 * ms, lte: 20 * ms, busyF: true, busyL: true},
+		{name: "fibre busy", fibre: 20 * ms, lte: 60 * ms, busyF: true, patient: true},
+		{name: "far", fibre: 20 * ms, lte: 600 * ms, busyF: true, busyL: true, patient: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const at = 40*time.Second + 123*ms
+				lines := map[string]*line{
+					"fibre": {rtt: until(at, long, steady(tt.fibre))},
+					"lte":   {rtt: until(at, long, steady(tt.lte))},
+				}
+				if tt.busyF {
+					lines["fibre"].stream = flow(ms, [2]time.Duration{0, at + tt.fibre/2})
+				}
+				if tt.busyL {
+					lines["lte"].stream = flow(ms, [2]time.Duration{0, at + tt.lte/2})
+				}
+				run(t, lines, []Target{target("fibre", peer4, false), target("lte", peer4, tt.patient)}, func(s *sim) {
+					for s.now() < 5*time.Minute {
+						time.Sleep(10 * ms)
+						h := s.m.Health()
+						if h[fibre4].Verdict == Down && h[lte4].Verdict == Down {
+							t.Fatalf("after %v both are down: %+v", s.now()-at, h)
+						}
+					}
+					for p, h := range s.m.Health() {
+						if h.Verdict != Degraded {
+							t.Errorf("in the end %+v is %+v", p, h)
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
+// Where nobody answers a ping, no WAN is worse than another, however they are
+// used.
+func TestFiltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := func(time.Duration) time.Duration { return -1 }
+		s := run(t, map[string]*line{
+			"fibre": {rtt: never, stream: flow(ms, [2]time.Duration{5 * time.Second, 10 * time.Second}, [2]time.Duration{20 * time.Second, 21 * time.Second})},
+			"lte":   {rtt: never},
+		}, both(), func(s *sim) {
+			time.Sleep(time.Minute)
+			s.m.SetTargets(both()[:1])
+			time.Sleep(time.Second)
+			if h := s.m.Health()[lte4]; h.Verdict != Down || h.Reason != "was away" {
+				t.Errorf("lte is away: %+v", h)
+			}
+			s.m.SetTargets(both())
+			time.Sleep(20 * time.Second)
+			if h := s.m.Health()[lte4]; h.Verdict == Down {
+				t.Errorf("lte is back: %+v", h)
+			}
+		})
+		s.lived(fibre4)
+	})
+}
+
+// A carrier that drops pings is no reason to doubt the line that is dead.
+func TestFilteredOnTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const at = 60 * time.Second
+		s := run(t, map[string]*line{
+			"fibre": {rtt: until(at, long, steady(20*ms))},
+			"lte":   {rtt: func(time.Duration) time.Duration { return -1 }},
+		}, both(), func(*sim) { time.Sleep(10 * time.Minute) })
+		s.died(fibre4, at, idleInterval+1500*ms)
+		if c := s.changes(fibre4, at); len(c) != 1 {
+			t.Errorf("it came to life: %+v", c)
+		}
+	})
+}
+
+// One family of the peer does not answer, over no WAN.
+func TestFilteredInOneFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := map[string]*line{"fibre": {rtt: steady(20 * ms)}, "lte": {rtt: steady(60 * ms)}}
+		never := func(time.Duration) time.Duration { return -1 }
+		targets := append(both(), target("fibre", peer6, false), target("lte", peer6, true))
+		targets[0].Device, targets[1].Device = "fibre4", "lte4"
+		lines["fibre4"], lines["lte4"] = &line{rtt: never}, &line{rtt: never}
+		s := run(t, lines, targets, func(*sim) { time.Sleep(5 * time.Minute) })
+		s.lived(fibre4, fibre6, lte4, lte6)
+	})
+}
+
+// A family that has nobody to ask shares the fate of the one that has.
+func TestNobodyToAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const at = 10 * time.Second
+		lines := map[string]*line{
+			"fibre": {rtt: until(at, 30*time.Second, steady(20*ms)), stream: flow(ms, [2]time.Duration{0, at})},
+			"lte":   {rtt: steady(60 * ms)},
+		}
+		targets := append(both(), Target{Path: fibre6, Device: "fibre"}, Target{Path: lte6, Device: "lte"})
+		run(t, lines, targets, func(s *sim) {
+			time.Sleep(20 * time.Second)
+			if h := s.m.Health(); h[fibre6].Verdict != Down || h[lte6].Verdict != Up {
+				t.Errorf("fibre is dead: %+v", h)
+			}
+			time.Sleep(30 * time.Second)
+			if h := s.m.Health(); h[fibre6].Verdict != Up {
+				t.Errorf("fibre is back: %+v", h)
+			}
+			s.m.SetTargets(targets[:3])
+			s.m.SetTargets(targets)
+			if h := s.m.Health()[lte6]; h.Verdict != Down {
+				t.Errorf("lte was away: %+v", h)
+			}
+			time.Sleep(proof + time.Second)
+			if h := s.m.Health()[lte6]; h.Verdict != Up {
+				t.Errorf("lte has been back for long: %+v", h)
+			}
+		})
+	})
+}
+
+// The round trip of a loaded line rises to more than it ever was.
+func TestBufferbloat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const at = 60 * time.Second
+		bloated := func(now time.Duration) time.Duration {
+			if now < at {
+				return 20 * ms
+			}
+			return min(20*ms+(now-at)*2, 2*time.Second)
+		}
+		s := run(t, map[string]*line{
+			"fibre": {rtt: bloated, stream: flow(ms, [2]time.Duration{at, long})},
+			"lte":   {rtt: steady(60 * ms)},
+		}, both(), func(*sim) { time.Sleep(5 * time.Minute) })
+		s.lived(fibre4)
+		if h := s.m.Health()[fibre4]; h.RTT < time.Second {
+			t.Errorf("RTT %v", h.RTT)
+		}
+	})
+}
+
+// A modem that sleeps answers late, each time it is asked.
+func TestModemThatSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		awake := time.Duration(0)
+		s := run(t, map[string]*line{
+			"fibre": {rtt: steady(20 * ms)},
+			"lte": {rtt: func(at time.Duration) time.Duration {
+				d := 60 * ms
+				if at > awake {
+					d = 2500 * ms
+				}
+				awake = at + 10*time.Second
+				return d
+			}},
+		}, both(), func(*sim) { time.Sleep(time.Hour) })
+		s.lived(fibre4, lte4)
+		if n := s.lines["lte"].sent; n > 180 {
+			t.Errorf("%d probes in an hour", n)
+		}
+	})
+}
+
+// Ten minutes of a cellular line that carries all it can.
+func TestLTE(t *testing.T) {
+	for seed := range uint64(4) {
+		synctest.Test(t, func(t *testing.T) {
+			const length = 10 * time.Minute
+			var slots arrivals
+			trace := link.LTE(seed)
+			for len(slots) == 0 || slots[len(slots)-1] < length+time.Minute {
+				var text bytes.Buffer
+				trace.WriteTo(&text)
+				base := time.Duration(0)
+				if len(slots) > 0 {
+					base = slots[len(slots)-1]
+				}
+				for in := bufio.NewScanner(&text); in.Scan(); {
+					v, err := strconv.Atoi(in.Text())
+					if err != nil {
+						t.Fatal(err)
+					}
+					slots = append(slots, base+time.Duration(v)*ms)
+				}
+			}
+			s := run(t, map[string]*line{
+				"fibre": {rtt: steady(20 * ms)},
+				"lte":   {rtt: func(at time.Duration) time.Duration { return slots.next(at+40*ms) - at + 20*ms }, stream: slots.count},
+			}, both(), func(*sim) { time.Sleep(length) })
+			s.lived(fibre4, lte4)
+		})
+	}
+}
+
+// Ten minutes of a fixed line whose packets are up to 400 ms late, each way.
+func TestJitter(t *testing.T) {
+	for seed := range uint64(4) {
+		for _, every := range []time.Duration{ms, 10 * ms} {
+			synctest.Test(t, func(t *testing.T) {
+				const length = 10 * time.Minute
+				up, down := newJitter(400*ms, seed, length+time.Minute), newJitter(400*ms, seed+100, length+time.Minute)
+				in := through(down, every, length+30*time.Second)
+				s := run(t, map[string]*line{
+					"fibre": {
+						rtt: func(at time.Duration) time.Duration {
+							there := at + 10*ms + up.at(at)
+							return there + down.at(there) - at
+						},
+						stream: in.count,
+					},
+					"lte": {rtt: steady(60 * ms)},
+				}, both(), func(*sim) { time.Sleep(length) })
+				s.lived(fibre4, lte4)
+			})
+		}
+	}
+}
+
+// 5 % of the probes of a busy line are lost.
+func TestLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		s := run(t, map[string]*line{
+			"fibre": {rtt: func(time.Duration) time.Duration {
+				if n++; n%20 == 0 {
+					return -1
+				}
+				return 20 * ms
+			}, stream: flow(ms, [2]time.Duration{0, long})},
+			"lte": {rtt: steady(60 * ms)},
+		}, both(), func(*sim) { time.Sleep(time.Hour) })
+		s.lived(fibre4, lte4)
+		if h := s.m.Health()[fibre4]; h.Loss != 0.05 {
+			t.Errorf("%+v", h)
+		}
+		if n := s.lines["lte"].sent; n > 150 {
+			t.Errorf("the loss of one WAN has the other probed %d times an hour", n)
+		}
+	})
+}
+
+// Down, back, down again: each time found in time and trusted late enough.
+func TestFlaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const period = 2 * time.Minute
+		dead := func(at time.Duration) bool { return at%period > time.Minute && at%period < 70*time.Second }
+		s := run(t, map[string]*line{
+			"fibre": {
+				rtt: func(at time.Duration) time.Duration {
+					if dead(at) {
+						return -1
+					}
+					return 20 * ms
+				},
+				stream: func(at time.Duration) int {
+					n := int(at/period) * 110_000
+					rest := at % period
+					return n + int((min(rest, time.Minute)+max(0, rest-70*time.Second))/ms)
+				},
+			},
+			"lte": {rtt: steady(60 * ms)},
+		}, both(), func(*sim) { time.Sleep(20 * period) })
+		var down, up []time.Duration
+		for _, c := range s.changes(fibre4, 0) {
+			switch {
+			case c.Verdict == Down:
+				down = append(down, c.at%period-time.Minute)
+			case len(up) < len(down):
+				up = append(up, c.at%period-70*time.Second)
+			}
+		}
+		if len(down) != 20 {
+			t.Fatalf("%d deaths in 20 outages", len(down))
+		}
+		for i, d := range down {
+			if d > 190*ms {
+				t.Errorf("outage %d found after %v", i, d)
+			}
+		}
+		for i, u := range up {
+			if i == 0 && u > proof+deadInterval+urgentInterval || (u+period)%period < proof || (u+period)%period > maxProof+deadInterval+urgentInterval {
+				t.Errorf("outage %d: trusted after %v", i, u)
+			}
+		}
+	})
+}
+
+// What a backup WAN that carries nothing costs in a month, in both families.
+func TestBudget(t *testing.T) {
+	const budget = 20e6
+	month := 31 * 24 * time.Hour
+	tests := []struct {
+		name   string
+		answer bool
+	}{{"answered", true}, {"never answered", false}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := map[string]*line{"lte": {rtt: steady(60 * ms)}, "lte6": {rtt: steady(60 * ms)}}
+				if !tt.answer {
+					for _, l := range lines {
+						l.rtt = func(time.Duration) time.Duration { return -1 }
+					}
+				}
+				v6 := target("lte", peer6, true)
+				v6.Device = "lte6"
+				// No watch of devices, which would take a simulated month to sleep through.
+				ctx, cancel := context.WithCancel(t.Context())
+				s := &sim{t: t, start: time.Now(), lines: lines}
+				s.m = NewMonitor(discard)
+				s.m.open = func(_ context.Context, device string, _ netip.Addr, _ uint16) (conn, error) {
+					return &wire{s: s, device: device, answerC: make(chan uint16, 100), closedC: make(chan struct{})}, nil
+				}
+				s.m.SetTargets([]Target{target("lte", peer4, true), v6})
+				for p, target := range s.m.targets {
+					s.m.probers[p] = newProber(ctx, s.m, target)
+					go s.m.probers[p].run()
+				}
+				time.Sleep(month)
+				cancel()
+				synctest.Wait()
+				four, six := lines["lte"], lines["lte6"]
+				bytes := (four.sent+four.answers)*icmp.Size4 + (six.sent+six.answers)*icmp.Size6
+				t.Logf("%d + %d probes, %.1f MB", four.sent, six.sent, float64(bytes)/1e6)
+				if bytes > budget {
+					t.Errorf("%d bytes", bytes)
+				}
+				if four.sent < int(month/time.Minute) {
+					t.Errorf("%d probes", four.sent)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,248 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"braid/agent/config"
+	"braid/agent/health"
+	"braid/agent/kernel/firewall/nft"
+	"braid/agent/load"
+	"braid/agent/netstate"
+	"braid/agent/plan"
+	"braid/agent/uci"
+	"braid/transport/mptcp"
+)
+
+var update = flag.Bool("update", false, "write what is seen into testdata")
+
+// The parts of a case.
+const (
+	networkMark = "\n-- network --\n"
+	planMark    = "\n-- plan --\n"
+	rulesetMark = "\n-- ruleset --\n"
+)
+
+// Each file of testdata is a case: a configuration, the network it meets, and
+// the plan and the nftables ruleset that come of the two.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			given, want, _ := strings.Cut(string(raw), planMark)
+			text, network, ok := strings.Cut(given, networkMark)
+			if !ok {
+				t.Fatal("no network")
+			}
+			in := plan.Input{ProxyPort: 5125, Config: parse(t, text+"\n")}
+			if err := readNetwork(&in, network); err != nil {
+				t.Fatal(err)
+			}
+			got := show(plan.Make(in))
+			if *update {
+				if err := os.WriteFile(file, []byte(given+planMark+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+func parse(t *testing.T, text string) config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "braid"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := uci.Load(context.Background(), dir, "braid", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, problems := config.Parse(p)
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// readNetwork reads a network of a line a thing:
+//
+//	link NAME TYPE [down] [ADDRESS/LENGTH]... [via GATEWAY|link4|link6 [metric N]]...
+//	interface NAME up|down DEVICE PROTOCOL [PARENT]
+//	host NAME ADDRESS...
+//	dead WAN ipv4|ipv6 REASON
+//	held WAN REASON
+//
+// Links have their number as index. Link-local addresses are not usable, nor
+// are those with a question mark: tentative, deprecated or temporary ones.
+func readNetwork(in *plan.Input, text string) error {
+	in.Resolved = make(map[string][]netip.Addr)
+	in.Health = make(map[health.Path]health.Health)
+	in.Load = make(map[string]load.Use)
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		var err error
+		switch verb, args := f[0], f[1:]; {
+		case verb == "link" && len(args) >= 2:
+			var l netstate.Link
+			l, err = readLink(args)
+			l.Index = len(in.Net.Links) + 1
+			in.Net.Links = append(in.Net.Links, l)
+		case verb == "interface" && len(args) >= 4:
+			i := netstate.Interface{Name: args[0], Up: args[1] == "up", L3Device: args[2], Proto: args[3]}
+			if len(args) > 4 {
+				i.Parent = args[4]
+			}
+			in.Net.Interfaces = append(in.Net.Interfaces, i)
+		case verb == "host" && len(args) >= 2:
+			for _, a := range args[1:] {
+				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))
+			}
+		case verb == "dead" && len(args) >= 3:
+			in.Health[health.Path{WAN: args[0], IPv6: args[1] == "ipv6"}] =
+				health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
+		case verb == "held" && len(args) >= 2:
+			in.Load[args[0]] = load.Use{Held: true, Reason: strings.Join(args[1:], " ")}
+		default:
+			err = errors.New("not understood")
+		}
+		if err != nil {
+			return fmt.Errorf("%q: %w", strings.TrimSpace(line), err)
+		}
+	}
+	return nil
+}
+
+func readLink(args []string) (netstate.Link, error) {
+	l := netstate.Link{Name: args[0], Type: args[1], Up: true, Loopback: args[1] == "loopback"}
+	for i := 2; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "down":
+			l.Up = false
+		case arg == "via" && i+1 < len(args):
+			i++
+			d := netstate.Default{IPv6: args[i] == "link6"}
+			if !strings.HasPrefix(args[i], "link") {
+				d.Gateway = netip.MustParseAddr(args[i])
+				d.IPv6 = d.Gateway.Is6()
+			}
+			l.Defaults = append(l.Defaults, d)
+		case arg == "metric" && i+1 < len(args) && len(l.Defaults) > 0:
+			i++
+			if _, err := fmt.Sscan(args[i], &l.Defaults[len(l.Defaults)-1].Metric); err != nil {
+				return l, err
+			}
+		default:
+			text, unfit := strings.CutSuffix(arg, "?")
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return l, err
+			}
+			l.Addrs = append(l.Addrs, netstate.Addr{Prefix: p, Usable: !unfit && !p.Addr().IsLinkLocalUnicast()})
+		}
+	}
+	return l, nil
+}
+
+// show writes a line for each problem and each part of the plan.
+func show(p plan.Plan, problems config.Problems) string {
+	var b strings.Builder
+	for _, pr := range problems {
+		severity := "error"
+		if pr.Warning {
+			severity = "warning"
+		}
+		fmt.Fprintf(&b, "%s %v\n", severity, strings.TrimPrefix(pr.Error(), ":"))
+	}
+	each(&b, "wan", p.WANs)
+	each(&b, "route", p.Routes)
+	each(&b, "rule", p.Rules)
+	each(&b, "endpoint", p.Endpoints)
+	if p.Limits != nil {
+		fmt.Fprintf(&b, "limits%s\n", fields(reflect.ValueOf(*p.Limits), ""))
+	}
+	each(&b, "sysctl", p.Sysctls)
+	each(&b, "probe", p.Probes)
+	if p.Firewall != nil {
+		b.WriteString(rulesetMark + nft.Text(*p.Firewall))
+	}
+	return b.String()
+}
+
+func each[T any](b *strings.Builder, what string, list []T) {
+	for _, v := range list {
+		fmt.Fprintf(b, "%s%s\n", what, fields(reflect.ValueOf(v), ""))
+	}
+}
+
+// flagNames spells flags as ip-mptcp(8) does.
+func flagNames(flags mptcp.EndpointFlags) string {
+	var names []string
+	for i, name := range []string{"signal", "subflow", "backup", "fullmesh", "implicit"} {
+		if flags&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// fields shows those of a struct that are not zero; marks in hex.
+func fields(v reflect.Value, prefix string) string {
+	var b strings.Builder
+	for i := range v.NumField() {
+		f, name := v.Field(i), prefix+v.Type().Field(i).Name
+		if f.IsZero() {
+			continue
+		}
+		switch x := f.Interface().(type) {
+		case bool:
+			fmt.Fprintf(&b, " %s", name)
+		case string:
+			if strings.Contains(x, " ") {
+				fmt.Fprintf(&b, " %s=%q", name, x)
+			} else {
+				fmt.Fprintf(&b, " %s=%s", name, x)
+			}
+		case mptcp.EndpointFlags:
+			fmt.Fprintf(&b, " %s=%s", name, flagNames(x))
+		case fmt.Stringer:
+			fmt.Fprintf(&b, " %s=%v", name, x)
+		default:
+			switch f.Kind() {
+			case reflect.Struct:
+				b.WriteString(fields(f, name+"."))
+			case reflect.Uint32:
+				fmt.Fprintf(&b, " %s=%#x", name, f.Uint())
+			default:
+				fmt.Fprintf(&b, " %s=%v", name, x)
+			}
+		}
+	}
+	return b.String()
+}
