@@ -27,11 +27,13 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 	@go build -o bin/ ./test/demo
 	@bin/demo -bin bin
 
+# What the tests of test/ depend on, Go cannot see: the kernel, and all of ours
+# that they build and run. So their results are not remembered.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
 	@test/deps ip nft gcc
 	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
-	go test -p 1 ./test/...
+	go test -count=1 -p 1 ./test/... ./cross/...
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck, shellcheck

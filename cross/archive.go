@@ -58,6 +58,8 @@ func header(name string, kind byte, mode int64, size int, epoch int64) *tar.Head
 	}
 }
 
+const arMagic = "!<arch>\n"
+
 // member is a file in an archive of ar, see ar(5).
 type member struct {
 	name string
@@ -66,7 +68,7 @@ type member struct {
 
 func ar(epoch int64, members ...member) []byte {
 	var b bytes.Buffer
-	b.WriteString("!<arch>\n")
+	b.WriteString(arMagic)
 	for _, m := range members {
 		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, epoch, 0, 0, "100644", len(m.data))
 		b.Write(m.data)

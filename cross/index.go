@@ -4,13 +4,10 @@
 package cross
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,12 +27,12 @@ func Index(dir string, key *SigningKey) error {
 		if err != nil {
 			return err
 		}
-		control, err := control(file)
+		scripts, err := unpackIPK(file, "control")
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
 		// Descriptions, of several lines, stay at the end.
-		head, description, _ := strings.Cut(control, "Description:")
+		head, description, _ := strings.Cut(string(scripts["control"].Data), "Description:")
 		fmt.Fprintf(&index, "%sFilename: %s\nSize: %d\nSHA256sum: %x\nDescription:%s\n",
 			head, filepath.Base(name), len(file), sha256.Sum256(file), description)
 	}
@@ -51,40 +48,4 @@ func Index(dir string, key *SigningKey) error {
 		}
 	}
 	return nil
-}
-
-// control is the description in an ipk.
-func control(ipk []byte) (string, error) {
-	outer, err := Unpack(ipk)
-	if err != nil {
-		return "", err
-	}
-	inner, err := Unpack(outer["control.tar.gz"].Data)
-	return string(inner["control"].Data), err
-}
-
-// Unpack reads the files of a compressed tarball.
-func Unpack(tgz []byte) (Tree, error) {
-	z, err := gzip.NewReader(bytes.NewReader(tgz))
-	if err != nil {
-		return nil, fmt.Errorf("unpacking: %w", err)
-	}
-	t := make(Tree)
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return t, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("unpacking: %w", err)
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			return nil, fmt.Errorf("unpacking %s: %w", h.Name, err)
-		}
-		t[strings.TrimPrefix(h.Name, "./")] = File{data, fs.FileMode(h.Mode)}
-	}
 }

@@ -4,6 +4,7 @@
 package cross
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,10 @@ var Packages = []Package{
 		Description: ` Carries the TCP of a LAN over all WANs at once, through a converter
  (RFC 8803) or straight to servers that speak Multipath TCP.
 `,
-		Depends:   []string{"kmod-nft-tproxy", "kmod-nft-socket", "kmod-nft-dup-inet", "nftables-json"},
+		Depends: []string{
+			"kmod-nft-dup-inet", "kmod-nft-fib", "kmod-nft-nat", "kmod-nft-socket", "kmod-nft-tproxy", "kmod-nf-conntrack-netlink",
+			"kmod-tun", "nftables-json",
+		},
 		Program:   "agent/cmd/braid",
 		Bin:       "usr/sbin/braid",
 		Lean:      true,
@@ -125,8 +129,9 @@ func (b Build) File() string {
 	return fmt.Sprintf("%s_%s_%s.%s", b.Name, b.FullVersion(), b.Architecture(), b.Format)
 }
 
-// Make builds the program, checks it against its budget and returns the
-// package. It is the same to the byte for the same tree and version.
+// Make builds the program and returns the package. It is the same to the byte
+// for the same tree and version. What is too large is returned beside a
+// *BudgetError.
 func (b Build) Make(project string) ([]byte, error) {
 	tree, err := b.tree(project)
 	if err != nil {
@@ -148,8 +153,7 @@ func (b Build) Make(project string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if most := b.Target.Budget.Package; most != 0 && int64(len(file)) > most {
-		err = &BudgetError{b.File(), int64(len(file)), most}
-	}
-	return file, err
+	return file, errors.Join(
+		check(b.Target.Name+": "+b.Bin, tree[b.Bin].Data, b.Target.Budget.Program),
+		check(b.File(), file, b.Target.Budget.Package))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,21 +25,22 @@ func (e *BudgetError) Error() string {
 // heavy packages double a program's size.
 var heavy = []string{"net/http", "crypto/tls"}
 
-// program builds the package's program and checks what has become of it.
+// check compares a size with its budget, 0 being none.
+func check(name string, data []byte, most int64) error {
+	if size := int64(len(data)); most != 0 && size > most {
+		return &BudgetError{name, size, most}
+	}
+	return nil
+}
+
+// program builds the package's program.
 func (b Build) program(project string) ([]byte, error) {
 	if b.Lean {
 		if err := b.checkLean(project); err != nil {
 			return nil, err
 		}
 	}
-	program, err := Compile(project, b.Program, b.Target, b.Version)
-	if err != nil {
-		return nil, err
-	}
-	if most := b.Target.Budget.Program; most != 0 && b.Lean && int64(len(program)) > most {
-		return nil, &BudgetError{path.Base(b.Program) + " for " + b.Target.Name, int64(len(program)), most}
-	}
-	return program, nil
+	return Compile(project, b.Program, b.Target, b.Version)
 }
 
 // Compile builds the program in a directory of the project, stripped and

@@ -128,6 +128,7 @@ func (l *loop) update(ctx context.Context) {
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
 	}
 	err = l.reconciler.Apply(ctx, p)
+	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	if p.Firewall != nil {
 		err = errors.Join(err, l.heart.Beat())
 	}

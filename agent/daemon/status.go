@@ -38,8 +38,6 @@ func (s *state) set(c config.Config, p plan.Plan, problems config.Problems) {
 	s.config, s.plan, s.problems = c, p, problems
 }
 
-func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
-
 // The states of a WAN.
 const (
 	wanUp       = "up"
@@ -116,7 +114,7 @@ func (d *Daemon) Status() report.Status {
 		WANs:       wans,
 	}
 	if p.Firewall != nil {
-		s.Firewall = "nftables"
+		s.Firewall = string(p.Filter)
 	}
 	open := d.proxy.Connections()
 	s.Connections = report.Totals{Open: len(open), Total: st.Total.Load(), Convert: st.Convert.Load(),

@@ -97,8 +97,8 @@ func TestBlackHoleIdle(t *testing.T) {
 	}
 }
 
-// The peer dies, while both WANs are busy and while both are idle. One of them
-// may be taken for dead for a moment, never both.
+// The peer dies, while both WANs are busy and while both are idle, and comes
+// back. One of them may be taken for dead for a moment, never both.
 func TestPeerDies(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -117,8 +117,8 @@ func TestPeerDies(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const at = 40*time.Second + 123*ms
 				lines := map[string]*line{
-					"fibre": {rtt: until(at, long, steady(tt.fibre))},
-					"lte":   {rtt: until(at, long, steady(tt.lte))},
+					"fibre": {rtt: until(at, 5*time.Minute, steady(tt.fibre))},
+					"lte":   {rtt: until(at, 5*time.Minute, steady(tt.lte))},
 				}
 				if tt.busyF {
 					lines["fibre"].stream = flow(ms, [2]time.Duration{0, at + tt.fibre/2})
@@ -137,6 +137,15 @@ func TestPeerDies(t *testing.T) {
 					for p, h := range s.m.Health() {
 						if h.Verdict != Degraded {
 							t.Errorf("in the end %+v is %+v", p, h)
+						}
+					}
+					back := s.now()
+					time.Sleep(5 * time.Minute)
+					for p := range s.m.Health() {
+						for _, c := range s.changes(p, back) {
+							if c.Verdict == Down {
+								t.Errorf("when the peer is back: %+v", c)
+							}
 						}
 					}
 				})

@@ -8,7 +8,7 @@
 package load
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
 	"braid/agent/config"
@@ -34,18 +34,13 @@ const (
 
 	// A WAN whose round trip is slowFactor times the best one's, and longer by
 	// slowMargin, is on trial before it is used: what it delays can cost more
-	// than what it carries.
+	// than what it carries. It is slow no more below recovered of these. Round
+	// trips are the least of rttHorizon, or of the half of it at least: those of
+	// a line that is full tell of its queue.
 	slowFactor = 4
 	slowMargin = 60 * time.Millisecond
-	// A trial lasts trialTime, of which the first part is settling. It is made
-	// when the other WANs have been full for joinAfter, and again, after it has
-	// failed, when retry, doubling up to maxRetry, has passed.
-	trialTime   = 3 * time.Second
-	trialSettle = 1500 * time.Millisecond
-	retry       = 2 * time.Minute
-	maxRetry    = 30 * time.Minute
-	// worth is what the sum of rates has to grow by.
-	worth = 1.02
+	recovered  = 0.75
+	rttHorizon = time.Minute
 )
 
 // Sample is what one WAN carries.
@@ -70,34 +65,75 @@ type Balancer struct {
 
 type wan struct {
 	down, up  capacity
+	rtt       minimum
 	fullSince time.Time // all above it are full since
 	roomSince time.Time // there is room above it since
 	joined    bool      // overflow: is used
+	slow      bool
+	held      bool // as last decided
 	trial     trial
 }
 
-// capacity is the rate of one direction, learned when it is not configured.
+// away forgets what does not outlast the absence of a WAN.
+func (w *wan) away(now time.Time) {
+	w.trial.recover(now)
+	*w = wan{down: w.down, up: w.up, trial: w.trial}
+}
+
+// capacity is the rate of one direction, learned when it is not configured:
+// the most that was held for joinAfter. What is more than that for a moment
+// is a burst into the buffer of a modem.
 type capacity struct {
 	learned float64
 	at      time.Time
+	last    [joinAfter / Interval]float64
+	n       int
 }
 
 func (c *capacity) of(configured, rate float64, now time.Time) float64 {
 	if configured > 0 {
 		return configured
 	}
+	c.last[c.n%len(c.last)] = rate
+	c.n++
+	held := slices.Min(c.last[:])
 	decayed := c.learned * (1 - min(float64(now.Sub(c.at))/float64(forget), 1)/2)
-	if rate > decayed {
-		c.learned, c.at = rate, now
-		return rate
+	if held > decayed {
+		c.learned, c.at = held, now
+		return held
 	}
 	return decayed
 }
+
+// minimum is the least of the last values, in two halves of rttHorizon.
+type minimum struct {
+	old, cur time.Duration
+	turn     time.Time
+}
+
+func (m *minimum) add(now time.Time, v time.Duration) {
+	switch {
+	case v == 0: // unknown
+	case m.turn.IsZero():
+		m.old, m.cur, m.turn = v, v, now
+	case now.Sub(m.turn) > rttHorizon/2:
+		m.old, m.cur, m.turn = m.cur, v, now
+	default:
+		m.cur = min(m.cur, v)
+	}
+}
+
+func (m *minimum) value() time.Duration { return min(m.old, m.cur) }
 
 // Update takes in what the WANs carry and says which are held back.
 func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 	if b.wans == nil {
 		b.wans = make(map[string]*wan)
+	}
+	for name, w := range b.wans {
+		if !slices.ContainsFunc(samples, func(s Sample) bool { return s.WAN == name }) {
+			w.away(now)
+		}
 	}
 	var sum float64
 	fill := make(map[string]float64)
@@ -107,22 +143,29 @@ func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 			w = new(wan)
 			b.wans[s.WAN] = w
 		}
+		w.rtt.add(now, s.RTT)
 		sum += s.RX + s.TX
 		fill[s.WAN] = max(ratio(s.RX, w.down.of(s.RateDown, s.RX, now)), ratio(s.TX, w.up.of(s.RateUp, s.TX, now)))
 	}
 	uses := make(map[string]Use, len(samples))
 	for _, s := range samples {
 		w := b.wans[s.WAN]
-		above, slow := b.above(s, samples, fill, uses)
+		above, best := b.above(s, samples, fill)
 		w.watch(now, above)
+		w.slow = s.Role != config.RolePrimary && s.Role != config.RoleBackup && w.isSlow(best)
 		use := Use{}
 		if s.Role == config.RoleOverflow {
 			use = w.overflow(now)
 		}
-		if !use.Held {
-			use = w.trial.decide(now, slow, w.fullSince, sum)
+		if use.Held {
+			w.trial.stop(now)
+		} else {
+			use = w.trial.decide(now, w.slow, since(w.fullSince, now) >= joinAfter, sum)
 		}
 		uses[s.WAN] = use
+	}
+	for name, u := range uses {
+		b.wans[name].held = u.Held
 	}
 	return uses
 }
@@ -135,25 +178,37 @@ func ratio(rate, capacity float64) float64 {
 }
 
 // above is the fill of the emptiest WAN that is to be filled before s, and
-// whether s is much slower than the best of them.
-func (b *Balancer) above(s Sample, samples []Sample, fill map[string]float64, uses map[string]Use) (emptiest float64, slow bool) {
+// the least round trip of those that are used beside it, 0 if none is known.
+func (b *Balancer) above(s Sample, samples []Sample, fill map[string]float64) (emptiest float64, best time.Duration) {
 	emptiest, found := 1.0, false
-	best := s.RTT
+	rtt := b.wans[s.WAN].rtt.value()
 	for _, o := range samples {
-		if o.WAN == s.WAN || rank(o.Role) > rank(s.Role) || uses[o.WAN].Held {
+		w := b.wans[o.WAN]
+		if o.WAN == s.WAN || rank(o.Role) > rank(s.Role) || w.held {
 			continue
 		}
-		if o.RTT > 0 {
-			best = min(best, o.RTT)
+		other := w.rtt.value()
+		if other > 0 && (best == 0 || other < best) {
+			best = other
 		}
-		if rank(o.Role) < rank(s.Role) || o.RTT < s.RTT {
+		if rank(o.Role) < rank(s.Role) || other < rtt {
 			emptiest, found = min(emptiest, fill[o.WAN]), true
 		}
 	}
 	if !found {
 		emptiest = 0
 	}
-	return emptiest, s.Role != config.RolePrimary && s.RTT > slowFactor*best && s.RTT-best > slowMargin
+	return emptiest, best
+}
+
+// isSlow compares the WAN's round trip with the best one's.
+func (w *wan) isSlow(best time.Duration) bool {
+	factor, margin := float64(slowFactor), float64(slowMargin)
+	if w.slow {
+		factor, margin = factor*recovered, margin*recovered
+	}
+	rtt := float64(w.rtt.value())
+	return best > 0 && rtt > factor*float64(best) && rtt-float64(best) > margin
 }
 
 func rank(r config.Role) int {
@@ -199,78 +254,4 @@ func since(t, now time.Time) time.Duration {
 		return 0
 	}
 	return now.Sub(t)
-}
-
-// trial is the state of a WAN that is much slower than the others.
-type trial struct {
-	passed   bool
-	failures int
-	next     time.Time // not before
-	began    time.Time // a trial runs
-	before   average   // sum of rates without it
-	during   average   // and with it
-	reason   string
-}
-
-// decide holds a slow WAN back until a trial shows that it is worth it.
-func (t *trial) decide(now time.Time, slow bool, fullSince time.Time, sum float64) Use {
-	if !slow {
-		if !t.began.IsZero() || t.failures > 0 || t.passed {
-			*t = trial{}
-		}
-		return Use{}
-	}
-	if t.passed {
-		return Use{}
-	}
-	if t.reason == "" {
-		t.reason = "its round trip is much longer than the others', on trial when they are full"
-	}
-	if t.began.IsZero() {
-		t.before.add(sum)
-		if since(fullSince, now) < joinAfter || now.Before(t.next) {
-			return Use{true, t.reason}
-		}
-		t.began, t.during = now, average{}
-	}
-	if now.Sub(t.began) > trialSettle {
-		t.during.add(sum)
-	}
-	if now.Sub(t.began) < trialTime {
-		return Use{Reason: "on trial"}
-	}
-	with, without := t.during.value(), t.before.value()
-	t.began = time.Time{}
-	if with > worth*without {
-		t.passed = true
-		return Use{}
-	}
-	t.next = now.Add(min(retry<<min(t.failures, 8), maxRetry))
-	t.failures++
-	t.reason = fmt.Sprintf("costs more than it brings: %.1f Mbit/s with it, %.1f without", with/1e6, without/1e6)
-	t.before = average{}
-	return Use{true, t.reason}
-}
-
-// average is the mean of the last values.
-type average struct {
-	values [8]float64
-	n      int
-}
-
-func (a *average) add(v float64) {
-	a.values[a.n%len(a.values)] = v
-	a.n++
-}
-
-func (a *average) value() float64 {
-	n := min(a.n, len(a.values))
-	if n == 0 {
-		return 0
-	}
-	var sum float64
-	for _, v := range a.values[:n] {
-		sum += v
-	}
-	return sum / float64(n)
 }

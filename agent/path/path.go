@@ -124,6 +124,9 @@ func (n *Network) Decide(f Flow, k Known) Decision {
 			d.Reason = n.unconverted()
 		default:
 			d.attempts[0].MPTCP = false // nobody would do better
+			if slices.ContainsFunc(n.WANs, func(w WAN) bool { return !w.source(f.Dest.Addr()).IsValid() }) {
+				d.Reason = n.unconverted()
+			}
 		}
 		if wanted == config.PathConvert && n.Fallback == config.FallbackDirect && reachable {
 			d.try(direct)

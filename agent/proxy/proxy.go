@@ -59,23 +59,22 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 			return
 		}
 		p.stats.Total.Add(1)
-		running.Go(func() {
-			defer p.table.remove(conn)
-			p.carry(ctx, conn)
-		})
+		running.Add(1)
+		go p.carry(ctx, conn, running.Done)
 	})
 	p.table.resetAll()
 	running.Wait()
 	return err
 }
 
-// carry is the life of one LAN connection.
-func (p *Proxy) carry(ctx context.Context, c *connection) {
+// carry finds the far side of a LAN connection and starts to relay; done is
+// called when that has ended.
+func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	r, err := p.farSide(ctx, c)
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.stats.Failed.Add(1)
-		relay.Reset(c.lan)
+		p.leave(c, done)
 		return
 	}
 	far, a := r.conn, r.attempt
@@ -85,19 +84,29 @@ func (p *Proxy) carry(ctx context.Context, c *connection) {
 		pair.Greet = func() error { return p.greet(c.dest, a, far) }
 	}
 	if !p.table.carried(ctx, c, far, a, pair) {
-		relay.Reset(c.lan)
 		relay.Reset(far.TCPConn)
+		p.leave(c, done)
 		return
 	}
-	watch := p.watchJoins(c.dest, a, far)
+	unwatch := p.watchJoins(c.dest, a, far)
 	unguard := p.Guard.Add(far, &pair.AToB)
-	err = pair.Run()
-	unguard()
-	watch.Stop()
-	p.stats.Up.Add(pair.AToB.Load())
-	p.stats.Down.Add(pair.BToA.Load())
-	p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
-		"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
+	pair.Start(func(err error) {
+		unguard()
+		unwatch()
+		up, down := pair.AToB.Load(), pair.BToA.Load()
+		p.stats.Up.Add(up)
+		p.stats.Down.Add(down)
+		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
+			"up", up, "down", down, "error", err)
+		p.leave(c, done)
+	})
+}
+
+// leave is the end of a LAN connection. One that is open still is reset.
+func (p *Proxy) leave(c *connection, done func()) {
+	p.table.remove(c)
+	relay.Reset(c.lan)
+	done()
 }
 
 func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {

@@ -179,17 +179,17 @@ func (p *Proxy) greet(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn) erro
 
 // watchJoins counts, after a while, the subflows of a direct connection. Fewer
 // than there are WANs for say that the server takes no second one.
-func (p *Proxy) watchJoins(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn) *time.Timer {
-	return time.AfterFunc(joinsAfter, func() {
-		n := p.network.Load()
-		if a.Path != config.PathDirect || !far.MPTCP || len(n.Expected(a)) < 2 {
-			return
-		}
+func (p *Proxy) watchJoins(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn) (stop func()) {
+	if a.Path != config.PathDirect || !far.MPTCP || len(p.network.Load().Expected(a)) < 2 {
+		return func() {}
+	}
+	timer := time.AfterFunc(joinsAfter, func() {
 		flows, err := far.Subflows()
 		if err != nil {
 			return // it has just been closed
 		}
 		joined := slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State == mptcp.StateSYNSent })
-		p.Memory.LearnJoins(dest, len(joined) >= len(n.Expected(a)))
+		p.Memory.LearnJoins(dest, len(joined) >= len(p.network.Load().Expected(a)))
 	})
+	return func() { timer.Stop() }
 }

@@ -110,7 +110,6 @@ func (t *table) remove(c *connection) {
 	t.mu.Lock()
 	delete(t.conns, c.id)
 	t.mu.Unlock()
-	c.lan.Close()
 }
 
 func (t *table) resetAll() {

@@ -15,7 +15,7 @@ import (
 	"slices"
 	"syscall"
 
-	"braid/agent/kernel/firewall/nft"
+	"braid/agent/kernel/conntrack"
 	"braid/agent/kernel/mptcppm"
 	"braid/agent/kernel/route"
 	"braid/agent/kernel/sysctl"
@@ -25,7 +25,8 @@ import (
 // Reconciler applies plans, one at a time.
 type Reconciler struct {
 	keeper *sysctl.Keeper
-	filter nft.Filter
+	filter filters
+	flows  conntrack.Sweeper
 }
 
 // New makes a reconciler that keeps in dir what the kernel's settings were
@@ -50,7 +51,8 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		func() error { return present(r.keeper.Apply(p.Sysctls)) },
 		func() error { return route.Apply(p.Routes, p.Rules) },
 		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
-		func() error { return r.filter.Apply(ctx, p.Firewall) },
+		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
+		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 	}
 	if p.Firewall == nil {
 		// What brings us packets goes before what carries them.
@@ -62,6 +64,10 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Firewall is the packet filter in use: "nftables", "iptables" or, before one
+// has been programmed, "".
+func (r *Reconciler) Firewall() string { return r.filter.name }
 
 // present drops the errors of settings that this kernel does not have.
 func present(err error) error {

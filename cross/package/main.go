@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// make goes on after a package that is too large, so that all sizes are seen.
+// make goes on after a package that is too large: all sizes are to be seen.
 func make(dist, keyFile string, targets []string) error {
 	for _, t := range targets {
 		if _, ok := cross.Find(t); !ok {
@@ -53,10 +53,10 @@ func make(dist, keyFile string, targets []string) error {
 	var errs []error
 	for _, b := range cross.Builds(version, epoch, targets...) {
 		file, err := b.Make(".")
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if over := (*cross.BudgetError)(nil); err != nil && !errors.As(err, &over) {
+			return err
 		}
+		errs = append(errs, err)
 		if err := os.WriteFile(filepath.Join(dist, b.File()), file, 0o644); err != nil {
 			return err
 		}

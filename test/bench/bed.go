@@ -79,11 +79,15 @@ func (d *bed) kernel() traffic.Dial {
 		if err != nil {
 			return nil, err
 		}
-		if ok, err := c.(*net.TCPConn).MultipathTCP(); !ok {
+		tcp := c.(*net.TCPConn)
+		ok, err := tcp.MultipathTCP()
+		if !ok {
 			c.Close()
 			return nil, errors.Join(errors.New("the server does not speak MPTCP"), err)
 		}
-		return c, nil
+		// Unless it is reset, a closed MPTCP connection takes data for another minute
+		// (kernel 6.18), to the cost of whatever is measured next.
+		return c, tcp.SetLinger(0)
 	}
 }
 

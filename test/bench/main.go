@@ -80,7 +80,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 		}
 		err := p.run(b, ctx)
 		if ctx.Err() != nil {
-			return errors.New("interrupted; everything is removed")
+			return context.Cause(ctx) // what broke did so because of it
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"braid/test/lab"
@@ -93,7 +94,13 @@ func (b *bench) connections(ctx context.Context) (err error) {
 // run puts a load on a server. A connection that hangs is a failure.
 func run(ctx context.Context, dial traffic.Dial, load traffic.Load) (traffic.LoadReport, error) {
 	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, load.For+patience, fmt.Errorf("a connection was not through after %v", patience))
+	ctx, cancel := context.WithTimeout(ctx, load.For+patience)
 	defer cancel()
-	return dial.Run(ctx, load)
+	report, err := dial.Run(ctx, load)
+	if err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		err = fmt.Errorf("%d of %d connections did not end well, one of them: %s",
+			report.Failures, report.Failures+report.Connections, first)
+	}
+	return report, err
 }

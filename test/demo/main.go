@@ -31,9 +31,6 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	err := run(ctx, *bin)
 	stop()
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; everything is removed")
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)

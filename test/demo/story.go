@@ -18,7 +18,13 @@ import (
 var (
 	fixed    = link.Spec{Rate: 50e6, Delay: 10 * time.Millisecond, Queue: 100 * time.Millisecond}
 	cellular = link.Spec{Rate: 20e6, Delay: 30 * time.Millisecond, Queue: 100 * time.Millisecond}
-	house    = lab.Options{Accesses: []lab.Access{lab.Fibre(fixed, fixed), lab.LTE(cellular, cellular)}}
+	house    = lab.Options{
+		Accesses: []lab.Access{lab.Fibre(fixed, fixed), lab.LTE(cellular, cellular)},
+		// The server is not in the converter's rack. There, microseconds away, BBR of a server whose
+		// receiver holds it back takes that for the rate of the path, and sends next to nothing for
+		// half a minute (kernel 6.18).
+		ServerDelay: 5 * time.Millisecond,
+	}
 )
 
 // size of the download that braid carries: enough for all of the story.
@@ -102,10 +108,15 @@ func (s *story) tell(ctx context.Context) (r result, err error) {
 	line.Blackhole(false)
 	s.again = last(s.follow(ctx, d, lastTime))
 
+	select {
+	case <-d.doneC:
+		s.lost = d.err
+	default:
+		s.lost = fmt.Errorf("it was not through %v after the line was repaired", lastTime)
+	}
 	d.stop()
-	s.lost = d.err
 	r.Lost = size - d.intact()
-	s.out.say(fmt.Sprintf("%.1f MB of %.1f MB have arrived, and were as they had been sent.", float64(d.intact())/1e6, size/1e6))
+	s.out.say(fmt.Sprintf("%.1f of %.1f MB have arrived as they were sent.", float64(d.intact())/1e6, size/1e6))
 	return r, ctx.Err()
 }
 

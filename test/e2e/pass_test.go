@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,14 +44,14 @@ func TestNeverTaken(t *testing.T) {
 	}
 
 	// sees checks whom the server sees, and that braid has nothing to do with it.
-	sees := func(from, at *lab.Node, to netip.Addr, want netip.Addr) func(*testing.T) {
+	sees := func(from, at *lab.Node, to netip.Addr, want ...netip.Addr) func(*testing.T) {
 		return func(t *testing.T) {
 			if at != r.Server {
 				serve(t, at)
 			}
 			notTaken(t, r, func() {
-				if p := identify(t, r.From(from, to, false)); p.Remote.Addr() != want {
-					t.Errorf("the server sees %v, want %v", p.Remote, want)
+				if p := identify(t, r.From(from, to, false)); !slices.Contains(want, p.Remote.Addr()) {
+					t.Errorf("the server sees %v, want one of %v", p.Remote, want)
 				}
 				transfer(t, r.From(from, to, false), traffic.Echo, 1e6)
 			})
@@ -67,10 +68,10 @@ func TestNeverTaken(t *testing.T) {
 			}
 		})
 	})
-	t.Run("to the converter", sees(r.Host(), r.Converter, lab.Converter4, fibre.Public4))
+	t.Run("to the converter", sees(r.Host(), r.Converter, lab.Converter4, outside(r, false)...))
 	t.Run("to the converter, IPv6", func(t *testing.T) {
 		notTaken(t, r, func() {
-			if p := identify(t, r.FromHost(lab.Converter6)); p.Remote.Addr() != lab.Host6 {
+			if p := identify(t, r.FromHost(lab.Converter6)); !slices.Contains(outside(r, true), p.Remote.Addr()) {
 				t.Errorf("the converter sees %v", p.Remote)
 			}
 		})
@@ -98,7 +99,7 @@ func TestNeverTaken(t *testing.T) {
 				ip daddr 203.0.113.99 dnat to 192.0.2.80
 			}
 		}`)
-		sees(r.Host(), r.Server, addr("203.0.113.99"), fibre.Public4)(t)
+		sees(r.Host(), r.Server, addr("203.0.113.99"), outside(r, false)...)(t)
 	})
 	t.Run("port forward to the LAN", func(t *testing.T) {
 		nft(t, r.Gateway, `table ip inside {

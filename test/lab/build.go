@@ -193,7 +193,11 @@ func (w *World) buildAccess(wan *WAN) error {
 			r.routes(wan.Gateway6.Addr(), "gw", LANPrefix6),
 			core.routes(wan.transit6, wan.Name, LANPrefix6))
 	}
-	return errors.Join(err, wan.SetUp(), wan.filter())
+	err = errors.Join(err, wan.SetUp(), wan.filter())
+	if err == nil && wan.NAT64.IsValid() {
+		err = w.buildNAT64(wan)
+	}
+	return err
 }
 
 // filter makes the router drop what has a foreign source address, and translate where the

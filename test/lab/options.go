@@ -49,6 +49,10 @@ type Access struct {
 	Kind Kind
 	V4   V4
 	V6   bool
+	// NAT64, with V6 and without V4, is the prefix from which the carrier
+	// translates to IPv4. It tells of it in router advertisements and by a DNS
+	// server at Router6, which knows nothing else. It needs tayga.
+	NAT64 netip.Prefix
 	// Down leads to the gateway, Up away from it.
 	Down, Up link.Spec
 }

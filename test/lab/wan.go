@@ -60,6 +60,9 @@ func number(a Access, i, n4, n6 int) *WAN {
 	if a.V4 == Private {
 		w.Public4 = netip.AddrFrom4([4]byte{203, 0, 113, byte(n4 + 1)})
 	}
+	if a.NAT64.IsValid() {
+		w.Public4 = nat64Public(n4)
+	}
 	if a.V6 {
 		digit := map[Kind]string{Fixed: "f", Cellular: "c"}[a.Kind]
 		w.Router6 = netip.MustParseAddr(fmt.Sprintf("2001:db8:%s:%x::1", digit, n6))

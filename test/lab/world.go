@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,10 +22,11 @@ type World struct {
 	Hosts                            []*Node
 	WANs                             []*WAN
 
-	nodes  []*Node // in the order of creation
-	links  map[string]*link.Link
-	prefix string // of the namespaces' names
-	veth   bool
+	nodes    []*Node // in the order of creation
+	links    map[string]*link.Link
+	services []io.Closer // of NAT64s
+	prefix   string      // of the namespaces' names
+	veth     bool
 
 	stop func() bool // the watch of the context
 	once sync.Once
@@ -92,6 +94,9 @@ func (w *World) remove() error {
 			handles = append(handles, int(n.ns))
 		}
 		errs = append(errs, killInside(handles, time.Second))
+		for _, s := range w.services {
+			errs = append(errs, s.Close())
+		}
 		for _, l := range w.links {
 			errs = append(errs, l.Close())
 		}

@@ -51,7 +51,8 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 	case w.set == 0 && want == largest:
 		return 0, false
 	case w.set == 0:
-		w.set = initial
+		w.lower = now.Add(slowTick)
+		return max(want, initial), true
 	case want > w.set*11/10: // room is given at once
 		w.lower = now.Add(slowTick)
 		return want, true

@@ -21,6 +21,7 @@ const (
 	// gapFactor times the longest gap that a subflow has survived is what it
 	// is allowed.
 	gapFactor = 2
+	maxGap    = time.Second // a longer one was an outage
 )
 
 // pair identifies a subflow.
@@ -30,14 +31,16 @@ type pair struct{ local, remote netip.AddrPort }
 type subflow struct {
 	acked    uint64
 	since    time.Time // something has been unacknowledged and nothing acknowledged
-	progress time.Time // last acknowledgement
+	progress time.Time // last acknowledgement; zero: none yet
 	gap      time.Duration
 	seen     time.Time
+	givenUp  bool
 	rate     maximum // bytes a second delivered
 	rtt      minimum
 }
 
-// dead finds the subflows that are to be given up.
+// dead finds the subflows that are to be given up, each once. The connection
+// stays under watch while one is in doubt.
 func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow) {
 	if w.flows == nil {
 		w.flows = make(map[pair]*subflow)
@@ -46,13 +49,15 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if s == nil {
-			s = &subflow{acked: f.BytesAcked, since: now, progress: now}
+			s = &subflow{acked: f.BytesAcked, since: now}
 			w.flows[pair{f.Local, f.Remote}] = s
 		}
 		s.seen = now
 		switch {
 		case f.BytesAcked != s.acked:
-			s.gap = max(s.gap, now.Sub(s.since))
+			if gap := now.Sub(s.since); gap <= maxGap {
+				s.gap = max(s.gap, gap)
+			}
 			s.acked, s.since, s.progress = f.BytesAcked, now, now
 		case f.Unacked == 0:
 			s.since = now
@@ -68,8 +73,15 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	}
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
-		allowed := max(patience, f.RTT+4*f.RTTVar, gapFactor*s.gap)
-		if f.State == mptcp.StateEstablished && now.Sub(s.since) > allowed && now.Sub(last) < progress && last.After(s.progress) {
+		stalled := now.Sub(s.since)
+		if s.givenUp || stalled == 0 || now.Sub(last) >= progress || !last.After(s.progress) {
+			continue
+		}
+		if w.until.Before(now.Add(calm)) {
+			w.until = now.Add(calm)
+		}
+		if stalled > max(patience, f.RTT+4*f.RTTVar, gapFactor*s.gap) {
+			s.givenUp = true
 			dead = append(dead, f)
 		}
 	}

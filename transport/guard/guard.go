@@ -10,6 +10,7 @@ package guard
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,10 @@ import (
 const (
 	fastTick = 25 * time.Millisecond  // while any connection is busy
 	slowTick = 200 * time.Millisecond //
+	// close is how many connections are looked at each fastTick. More of them
+	// are looked at less often: the work stays the same, and so does what each
+	// has to lose.
+	close = 50
 	// bulk is how many bytes in a slow tick make a connection busy.
 	bulk = 64 << 10
 	// calm is how long a busy connection is looked at after its last bulk.
@@ -30,6 +35,8 @@ const (
 type Guard struct {
 	Log       *slog.Logger
 	Destroyed atomic.Uint64 // subflows given up
+
+	seen []mptcp.Subflow // of the connection that is looked at
 
 	mu    sync.Mutex
 	conns map[*ward]struct{}
@@ -84,10 +91,16 @@ func (g *Guard) Run(ctx context.Context) error {
 		for _, w := range busy {
 			g.look(w, now)
 		}
-		if tick = slowTick; len(busy) > 0 {
-			tick = fastTick
-		}
+		tick = pace(len(busy))
 	}
+}
+
+// pace is the time between two looks at each of the busy connections.
+func pace(busy int) time.Duration {
+	if busy == 0 {
+		return slowTick
+	}
+	return min(max(fastTick, time.Duration(busy)*fastTick/close), slowTick)
 }
 
 // busy lists the connections that carry bulk data.
@@ -111,10 +124,13 @@ func (g *Guard) busy(now time.Time, list []*ward) []*ward {
 
 // look reads a connection's subflows and acts on what they show.
 func (g *Guard) look(w *ward, now time.Time) {
-	flows, err := w.conn.Subflows()
+	flows, err := w.conn.AppendSubflows(g.seen[:0])
+	g.seen = flows
 	if err != nil {
 		return // closed meanwhile
 	}
+	// Connecting and closing ones carry nothing.
+	flows = slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State != mptcp.StateEstablished })
 	for _, f := range w.dead(flows, now) {
 		if err := mptcp.Destroy(f); err != nil {
 			g.Log.Warn("giving up a subflow", "error", err)

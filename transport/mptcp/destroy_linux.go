@@ -7,9 +7,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+)
+
+const (
+	sockDiagByFamily = 20
+	sockDestroy      = 21
+	stateListen      = 10
+
+	diagRequestLen = 56 // struct inet_diag_req_v2
+	diagIDOffset   = 8  // in it: struct inet_diag_sockid
+	diagMsgID      = 4  // in struct inet_diag_msg
+	diagIDLen      = 48
 )
 
 // Destroy ends one subflow the way an arriving reset would, so that what was
@@ -18,24 +30,58 @@ import (
 // OpenWrt has not: the error then is EOPNOTSUPP. A subflow that is no more is
 // no error.
 func Destroy(f Subflow) error {
-	const sockDestroy = 21
-	id := make([]byte, 56) // struct inet_diag_req_v2
-	id[0] = unix.AF_INET6
-	local, remote := f.Local.Addr().AsSlice(), f.Remote.Addr().AsSlice()
-	if f.Local.Addr().Is4() {
-		id[0] = unix.AF_INET // v4-mapped sockets are found by it too
+	request, err := find(f)
+	if err == nil && request != nil {
+		_, err = diag(sockDestroy, unix.NLM_F_ACK, request)
 	}
-	id[1] = unix.IPPROTO_TCP
-	binary.BigEndian.PutUint16(id[8:], f.Local.Port())
-	binary.BigEndian.PutUint16(id[10:], f.Remote.Port())
-	copy(id[12:28], local)
-	copy(id[28:44], remote)
-	native.PutUint64(id[48:], ^uint64(0)) // no cookie
-	r := nl.NewNetlinkRequest(sockDestroy, unix.NLM_F_ACK)
-	r.AddRawData(id)
-	_, err := r.Execute(unix.NETLINK_INET_DIAG, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("destroying subflow %v to %v: %w", f.Local, f.Remote, err)
 	}
 	return nil
+}
+
+// find asks for the subflow's socket and returns the request that names it,
+// and no other: by its cookie and, when an endpoint has bound it to one, its
+// device. It is nil when there is none; the kernel then shows the listener.
+func find(f Subflow) ([]byte, error) {
+	request := make([]byte, diagRequestLen)
+	request[0] = unix.AF_INET6
+	if f.Local.Addr().Is4() {
+		request[0] = unix.AF_INET // finds v4-mapped sockets too
+	}
+	request[1] = unix.IPPROTO_TCP
+	id := request[diagIDOffset:]
+	binary.BigEndian.PutUint16(id[0:], f.Local.Port())
+	binary.BigEndian.PutUint16(id[2:], f.Remote.Port())
+	copy(id[4:], f.Local.Addr().AsSlice())
+	copy(id[20:], f.Remote.Addr().AsSlice())
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range append([]net.Interface{{}}, links...) { // unbound first
+		native.PutUint32(id[36:], uint32(l.Index))
+		native.PutUint64(id[40:], ^uint64(0)) // any cookie
+		msgs, err := diag(sockDiagByFamily, 0, request)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			continue
+		case err != nil:
+			return nil, err
+		case len(msgs) == 0 || len(msgs[0]) < diagMsgID+diagIDLen:
+			return nil, errors.New("short answer")
+		case msgs[0][1] == stateListen:
+			continue
+		}
+		request[0] = msgs[0][0] // IPv6 if v4-mapped, as the addresses then are
+		copy(id, msgs[0][diagMsgID:diagMsgID+diagIDLen])
+		return request, nil
+	}
+	return nil, nil
+}
+
+func diag(kind, flags int, request []byte) ([][]byte, error) {
+	r := nl.NewNetlinkRequest(kind, flags)
+	r.AddRawData(request)
+	return r.Execute(unix.NETLINK_INET_DIAG, 0)
 }

@@ -37,7 +37,7 @@ func Features() FeatureSet {
 	}
 	defer unix.Close(fd)
 	f.MPTCP = sysctlBits("net/mptcp/enabled") != 0
-	_, _, err = perSubflow(fd, optAddresses, sockaddrSize)
+	_, _, err = perSubflow(fd, optAddresses, sockaddrSize, make([]byte, subflowData+maxSubflows*sockaddrSize))
 	f.Subflows = err == nil
 	f.FastOpenAck = bits&serverBit != 0 && unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 1) == nil
 	return f

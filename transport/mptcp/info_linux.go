@@ -5,7 +5,9 @@ package mptcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -75,26 +77,51 @@ func parseInfo(b []byte) Info {
 	}
 }
 
-// Subflows reads address and TCP_INFO of every subflow. The two come from
-// two calls; a subflow that came or went between them is left out. A plain
-// TCP connection is its own only subflow.
-func (c *Conn) Subflows() ([]Subflow, error) {
+// Subflows reads address and TCP_INFO of every subflow. A plain TCP connection
+// is its own only subflow.
+func (c *Conn) Subflows() ([]Subflow, error) { return c.AppendSubflows(nil) }
+
+// AppendSubflows is Subflows for those who ask often: it appends to flows.
+func (c *Conn) AppendSubflows(flows []Subflow) ([]Subflow, error) {
 	if !c.MPTCP {
 		ti, err := c.TCPInfo()
-		return []Subflow{{Local: c.Local, Remote: c.Remote, TCPInfo: ti}}, err
+		return append(flows, Subflow{Local: c.Local, Remote: c.Remote, TCPInfo: ti}), err
 	}
-	var flows []Subflow
-	err := c.control(func(fd int) error {
+	buf := subflowBuffers.Get().(*subflowBuffer)
+	defer subflowBuffers.Put(buf)
+	err := c.control(func(fd int) (err error) {
+		flows, err = buf.read(fd, flows)
+		return err
+	})
+	return flows, err
+}
 
-		addrs, stride, err := perSubflow(fd, optAddresses, sockaddrSize)
+// subflowBuffer is what the kernel writes the subflows of a connection into.
+type subflowBuffer struct {
+	addrs [subflowData + maxSubflows*sockaddrSize]byte
+	infos [subflowData + maxSubflows*tcpInfoSize]byte
+}
+
+var subflowBuffers = sync.Pool{New: func() any { return new(subflowBuffer) }}
+
+// read appends the subflows of a socket. Addresses and TCP_INFO come from two
+// calls, and are paired by their order: when a subflow came or went between
+// them, they are read again.
+func (b *subflowBuffer) read(fd int, flows []Subflow) ([]Subflow, error) {
+	const tries = 5 // they do not come and go that fast
+	for range tries {
+		addrs, stride, err := perSubflow(fd, optAddresses, sockaddrSize, b.addrs[:])
 		if err != nil {
-			return err
+			return flows, err
 		}
-		infos, infoStride, err := perSubflow(fd, optTCPInfo, tcpInfoSize)
+		infos, infoStride, err := perSubflow(fd, optTCPInfo, tcpInfoSize, b.infos[:])
 		if err != nil {
-			return err
+			return flows, err
 		}
-		n := min(len(addrs)/stride, len(infos)/infoStride)
+		n := len(addrs) / stride
+		if n != len(infos)/infoStride {
+			continue
+		}
 		for i := range n {
 			a := addrs[i*stride:]
 			flows = append(flows, Subflow{
@@ -103,15 +130,16 @@ func (c *Conn) Subflows() ([]Subflow, error) {
 				TCPInfo: parseTCPInfo(infos[i*infoStride : (i+1)*infoStride]),
 			})
 		}
-		return nil
-	})
-	return flows, err
+		return flows, nil
+	}
+	return flows, errors.New("reading subflows: they change all the time")
 }
 
 // perSubflow reads one of the options that give an array with an element per
-// subflow. The stride is what kernel and caller both know: min(kernel, user).
-func perSubflow(fd, opt, size int) (elements []byte, stride int, err error) {
-	buf := make([]byte, subflowData+maxSubflows*size)
+// subflow into buf. The stride is what kernel and caller both know:
+// min(kernel, user).
+func perSubflow(fd, opt, size int, buf []byte) (elements []byte, stride int, err error) {
+	clear(buf[:subflowData])
 	native.PutUint32(buf[0:], subflowData)
 	native.PutUint32(buf[12:], uint32(size))
 	if _, err := getsockopt(fd, solMPTCP, opt, buf); err != nil {

@@ -23,7 +23,10 @@ const fastOpenQueue = 1024
 // families.
 func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
-		KeepAlive: -1, // MPTCP has no keepalive before 6.5; the relay has an idle limit
+		// A client that lost its power is noticed, where MPTCP has keepalive
+		// (kernel 6.5); else the relay's idle limit ends the connection. More
+		// often would cost those with a volume limit.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Minute, Count: 5},
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {

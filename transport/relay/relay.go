@@ -39,6 +39,11 @@ type Pair struct {
 	start      time.Time
 	halfClosed atomic.Bool
 	abort      sync.Once
+	done       func(error)
+
+	mu    sync.Mutex
+	ended int // directions
+	err   error
 }
 
 // ErrIdle is returned by Run when no byte has moved for the idle limit.
@@ -48,6 +53,15 @@ var ErrIdle = errors.New("idle for too long")
 // It returns nil after two orderly ends. A reset or any other failure on one
 // connection resets the other and is returned, as is ErrIdle.
 func (p *Pair) Run() error {
+	doneC := make(chan error, 1)
+	p.Start(func(err error) { doneC <- err })
+	return <-doneC
+}
+
+// Start is Run without waiting: done gets what Run would return. The two
+// goroutines that it takes are all that an idle pair holds; a caller that has
+// been through deep calls gives its stack back by returning.
+func (p *Pair) Start(done func(error)) {
 	if p.Idle == 0 {
 		p.Idle = DefaultIdle
 	}
@@ -55,15 +69,25 @@ func (p *Pair) Run() error {
 		p.HalfClosed = DefaultHalfClosed
 	}
 	p.start = time.Now()
-	doneC := make(chan error, 1)
-	go func() { doneC <- p.greetAndCopy() }()
-	err := p.copy(p.A, p.B, &p.AToB)
-	if other := <-doneC; err == nil || errors.Is(err, net.ErrClosed) {
-		err = other // of two errors the one that is not an echo of the abort
+	p.done = done
+	go func() { p.end(p.copy(p.A, p.B, &p.AToB)) }()
+	go func() { p.end(p.greetAndCopy()) }()
+}
+
+// end notes the end of one direction.
+func (p *Pair) end(err error) {
+	p.mu.Lock()
+	p.ended++
+	if p.err == nil || errors.Is(p.err, net.ErrClosed) {
+		p.err = err // of two errors the one that is not an echo of the reset
 	}
-	p.A.Close()
-	p.B.Close()
-	return err
+	last := p.ended == 2
+	p.mu.Unlock()
+	if last {
+		p.A.Close()
+		p.B.Close()
+		p.done(p.err)
+	}
 }
 
 func (p *Pair) greetAndCopy() error {

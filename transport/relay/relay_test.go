@@ -191,7 +191,7 @@ func TestIdleMemory(t *testing.T) {
 	before := measure()
 	doneC := make(chan error, pairs)
 	for i := range ps {
-		go func() { doneC <- ps[i].Run() }()
+		ps[i].Start(func(err error) { doneC <- err })
 		ends[i][0].Write(make([]byte, 100_000))
 		io.ReadFull(ends[i][1], make([]byte, 100_000))
 	}

@@ -77,6 +77,9 @@ func watch(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 			return exitOK
 		case e := <-eventC:
 			w.event(e)
+			for len(eventC) > 0 { // the rest of a burst
+				w.event(<-eventC)
+			}
 		case <-ticker.C:
 		}
 	}

@@ -79,6 +79,10 @@ func ours(table int) bool { return table >= plan.TableLocal && table <= plan.Tab
 // (IP6_RT_PRIO_USER).
 const metric6 = 1024
 
+// loopback is the index of lo in every namespace (LOOPBACK_IFINDEX), which
+// the kernel shows with IPv6 routes that lead nowhere.
+const loopback = 1
+
 func shown(family int, k key, r plan.Route) netlink.Route {
 	n := netlink.Route{
 		Family:    family,
@@ -92,6 +96,12 @@ func shown(family int, k key, r plan.Route) netlink.Route {
 		n.Priority = metric6
 	}
 	switch {
+	case r.Unreachable:
+		n.Type = unix.RTN_UNREACHABLE
+		n.LinkIndex = 0
+		if family == netlink.FAMILY_V6 {
+			n.LinkIndex = loopback
+		}
 	case r.Local:
 		n.Type = unix.RTN_LOCAL
 		n.Scope = unix.RT_SCOPE_HOST

@@ -444,3 +444,44 @@ func TestWithoutIPv6(t *testing.T) {
 		t.Error("IPv4 routes:", four, err)
 	}
 }
+
+// Refused destinations, and tables without their default routes.
+func TestNowhere(t *testing.T) {
+	setUp(t)
+	routes := []plan.Route{
+		{Table: plan.TableNowhere, Dest: any4, Unreachable: true},
+		{Table: plan.TableNowhere, Dest: any6, Unreachable: true},
+	}
+	rules := []plan.Rule{
+		{Pref: plan.PrefMain, Table: plan.TableMain, Specific: true},
+		{Pref: plan.PrefMain, IPv6: true, Table: plan.TableMain, Specific: true},
+		{Pref: plan.PrefDefault, Table: plan.TableNowhere},
+		{Pref: plan.PrefDefault, IPv6: true, Table: plan.TableNowhere},
+	}
+	apply(t, routes, rules)
+	want := []string{
+		"715: from all lookup main suppress_prefixlength 0",
+		"715: from all lookup main suppress_prefixlength 0",
+		"730: from all lookup 7062",
+		"730: from all lookup 7062",
+		"unreachable default dev lo table 7062 proto static metric 1024 pref medium",
+		"unreachable default table 7062 proto static",
+	}
+	if diff := cmp.Diff(want, mine(t)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	counted := changes(t, func() { apply(t, routes, rules) })
+	if len(counted) != 0 {
+		t.Errorf("applying the same again made %d changes", len(counted))
+	}
+	if out := ip(t, "route get 192.0.2.77"); !strings.Contains(out, "dev eth1") {
+		t.Errorf("a connected network is reached by %s", out)
+	}
+	if out, err := exec.Command("ip", "route", "get", "203.0.113.1").CombinedOutput(); err == nil {
+		t.Errorf("what is to be refused is reached by %s", out)
+	}
+	apply(t, nil, nil)
+	if left := mine(t); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}

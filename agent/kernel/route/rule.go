@@ -124,6 +124,8 @@ func parse(h netlink.Rule) (r plan.Rule, plain bool) {
 		Device: h.OifName,
 		Mark:   h.Mark,
 		Table:  h.Table,
+
+		Specific: h.SuppressPrefixlen == 0,
 	}
 	if h.Mask != nil {
 		r.Mask = *h.Mask
@@ -144,5 +146,8 @@ func rule(family int, r plan.Rule) *netlink.Rule {
 		n.Mask = &r.Mask
 	}
 	n.Table = r.Table
+	if r.Specific {
+		n.SuppressPrefixlen = 0
+	}
 	return n
 }

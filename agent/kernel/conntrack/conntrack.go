@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package conntrack takes flows off WANs that do not carry them any more, by
+// deleting their entries in connection tracking: the next packet of a flow
+// makes another entry, with another WAN and a source address that fits it.
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"braid/agent/plan"
+)
+
+// Sweeper deletes what has become stale. The zero value is ready.
+type Sweeper struct {
+	done []plan.FlowWAN // nothing is stale by these
+}
+
+// Apply deletes the entries of WANs that do not work and those with a source
+// address that their WAN has no longer. It looks at the table only when
+// something has changed or the last time did not succeed: the kernel before
+// 6.5 does not delete entries of offloaded flows, which stop being such soon
+// after the routes have changed.
+//
+// Without WANs, which is teardown, the entries go whose flows the system sends
+// elsewhere without braid.
+func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
+	if slices.EqualFunc(wans, s.done, equal) {
+		return nil
+	}
+	good := wans
+	if len(wans) == 0 {
+		for _, w := range s.done {
+			good = append(good, plan.FlowWAN{Mark: w.Mark, IPv4: w.Main4, IPv6: w.Main6, Addrs: w.Addrs})
+		}
+	}
+	var errs []error
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale{good, family == unix.AF_INET6})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("deleting connection tracking entries: %w", err))
+		}
+	}
+	if errs == nil {
+		s.done = wans
+	}
+	return errors.Join(errs...)
+}
+
+func equal(a, b plan.FlowWAN) bool {
+	return a.Mark == b.Mark && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && a.Main4 == b.Main4 && a.Main6 == b.Main6 && slices.Equal(a.Addrs, b.Addrs)
+}
+
+// stale matches what is to be deleted.
+type stale struct {
+	good []plan.FlowWAN
+	v6   bool
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	mark := f.Mark & plan.MarkWAN
+	if mark == 0 {
+		return false
+	}
+	i := slices.IndexFunc(s.good, func(w plan.FlowWAN) bool { return w.Mark == mark })
+	if i < 0 {
+		return true
+	}
+	w := s.good[i]
+	if s.v6 && !w.IPv6 || !s.v6 && !w.IPv4 {
+		return true
+	}
+	if f.Forward.SrcIP.Equal(f.Reverse.DstIP) {
+		return false // not translated
+	}
+	// With a prefix in place of another (NPT) the source is no address of ours.
+	a, ok := netip.AddrFromSlice(f.Reverse.DstIP)
+	return ok && !s.v6 && !slices.Contains(w.Addrs, a.Unmap())
+}

@@ -1,0 +1,287 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package iptables programs iptables and ipset, for systems without nftables,
+// to do what the ruleset of package nft does. Chains are filled by
+// iptables-restore, one transaction a table, and hooked in when all are there.
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+
+	"braid/agent/plan"
+)
+
+// prefix is that of our chains.
+const prefix = "BRAID_"
+
+// hooks are the chains of the system from which ours are reached, in the order
+// in which that is to begin: what carries packets before what brings them.
+// Each leads to the chain of its name.
+var hooks = []struct{ table, chain string }{
+	{"raw", "OUTPUT"},
+	{"raw", "PREROUTING"},
+	{"filter", "INPUT"},
+	{"filter", "FORWARD"},
+	{"nat", "POSTROUTING"},
+	{"mangle", "OUTPUT"},
+	{"mangle", "PREROUTING"},
+	{"mangle", "POSTROUTING"},
+	{"mangle", "FORWARD"},
+}
+
+// Filter keeps our chains and sets as planned. The zero value is ready; it
+// takes over whatever an earlier agent left.
+type Filter struct {
+	families []*family // set up by the first Apply
+}
+
+// family is one of the two that iptables keeps apart.
+type family struct {
+	v6      bool
+	nft     bool // this iptables speaks to nftables
+	ipt     *iptables.IPTables
+	applied string // text last given to iptables-restore
+	shown   string // what became of it
+	print   string // the kernel's tables then
+}
+
+// Apply makes chains and sets match f, nil for none at all. It also tells the
+// kernel that the agent lives: interception ends 3 s after the last call.
+func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
+	if err := t.open(f != nil); err != nil {
+		return err
+	}
+	if f != nil {
+		if err := keepSets(f); err != nil {
+			return err // the rules would not load
+		}
+	}
+	var errs []error
+	changed := false
+	for _, fam := range t.families {
+		text := ""
+		if f != nil {
+			text = Text(*f, fam.v6)
+		}
+		did, err := fam.apply(ctx, text)
+		changed = changed || did
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil || !changed {
+		return err
+	}
+	return dropSets(f)
+}
+
+// open finds the commands. It is no error that there is none if nothing is
+// wanted of it.
+func (t *Filter) open(wanted bool) error {
+	if t.families != nil {
+		return nil
+	}
+	var families []*family
+	for _, v6 := range []bool{false, true} {
+		fam := &family{v6: v6}
+		if _, err := exec.LookPath(fam.command("")); err != nil {
+			if wanted {
+				return err
+			}
+			continue
+		}
+		version, err := exec.Command(fam.command(""), "--version").Output()
+		if err != nil {
+			return fmt.Errorf("asking for the version of %s: %w", fam.command(""), err)
+		}
+		fam.nft = strings.Contains(string(version), "nf_tables")
+		proto := iptables.ProtocolIPv4
+		if v6 {
+			proto = iptables.ProtocolIPv6
+		}
+		if fam.ipt, err = iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockTimeout)); err != nil {
+			return fmt.Errorf("opening %s: %w", fam.command(""), err)
+		}
+		families = append(families, fam)
+	}
+	if wanted {
+		t.families = families
+		return nil
+	}
+	for _, fam := range families {
+		if err := fam.remove(); err != nil {
+			return err
+		}
+	}
+	return dropSets(nil)
+}
+
+// lockTimeout is how many seconds another iptables may hold the lock.
+const lockTimeout = 5
+
+func (f *family) command(suffix string) string {
+	if f.v6 {
+		return "ip6tables" + suffix
+	}
+	return "iptables" + suffix
+}
+
+func (f *family) apply(ctx context.Context, text string) (changed bool, err error) {
+	now, err := f.fingerprint()
+	if err != nil {
+		return false, fmt.Errorf("reading tables: %w", err)
+	}
+	if text == f.applied && now == f.print {
+		return false, nil
+	}
+	shown, err := f.show(ctx)
+	if err != nil {
+		return false, err
+	}
+	if text != f.applied || shown != f.shown {
+		changed = true
+		f.applied = "\x00" // of unknown state, until all has gone well
+		if text == "" {
+			err = f.remove()
+		} else {
+			err = f.load(ctx, text)
+		}
+		if err != nil {
+			return changed, err
+		}
+		if shown, err = f.show(ctx); err != nil {
+			return changed, err
+		}
+	}
+	f.applied, f.shown = text, shown
+	f.print, err = f.fingerprint()
+	return changed, err
+}
+
+// load fills the chains and hooks them in. Chains of an earlier text that are
+// not wanted any more are not reached any more, and go last.
+func (f *family) load(ctx context.Context, text string) error {
+	if _, err := f.run(ctx, text, "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockTimeout)); err != nil {
+		return err
+	}
+	for _, h := range hooks {
+		if !declares(text, h.table, prefix+h.chain) {
+			continue
+		}
+		if err := f.ipt.InsertUnique(h.table, h.chain, 1, "-j", prefix+h.chain); err != nil {
+			return fmt.Errorf("hooking into %s: %w", h.chain, err)
+		}
+	}
+	return f.drop(func(table, chain string) bool { return !declares(text, table, chain) })
+}
+
+// remove takes everything of ours away, hooks first, in the reverse order.
+func (f *family) remove() error {
+	return f.drop(func(string, string) bool { return true })
+}
+
+// drop unhooks and deletes the chains of ours that unwanted says.
+func (f *family) drop(unwanted func(table, chain string) bool) error {
+	var errs []error
+	stale := make(map[string][]string)
+	for _, table := range f.tables() {
+		chains, err := f.ipt.ListChains(table)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("listing chains of %s: %w", table, err))
+		}
+		for _, c := range chains {
+			if strings.HasPrefix(c, prefix) && unwanted(table, c) {
+				stale[table] = append(stale[table], c)
+			}
+		}
+	}
+	for _, h := range slices.Backward(hooks) {
+		for slices.Contains(stale[h.table], prefix+h.chain) {
+			there, err := f.ipt.Exists(h.table, h.chain, "-j", prefix+h.chain)
+			if err == nil && there {
+				err = f.ipt.Delete(h.table, h.chain, "-j", prefix+h.chain)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("unhooking from %s: %w", h.chain, err))
+			}
+			if err != nil || !there {
+				break
+			}
+		}
+	}
+	for table, chains := range stale {
+		for _, c := range chains { // they refer to each other
+			errs = append(errs, f.ipt.ClearChain(table, c))
+		}
+		for _, c := range chains {
+			errs = append(errs, f.ipt.DeleteChain(table, c))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tables are those in which something may be of ours: looking makes legacy
+// iptables load the others.
+func (f *family) tables() (tables []string) {
+	all, err := f.run(context.Background(), "", "-save")
+	if err != nil {
+		return []string{"raw", "mangle", "nat", "filter"}
+	}
+	table := ""
+	for line := range strings.Lines(all) {
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = strings.TrimSpace(name)
+		}
+		if strings.HasPrefix(line, ":"+prefix) && !slices.Contains(tables, table) {
+			tables = append(tables, table)
+		}
+	}
+	return tables
+}
+
+// show is what the kernel has of ours: our chains, and the rules that lead to
+// them.
+func (f *family) show(ctx context.Context) (string, error) {
+	all, err := f.run(ctx, "", "-save")
+	if err != nil {
+		return "", err
+	}
+	var ours strings.Builder
+	for line := range strings.Lines(all) {
+		if strings.HasPrefix(line, "*") || strings.HasPrefix(line, "-A ") && strings.Contains(line, prefix) {
+			ours.WriteString(line)
+		}
+	}
+	return ours.String(), nil
+}
+
+// Error is a command that went wrong.
+type Error struct {
+	Command string
+	Err     error
+	Output  string
+}
+
+func (e *Error) Error() string {
+	said, _, _ := strings.Cut(strings.TrimSpace(e.Output), "\n")
+	return fmt.Sprintf("running %s: %v: %s", e.Command, e.Err, said)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func (f *family) run(ctx context.Context, input, suffix string, args ...string) (string, error) {
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, f.command(suffix), args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", &Error{f.command(suffix), err, errs.String()}
+	}
+	return out.String(), nil
+}

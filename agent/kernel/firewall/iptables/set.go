@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"braid/agent/plan"
+)
+
+const (
+	setPrefix = "braid_"
+	// maxSetName is the kernel's limit (IPSET_MAXNAMELEN).
+	maxSetName = 31
+	// aliveTimeout is in seconds.
+	aliveTimeout = 3
+)
+
+// aliveSet holds all addresses, by two halves because there is no prefix of
+// length 0 in a set, while the agent lives.
+func aliveSet(v6 bool) string { return setPrefix + "alive_" + digit(v6) }
+
+// ruleSet is the set of a rule's domains, which dnsmasq fills.
+func ruleSet(rule string, v6 bool) string {
+	name := setPrefix + rule + "_" + digit(v6)
+	if len(name) <= maxSetName {
+		return name
+	}
+	h := fnv.New32a()
+	h.Write([]byte(rule))
+	sum := hex.EncodeToString(h.Sum(nil))
+	return setPrefix + rule[:maxSetName-len(setPrefix)-len(sum)-3] + "_" + sum + "_" + digit(v6)
+}
+
+func digit(v6 bool) string {
+	if v6 {
+		return "6"
+	}
+	return "4"
+}
+
+func setFamily(v6 bool) uint8 {
+	if v6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// wantedSets are the sets that rules refer to.
+func wantedSets(f *plan.Firewall) (names []string) {
+	if f == nil {
+		return nil
+	}
+	for _, v6 := range []bool{false, true} {
+		names = append(names, aliveSet(v6))
+		for _, r := range f.Rules {
+			if r.Domains {
+				names = append(names, ruleSet(r.Name, v6))
+			}
+		}
+	}
+	return names
+}
+
+// keepSets makes the sets that are missing, and says that the agent lives.
+func keepSets(f *plan.Firewall) error {
+	for _, v6 := range []bool{false, true} {
+		timeout := uint32(aliveTimeout)
+		if err := createSet(aliveSet(v6), "hash:net", netlink.IpsetCreateOptions{Family: setFamily(v6), Timeout: &timeout}); err != nil {
+			return err
+		}
+		for _, half := range halves(v6) {
+			e := netlink.IPSetEntry{IP: half, CIDR: 1, Timeout: &timeout, Replace: true}
+			if err := netlink.IpsetAdd(aliveSet(v6), &e); err != nil {
+				return fmt.Errorf("adding to %s: %w", aliveSet(v6), err)
+			}
+		}
+		for _, r := range f.Rules {
+			if !r.Domains {
+				continue
+			}
+			if err := createSet(ruleSet(r.Name, v6), "hash:ip", netlink.IpsetCreateOptions{Family: setFamily(v6)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func halves(v6 bool) []net.IP {
+	if v6 {
+		return []net.IP{net.ParseIP("::"), net.ParseIP("8000::")}
+	}
+	return []net.IP{net.IPv4(0, 0, 0, 0).To4(), net.IPv4(128, 0, 0, 0).To4()}
+}
+
+// createSet is content with a set that is there.
+func createSet(name, kind string, o netlink.IpsetCreateOptions) error {
+	if err := netlink.IpsetCreate(name, kind, o); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("creating set %s: %w", name, err)
+	}
+	return nil
+}
+
+// dropSets destroys those of our sets that no rule refers to any more.
+func dropSets(f *plan.Firewall) error {
+	all, err := netlink.IpsetListAll()
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return nil // no ipset in the kernel, or none at all
+	}
+	if err != nil {
+		return fmt.Errorf("listing sets: %w", err)
+	}
+	wanted := wantedSets(f)
+	var errs []error
+	for _, s := range all {
+		if !strings.HasPrefix(s.SetName, setPrefix) || slices.Contains(wanted, s.SetName) {
+			continue
+		}
+		if err := destroySet(s.SetName); err != nil {
+			errs = append(errs, fmt.Errorf("destroying set %s: %w", s.SetName, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// destroySet waits for the rules that refer to the set, which the kernel frees
+// a little after they are deleted.
+func destroySet(name string) (err error) {
+	for range 20 {
+		if err = netlink.IpsetDestroy(name); err == nil || errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}

@@ -1,0 +1,226 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"braid/agent/plan"
+)
+
+// Marks with their masks.
+const (
+	allBits     = plan.MarkIntercept | plan.MarkWAN
+	intercepted = plan.MarkIntercept
+	// refused is the mark that takes a packet from the chain which judges it to
+	// the one that may reject it. It is that of our sockets towards the LAN,
+	// whose packets are not forwarded.
+	refused = plan.MarkLAN
+)
+
+func mark(value, mask uint32) string { return fmt.Sprintf("%#x/%#x", value, mask) }
+
+// text is what iptables-restore takes.
+type text struct {
+	strings.Builder
+	v6 bool
+}
+
+// chain is one of ours, without its prefix.
+type chain struct {
+	name  string
+	rules []string
+}
+
+func (t *text) table(name string, chains ...chain) {
+	fmt.Fprintf(t, "*%s\n", name)
+	for _, c := range chains {
+		fmt.Fprintf(t, ":%s%s - [0:0]\n", prefix, c.name)
+	}
+	for _, c := range chains {
+		for _, r := range c.rules {
+			fmt.Fprintf(t, "-A %s%s %s\n", prefix, c.name, r)
+		}
+	}
+	t.WriteString("COMMIT\n")
+}
+
+// declares says whether a text has a chain.
+func declares(text, table, chain string) bool {
+	_, text, _ = strings.Cut("\n"+text, "\n*"+table+"\n")
+	text, _, _ = strings.Cut(text, "\nCOMMIT")
+	return strings.Contains("\n"+text, "\n:"+chain+" ")
+}
+
+// Text is what one family's tables are to hold for a plan. Where it differs
+// from the ruleset of package nft, it is because xtables knows REJECT in the
+// table filter alone, and because what filter accepts passes no more chains:
+// hence a SYN is marked before the firewall has judged it, and duplicated
+// after.
+func Text(f plan.Firewall, v6 bool) string {
+	t := &text{v6: v6}
+	t.table("raw",
+		chain{"PREROUTING", each(f.LANDevices, "-i %s -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j BRAID_OWN")},
+		chain{"OWN", []string{
+			"-m socket --transparent -j MARK --set-xmark " + mark(intercepted, intercepted),
+			"-m mark --mark " + mark(intercepted, intercepted) + " -j CT --notrack",
+		}},
+		chain{"OUTPUT", []string{"-m mark --mark " + mark(plan.MarkLAN, allBits) + " -j CT --notrack"}},
+	)
+	mangle := []chain{
+		{"PREROUTING", t.prerouting(f)},
+		{"INBOUND", t.inbound(f)},
+		{"STEER", append(t.pins(f.Rules), "-g BRAID_SHARE")},
+		{"SHARE", t.shares(f)},
+		{"FORWARD", t.forward(f)},
+		{"LAN", eachWAN(f, "-o %[1]s -m conntrack --ctstate NEW,UNTRACKED -j BRAID_RULES")},
+		{"RULES", append(t.paths(f.Rules), "-g BRAID_UNRULED")},
+		{"UNRULED", unruled(f)},
+		{"REFUSE", []string{"-j MARK --set-xmark " + mark(refused, allBits)}},
+		{"CANDIDATE", t.candidate(f)},
+		{"OUTPUT", []string{fmt.Sprintf("-m mark --mark %s -m conntrack --ctdir REPLY -m connmark ! --mark %s -j CONNMARK --restore-mark --nfmask %#x --ctmask %#x",
+			mark(0, allBits), mark(0, plan.MarkWAN), plan.MarkWAN, plan.MarkWAN)}},
+		{"POSTROUTING", eachWAN(f, "-o %[1]s -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j BRAID_DUP")},
+		{"DUP", []string{"-j TEE --gateway " + t.loopback() + " --oif lo", "-j DROP"}},
+	}
+	for _, w := range f.WANs {
+		mangle = append(mangle, chain{wanChain(w.Mark), []string{"-j MARK --set-xmark " + mark(w.Mark, plan.MarkWAN)}})
+	}
+	t.table("mangle", mangle...)
+	t.table("filter",
+		chain{"INPUT", []string{"-m mark --mark " + mark(intercepted, intercepted) + " -j ACCEPT"}},
+		chain{"FORWARD", []string{
+			"-m mark ! --mark " + mark(refused, allBits) + " -j RETURN",
+			"-p tcp -j REJECT --reject-with tcp-reset",
+			"-j REJECT --reject-with " + map[bool]string{false: "icmp-admin-prohibited", true: "icmp6-adm-prohibited"}[v6],
+		}},
+	)
+	if rules := translations(f); v6 && len(rules) > 0 {
+		t.table("nat", chain{"POSTROUTING", rules})
+	}
+	return t.String()
+}
+
+func (t *text) prerouting(f plan.Firewall) []string {
+	tproxy := fmt.Sprintf(" -j TPROXY --on-port %d --on-ip %s", f.ProxyPort, t.loopback())
+	var rules []string
+	if f.Late {
+		rules = append(rules,
+			"-i lo -p tcp -m mark --mark "+mark(plan.MarkAgent, allBits)+tproxy,
+			"-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j DROP")
+	} else {
+		rules = append(rules, "-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+tproxy)
+	}
+	rules = append(rules, "-m mark ! --mark "+mark(0, allBits)+" -j RETURN")
+	rules = append(rules, eachWAN(f, "-i %[1]s -g BRAID_INBOUND")...)
+	rules = append(rules,
+		fmt.Sprintf("-j CONNMARK --restore-mark --nfmask %#x --ctmask %#x", plan.MarkWAN, plan.MarkWAN),
+		"-m mark ! --mark "+mark(0, plan.MarkWAN)+" -j RETURN")
+	for _, w := range f.WANs {
+		for _, a := range w.Addrs { // flows that are older than we
+			if a.Is6() == t.v6 {
+				rules = append(rules,
+					fmt.Sprintf("-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst %v -g %s%s", a, prefix, wanChain(w.Mark)),
+					fmt.Sprintf("-m conntrack --ctstate RELATED,ESTABLISHED --ctorigdst %v -g %s%s", a, prefix, wanChain(w.Mark)))
+			}
+		}
+	}
+	rules = append(rules, "-m conntrack ! --ctstate NEW -j RETURN", "-m addrtype ! --dst-type UNICAST -j RETURN")
+	return append(rules, each(f.LANDevices, "-i %s -g BRAID_STEER")...)
+}
+
+func (t *text) inbound(f plan.Firewall) []string {
+	return append([]string{
+		"-m conntrack ! --ctstate NEW -j RETURN",
+		"-m connmark ! --mark " + mark(0, plan.MarkWAN) + " -j RETURN",
+	}, eachWAN(f, "-i %[1]s -j CONNMARK --set-xmark %[2]s")...)
+}
+
+func (t *text) forward(f plan.Firewall) []string {
+	return append(eachWAN(f, "-o %[1]s -m connmark --mark "+mark(0, plan.MarkWAN)+" -j CONNMARK --set-xmark %[2]s"),
+		each(f.LANDevices, "-i %s -j BRAID_LAN")...)
+}
+
+func unruled(f plan.Firewall) (rules []string) {
+	if f.BlockQUIC {
+		rules = append(rules, "-p udp -m udp --dport 443 -g BRAID_REFUSE")
+	}
+	return append(rules, "-p tcp -g BRAID_CANDIDATE")
+}
+
+func (t *text) candidate(f plan.Firewall) []string {
+	rules := []string{
+		"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN",
+		"-m conntrack --ctstate DNAT -j RETURN",
+	}
+	if f.PassMPTCP {
+		rules = append(rules, "-p tcp -m tcp --tcp-option 30 -j RETURN")
+	} else {
+		// A host that speaks MPTCP itself adds a subflow to a connection of its
+		// own: MP_JOIN of a SYN, 12 bytes, backup or not (RFC 8684, 3.2).
+		for _, join := range []string{"1e0c10", "1e0c11"} {
+			rules = append(rules, fmt.Sprintf(`-p tcp -m string --hex-string "|%s|" --algo bm --from %d --to %d -j RETURN`,
+				join, t.headerLen()+20, t.headerLen()+60))
+		}
+	}
+	for _, p := range f.LAN {
+		if p.Addr().Is6() == t.v6 {
+			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", p))
+		}
+	}
+	for _, a := range f.Converters {
+		if a.Is6() == t.v6 {
+			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", netip.PrefixFrom(a, a.BitLen())))
+		}
+	}
+	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, intercepted)))
+}
+
+func translations(f plan.Firewall) (rules []string) {
+	for _, w := range f.WANs {
+		for _, t := range w.Translate {
+			to := "MASQUERADE"
+			if t.To.IsValid() {
+				to = fmt.Sprintf("NETMAP --to %v", t.To)
+			}
+			rules = append(rules, fmt.Sprintf("-s %v -o %s -j %s", t.From, w.Device, to))
+		}
+	}
+	return rules
+}
+
+func (t *text) loopback() string {
+	if t.v6 {
+		return "::1"
+	}
+	return "127.0.0.1"
+}
+
+// headerLen is that of IP, in bytes.
+func (t *text) headerLen() int {
+	if t.v6 {
+		return 40
+	}
+	return 20
+}
+
+func wanChain(m uint32) string { return fmt.Sprintf("WAN%d", m/(plan.MarkWAN&-plan.MarkWAN)) }
+
+func each(devices []string, format string) (rules []string) {
+	for _, d := range devices {
+		rules = append(rules, fmt.Sprintf(format, d))
+	}
+	return rules
+}
+
+// eachWAN formats device and mark of each WAN.
+func eachWAN(f plan.Firewall, format string) (rules []string) {
+	for _, w := range f.WANs {
+		r := strings.ReplaceAll(format, "%[1]s", w.Device)
+		rules = append(rules, strings.ReplaceAll(r, "%[2]s", mark(w.Mark, plan.MarkWAN)))
+	}
+	return rules
+}

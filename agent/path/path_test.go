@@ -1,0 +1,221 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package path
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"braid/agent/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var (
+	server4 = netip.MustParseAddrPort("192.0.2.80:443")
+	server6 = netip.MustParseAddrPort("[2001:db8:80::80]:443")
+	mcp4    = netip.MustParseAddrPort("192.0.2.10:5124")
+	mcp6    = netip.MustParseAddrPort("[2001:db8:10::10]:5124")
+)
+
+// addresses that a WAN may have.
+var addressKinds = []struct {
+	name string
+	v4   string
+	v6   bool
+}{
+	{"public", "198.51.100.2", false},
+	{"shared", "100.64.0.2", false}, // RFC 6598, behind the carrier's NAT
+	{"private", "192.168.8.2", false},
+	{"dual", "198.51.100.2", true},
+	{"ipv6", "", true},
+	{"clat", "192.0.0.2", true}, // IPv6 with NAT64 and a translator
+}
+
+func wan(name string, kind int) WAN {
+	k := addressKinds[kind]
+	w := WAN{Name: name}
+	if k.v4 != "" {
+		w.IPv4 = netip.MustParseAddr(k.v4)
+	}
+	if k.v6 {
+		w.IPv6 = netip.MustParseAddr("2001:db8:f::2")
+	}
+	return w
+}
+
+func converter(v4, v6 bool, s ConverterState) Converter {
+	c := Converter{Name: "mcp", State: s}
+	if v4 {
+		c.Addrs = append(c.Addrs, mcp4)
+	}
+	if v6 {
+		c.Addrs = append(c.Addrs, mcp6)
+	}
+	return c
+}
+
+// The whole matrix: what the second WAN has (the first has public IPv4, or
+// both families), the server's family and what is known of it, the converter's
+// families and state.
+func TestMatrix(t *testing.T) {
+	var got bytes.Buffer
+	known := []struct {
+		name string
+		Known
+	}{{"unknown", Known{}}, {"mute", Known{MPTCP: No}}, {"speaks", Known{MPTCP: Yes}}, {"joins", Known{Yes, Yes}}, {"nojoin", Known{Yes, No}}}
+	converters := []struct {
+		name string
+		list []Converter
+	}{
+		{"none", nil},
+		{"v4", []Converter{converter(true, false, ConverterUp)}},
+		{"v6", []Converter{converter(false, true, ConverterUp)}},
+		{"dual", []Converter{converter(true, true, ConverterUp)}},
+		{"down", []Converter{converter(true, true, ConverterDown)}},
+		{"refused", []Converter{converter(true, true, ConverterRefused)}},
+	}
+	fmt.Fprintln(&got, "first   second  server known   conv    decision")
+	for _, first := range []int{0, 3} {
+		for second := range addressKinds {
+			for _, server := range []netip.AddrPort{server4, server6} {
+				for _, k := range known {
+					for _, c := range converters {
+						n := Network{WANs: []WAN{wan("fibre", first), wan("lte", second)}, Converters: c.list, Fallback: config.FallbackDirect}
+						d := n.Decide(Flow{Dest: server}, k.Known)
+						family := "ipv4"
+						if server.Addr().Is6() {
+							family = "ipv6"
+						}
+						fmt.Fprintf(&got, "%-7s %-7s %-6s %-7s %-7s %s\n", addressKinds[first].name, addressKinds[second].name, family, k.name, c.name, show(&n, &d))
+					}
+				}
+			}
+		}
+	}
+	const file = "testdata/matrix.txt"
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")); d != "" {
+		t.Error(d)
+	}
+}
+
+// show writes the attempts with the WANs that each would use, and the reason.
+func show(n *Network, d *Decision) string {
+	parts := []string{}
+	for _, a := range d.Attempts() {
+		var wans []string
+		for _, f := range n.Expected(a) {
+			wans = append(wans, f.WAN)
+		}
+		parts = append(parts, fmt.Sprintf("%s[%s]", a.Path, strings.Join(wans, " ")))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, string(d.Path))
+	}
+	return strings.Join(parts, ", ") + ": " + d.Explain()
+}
+
+// The two cases of the exchange that braid comes from.
+func TestCases(t *testing.T) {
+	fibre := WAN{Name: "fibre", IPv4: netip.MustParseAddr("198.51.100.2")}
+	mcp := []Converter{converter(true, true, ConverterUp)}
+	shared := Network{WANs: []WAN{fibre, {Name: "lte", IPv4: netip.MustParseAddr("100.64.0.2")}}, Converters: mcp}
+	if d := shared.Decide(Flow{Dest: server4}, Known{MPTCP: Yes}); d.Path != config.PathDirect {
+		t.Errorf("case 1: %s: %s", d.Path, d.Explain())
+	}
+	only6 := Network{WANs: []WAN{fibre, {Name: "lte", IPv6: netip.MustParseAddr("2001:db8:c::2")}}, Converters: mcp}
+	d := only6.Decide(Flow{Dest: server4}, Known{MPTCP: Yes, Joins: Yes})
+	if d.Path != config.PathConvert || d.Lost != "lte" {
+		t.Errorf("case 2: %s: %s", d.Path, d.Explain())
+	}
+	if flows := only6.Expected(d.Attempts()[0]); len(flows) != 2 || flows[1].Remote != mcp6 {
+		t.Errorf("case 2: subflows %+v", flows)
+	}
+}
+
+func TestRules(t *testing.T) {
+	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	n := Network{
+		WANs:       []WAN{wan("fibre", 3)},
+		Converters: []Converter{converter(true, true, ConverterUp)},
+		Rules: []config.Rule{
+			{Name: "mac", MACs: []config.MAC{{1}}, Proto: config.ProtoAny, Path: config.PathReject},
+			{Name: "dns", Proto: config.ProtoUDP, Path: config.PathReject},
+			{Name: "bank", Dests: prefix("203.0.113.0/24"), DestPorts: []config.PortRange{{First: 443, Last: 444}}, Proto: config.ProtoTCP, Path: config.PathDirect},
+			{Name: "kid", Sources: prefix("192.168.1.66/32"), Proto: config.ProtoAny, Path: config.PathReject},
+			{Name: "auto", Sources: prefix("192.168.1.67/32"), Proto: config.ProtoAny, Path: config.PathAuto},
+			{Name: "all", Proto: config.ProtoAny, Path: config.PathConvert},
+		},
+	}
+	for _, tt := range []struct {
+		src, dest string
+		path      config.Path
+		rule      string
+	}{
+		{"192.168.1.20", "203.0.113.7:443", config.PathDirect, "bank"},
+		{"192.168.1.20", "203.0.113.7:445", config.PathConvert, "all"},
+		{"192.168.1.66", "203.0.113.7:443", config.PathDirect, "bank"},
+		{"192.168.1.66", "192.0.2.80:443", config.PathReject, "kid"},
+		{"192.168.1.67", "192.0.2.80:443", config.PathDirect, "auto"},
+		{"192.168.1.20", "192.0.2.80:443", config.PathConvert, "all"},
+	} {
+		d := n.Decide(Flow{Src: netip.MustParseAddr(tt.src), Dest: netip.MustParseAddrPort(tt.dest)}, Known{Yes, Yes})
+		if d.Path != tt.path || d.Rule != tt.rule {
+			t.Errorf("%s to %s: %s by rule %q, want %s by %q", tt.src, tt.dest, d.Path, d.Rule, tt.path, tt.rule)
+		}
+	}
+}
+
+func TestFallback(t *testing.T) {
+	second := converter(true, false, ConverterUnknown)
+	second.Name = "second"
+	n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: []Converter{converter(true, true, ConverterDown), second}, Fallback: config.FallbackReject}
+	d := n.Decide(Flow{Dest: server4}, Known{})
+	if a := d.Attempts(); len(a) != 1 || a[0].Converter.Name != "second" {
+		t.Errorf("attempts %+v", a)
+	}
+	n.Converters[1].State = ConverterDown
+	if d := n.Decide(Flow{Dest: server4}, Known{}); d.Path != config.PathReject || d.Reason != ReasonFallbackReject {
+		t.Errorf("%s: %s", d.Path, d.Explain())
+	}
+	n.Fallback = config.FallbackDirect
+	if d := n.Decide(Flow{Dest: server4}, Known{}); d.Path != config.PathDirect || d.Reason != ReasonConvertersDown {
+		t.Errorf("%s: %s", d.Path, d.Explain())
+	}
+	// A server that speaks MPTCP is held to it only while there is a converter.
+	if d := n.Decide(Flow{Dest: server4}, Known{MPTCP: Yes}); d.Attempts()[0].MPTCP {
+		t.Error("MPTCP is insisted on without an alternative")
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	n := Network{WANs: []WAN{wan("fibre", 3), wan("lte", 1), wan("other", 4)}, Converters: []Converter{converter(true, true, ConverterUp)}}
+	for i := range 16 {
+		n.Rules = append(n.Rules, config.Rule{Name: fmt.Sprint(i), Dests: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24)}, Proto: config.ProtoTCP})
+	}
+	var m Memory
+	m.LearnMPTCP(server4, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := n.Decide(Flow{Dest: server4}, m.Lookup(server4)); d.n == 0 {
+			b.Fatal("no attempt")
+		}
+	}
+}

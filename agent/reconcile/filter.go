@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"braid/agent/kernel/firewall/iptables"
+	"braid/agent/kernel/firewall/nft"
+	"braid/agent/plan"
+)
+
+// Filter is a packet filter that can be programmed. Apply(ctx, nil) takes
+// everything away; Apply is called once a second, and whenever something has
+// changed.
+type Filter interface {
+	Apply(ctx context.Context, f *plan.Firewall) error
+}
+
+const (
+	nftables     = "nftables"
+	iptablesName = "iptables"
+)
+
+// filters are all there are, of which one is in use.
+type filters struct {
+	name   string // of the one in use
+	choice string // what it was chosen by
+	swept  bool   // there is nothing of ours, and none in use
+	nft    nft.Filter
+	xt     iptables.Filter
+}
+
+// apply programs the filter that choice names, or the one in use if it names
+// none. The other one is swept when that changes, and at the start: an agent
+// that was killed may have had another.
+func (s *filters) apply(ctx context.Context, choice string, f *plan.Firewall) error {
+	switch {
+	case f == nil && s.swept:
+		return nil
+	case f == nil && s.name != "":
+		return s.inUse().Apply(ctx, nil)
+	case f == nil:
+		// Whatever an earlier agent used.
+		err := errors.Join(s.sweep(ctx, nftables), s.sweep(ctx, iptablesName))
+		s.swept = err == nil
+		return err
+	}
+	s.swept = false
+	if s.name == "" || choice != s.choice {
+		name := choice
+		if name != nftables && name != iptablesName {
+			name = nftables
+			if nft.Available(ctx) != nil {
+				name = iptablesName
+			}
+		}
+		other := map[string]string{nftables: iptablesName, iptablesName: nftables}[name]
+		if err := s.sweep(ctx, other); err != nil {
+			return fmt.Errorf("leaving %s: %w", other, err)
+		}
+		s.name, s.choice = name, choice
+	}
+	err := s.inUse().Apply(ctx, f)
+	if err != nil && s.choice != s.name {
+		s.choice = "" // choose again: what is missing may come
+	}
+	return err
+}
+
+func (s *filters) inUse() Filter {
+	if s.name == iptablesName {
+		return &s.xt
+	}
+	return &s.nft
+}
+
+// sweep takes away what is ours of a filter, which need not be there.
+func (s *filters) sweep(ctx context.Context, name string) error {
+	if name == iptablesName {
+		return s.xt.Apply(ctx, nil)
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		return nil
+	}
+	return s.nft.Apply(ctx, nil)
+}

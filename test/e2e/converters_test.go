@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/rig"
+	"braid/test/traffic"
+)
+
+// Two converters: when the preferred one dies, connections go through the
+// other, and back when it has returned.
+func TestTwoConverters(t *testing.T) {
+	uci := rig.DefaultUCI + `
+	option priority '5'
+
+config converter 'second'
+	list address '192.0.2.10'
+	option port '5125'
+	option priority '20'
+`
+	r := start(t, rig.Options{Lab: lines(), UCI: uci})
+	_, err := r.Serve(r.Server, false, speaker)
+	must(t, err)
+	first := r.MCP
+	must(t, r.StartMCP("-listen", "[::]:5125", "-client", "0.0.0.0/0"))
+	second := r.MCP
+	r.MCP = first
+	defer second.Stop()
+	through := func(name string) {
+		t.Helper()
+		eventually(t, 5*time.Second, func() error {
+			if c := carriedBy(t, r, lab.Server4, 1e6); c.Converter != name {
+				return fmt.Errorf("carried through %q, want %q", c.Converter, name)
+			}
+			return nil
+		})
+	}
+	through("mcp")
+	first.Kill()
+	if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1000); rep.FirstByte > 1300*time.Millisecond {
+		t.Errorf("the first connection after: %v", rep)
+	}
+	through("second")
+	must(t, r.StartMCP("-client", "0.0.0.0/0"))
+	through("mcp")
+}

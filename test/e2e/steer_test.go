@@ -1,0 +1,377 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/link"
+	"braid/test/rig"
+	"braid/test/traffic"
+)
+
+// outside are the addresses as which the world may know a flow of the host
+// that is steered: those of the WANs, and its own IPv6 one over the WAN that
+// routes the LAN's prefix.
+func outside(r *rig.Rig, v6 bool) (addrs []netip.Addr) {
+	for _, w := range r.WANs {
+		addrs = append(addrs, seenOver(w, v6))
+	}
+	return addrs
+}
+
+func seenOver(w *lab.WAN, v6 bool) netip.Addr {
+	switch {
+	case !v6:
+		return w.Public4
+	case w.RoutesLAN:
+		return lab.Host6
+	}
+	return w.Gateway6.Addr()
+}
+
+// over names the WAN over which a flow came that the world sees from a.
+func over(r *rig.Rig, a netip.Addr) string {
+	for _, w := range r.WANs {
+		if a = a.Unmap(); a == seenOver(w, a.Is6()) {
+			return w.Name
+		}
+	}
+	return a.String()
+}
+
+// mirror answers UDP to an address of a node with whom it sees.
+func mirror(t *testing.T, n *lab.Node, at netip.Addr) {
+	t.Helper()
+	pc, err := n.ListenPacket(t.Context(), net.ListenConfig{}, "udp", netip.AddrPortFrom(at, mirrorPort).String())
+	must(t, err)
+	t.Cleanup(func() { pc.Close() })
+	go func() {
+		buf := make([]byte, 1500)
+		for {
+			_, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			pc.WriteTo([]byte(from.String()), from)
+		}
+	}()
+}
+
+// ask sends a packet to a mirror and tells over which WAN it was seen.
+func ask(r *rig.Rig, c net.Conn) (string, error) {
+	c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	if _, err := c.Write([]byte("who am I?")); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 100)
+	n, err := c.Read(buf)
+	if err != nil {
+		return "", err
+	}
+	seen, err := netip.ParseAddrPort(string(buf[:n]))
+	if err != nil {
+		return "", err
+	}
+	return over(r, seen.Addr()), nil
+}
+
+// udp opens a flow to a mirror.
+func udp(t *testing.T, n *lab.Node, to netip.Addr) net.Conn {
+	t.Helper()
+	c, err := n.Dial(t.Context(), net.Dialer{}, "udp", netip.AddrPortFrom(to, mirrorPort).String())
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// servers gives the server n addresses more of each family, with a mirror each.
+func servers(t *testing.T, r *rig.Rig, n int) (all4, all6 []netip.Addr) {
+	t.Helper()
+	var script strings.Builder
+	a4, a6 := netip.MustParseAddr("192.0.2.81"), netip.MustParseAddr("2001:db8:80::100")
+	for range n {
+		fmt.Fprintf(&script, "ip addr add %v/32 dev eth0; ip addr add %v/128 dev eth0 nodad\n", a4, a6)
+		all4, all6 = append(all4, a4), append(all6, a6)
+		a4, a6 = a4.Next(), a6.Next()
+	}
+	sh(t, r.Server, script.String())
+	for _, a := range slices.Concat(all4, all6) {
+		mirror(t, r.Server, a)
+	}
+	return all4, all6
+}
+
+// spread tells over which WAN the flow to each server goes.
+func spread(t *testing.T, r *rig.Rig, servers []netip.Addr) map[netip.Addr]string {
+	t.Helper()
+	found := make(map[netip.Addr]string)
+	for _, s := range servers {
+		wan, err := ask(r, udp(t, r.Host(), s))
+		if err != nil {
+			t.Fatalf("%v: %v", s, err)
+		}
+		found[s] = wan
+	}
+	return found
+}
+
+func count(found map[netip.Addr]string, wan string) (n int) {
+	for _, w := range found {
+		if w == wan {
+			n++
+		}
+	}
+	return n
+}
+
+const mirrorPort = 7777
+
+func withGlobals(options string) string {
+	return strings.Replace(rig.DefaultUCI, "list lan 'lan0'", "list lan 'lan0'\n\t"+strings.ReplaceAll(options, "; ", "\n\t"), 1)
+}
+
+// backends are the packet filters, each with a PATH in which it is what
+// "iptables" stands for.
+var backends = []string{"nftables", "iptables-legacy", "iptables-nft"}
+
+// backend has the agent use a packet filter for the length of a test.
+func backend(t *testing.T, name, uci string) string {
+	t.Helper()
+	if name == "nftables" {
+		return uci
+	}
+	dir := t.TempDir()
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			path, err := exec.LookPath(strings.Replace(name, "iptables", command, 1) + suffix)
+			must(t, err)
+			must(t, os.Symlink(path, filepath.Join(dir, command+suffix)))
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return strings.Replace(uci, "list lan 'lan0'", "list lan 'lan0'\n\toption firewall 'iptables'", 1)
+}
+
+// Flows that are not intercepted are divided among the WANs by weight; those
+// of a pair of hosts stay together.
+func TestSteer(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI)})
+			all4, all6 := servers(t, r, 40)
+			for _, all := range [][]netip.Addr{all4, all6} {
+				found := spread(t, r, all)
+				if n := count(found, "fibre"); n < 8 || n > 32 || n+count(found, "lte") != len(all) {
+					t.Errorf("%d of %d flows over fibre: %v", n, len(all), found)
+				}
+				for s, wan := range found {
+					if again, err := ask(r, udp(t, r.Host(), s)); again != wan || err != nil {
+						t.Errorf("to %v first over %s, then over %s, %v", s, wan, again, err)
+					}
+				}
+			}
+			if c := status(t, r).Connections; c.Total != 0 {
+				t.Errorf("braid took connections: %+v", c)
+			}
+		})
+	}
+}
+
+// A flow stays on its WAN while that lives, whatever becomes of the others;
+// when it dies, the next packets take another one, from an address that fits.
+func TestSteeredFlowMoves(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI)})
+			all4, all6 := servers(t, r, 10)
+			flows := make(map[net.Conn]string)
+			for _, s := range slices.Concat(all4, all6) {
+				c := udp(t, r.Host(), s)
+				wan, err := ask(r, c)
+				must(t, err)
+				flows[c] = wan
+			}
+			// where checks that each flow is where it was, but those of a WAN that has died.
+			where := func(dead string) {
+				t.Helper()
+				for c, was := range flows {
+					eventually(t, 8*time.Second, func() error {
+						wan, err := ask(r, c)
+						if err != nil {
+							return fmt.Errorf("%v was over %s: %w", c.RemoteAddr(), was, err)
+						}
+						if was != dead && wan != was || wan == dead {
+							return fmt.Errorf("%v was over %s, is over %s", c.RemoteAddr(), was, wan)
+						}
+						flows[c] = wan
+						return nil
+					})
+				}
+			}
+			where("")
+			must(t, r.WAN("lte").SetDown())
+			where("lte")
+			must(t, r.WAN("lte").SetUp())
+			wanState(t, r, "lte", "up")
+			where("") // all over fibre, and there they stay
+			r.Link("fibre").Blackhole(true)
+			where("fibre")
+			r.Link("fibre").Blackhole(false)
+			wanState(t, r, "fibre", "up")
+			where("")
+		})
+	}
+}
+
+// wanState waits until the agent says that a WAN is in a state.
+func wanState(t *testing.T, r *rig.Rig, name, state string) {
+	t.Helper()
+	eventually(t, 15*time.Second, func() error {
+		for _, w := range status(t, r).WANs {
+			if w.Name == name && string(w.State) != state {
+				return fmt.Errorf("%s is %s: %s", name, w.State, w.Reason)
+			}
+		}
+		return nil
+	})
+}
+
+// Flows come and go over WANs of the highest role that works; a backup is left
+// alone until then.
+func TestSteerByRole(t *testing.T) {
+	r := start(t, rig.Options{UCI: strings.Replace(rig.DefaultUCI, "option role 'bond'", "option role 'backup'", 1)})
+	all4, all6 := servers(t, r, 10)
+	only := func(wan string) {
+		t.Helper()
+		for _, all := range [][]netip.Addr{all4, all6} {
+			if found := spread(t, r, all); count(found, wan) != len(all) {
+				t.Errorf("not all over %s: %v", wan, found)
+			}
+		}
+	}
+	only("fibre")
+	must(t, r.WAN("fibre").SetDown())
+	wanState(t, r, "fibre", "down")
+	only("lte")
+	must(t, r.WAN("fibre").SetUp())
+	wanState(t, r, "fibre", "up")
+	only("fibre")
+}
+
+// What comes in over a WAN is answered over it: by the gateway, and by a host
+// behind a port forward.
+func TestInbound(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			public := lab.LTE(link.Spec{}, link.Spec{})
+			public.V4 = lab.Public
+			r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI),
+				Lab: lab.Options{Accesses: []lab.Access{lab.Fibre(link.Spec{}, link.Spec{}), public}}})
+			mirror(t, r.Host(), lab.Host4)
+			mirror(t, r.Host(), lab.Host6)
+			nft(t, r.Gateway, `table ip forward {
+				chain prerouting {
+					type nat hook prerouting priority dstnat
+					iifname { "fibre", "lte" } udp dport 7777 dnat to 192.168.1.20
+				}
+			}`)
+			for _, w := range r.WANs {
+				before := r.Link(w.Name).AB().Counters().Bytes
+				for range 20 {
+					if _, err := ask(r, udp(t, r.Server, w.Gateway4.Addr())); err != nil {
+						t.Fatalf("host, over %s: %v", w.Name, err)
+					}
+				}
+				if sent := r.Link(w.Name).AB().Counters().Bytes - before; sent < 20*40 {
+					t.Errorf("%s carried %d bytes of answers", w.Name, sent)
+				}
+				for _, to := range []netip.Addr{w.Gateway4.Addr(), w.Gateway6.Addr()} {
+					if _, err := r.Serve(r.Gateway, false, rig.Port+1); err != nil && to == r.WANs[0].Gateway4.Addr() {
+						t.Fatal(err)
+					}
+					p, err := fromNode(r, r.Server, to, rig.Port+1).Identify(t.Context())
+					if err != nil || p.Remote.Addr() != lab.Server4 && p.Remote.Addr() != lab.Server6 {
+						t.Errorf("gateway, at %v: %+v, %v", to, p, err)
+					}
+				}
+			}
+			if _, err := ask(r, udp(t, r.Server, lab.Host6)); err != nil {
+				t.Errorf("host, by its IPv6 address: %v", err)
+			}
+		})
+	}
+}
+
+func fromNode(r *rig.Rig, n *lab.Node, to netip.Addr, port uint16) traffic.Dial {
+	return func(ctx context.Context) (net.Conn, error) {
+		return n.Dial(ctx, net.Dialer{Timeout: 2 * time.Second}, "tcp", netip.AddrPortFrom(to, port).String())
+	}
+}
+
+// The gateway's own traffic takes the best WAN that works, while the main
+// table stays as it is and what it knows better is heeded, as are the tables
+// of VPNs.
+func TestGatewayFollows(t *testing.T) {
+	r := start(t, rig.Options{})
+	mirror(t, r.Server, lab.Server4)
+	mirror(t, r.Server, lab.Server6)
+	attach(t, r, r.Server, "vpn", "10.9.0.1/24", "10.9.0.2/24")
+	attach(t, r, r.Server, "mesh", "10.10.0.1/24", "10.10.0.2/24")
+	mesh := netip.MustParseAddr("203.0.113.66")
+	vpn := netip.MustParseAddr("203.0.113.65")
+	sh(t, r.Server, fmt.Sprintf("ip addr add %v/32 dev lo; ip addr add %v/32 dev lo", vpn, mesh))
+	sh(t, r.Gateway, fmt.Sprintf("ip route add %v via 10.9.0.2; ip route add %v via 10.10.0.2 table 52; ip rule add pref 5270 lookup 52", vpn, mesh))
+	mirror(t, r.Server, vpn)
+	mirror(t, r.Server, mesh)
+	routes := sh(t, r.Gateway, "ip route; ip -6 route")
+	goes := func(want string) {
+		t.Helper()
+		for _, to := range []netip.Addr{lab.Server4, lab.Server6} {
+			eventually(t, 8*time.Second, func() error {
+				c := udp(t, r.Gateway, to)
+				if _, err := ask(r, c); err != nil {
+					return err
+				}
+				local := netip.MustParseAddrPort(c.LocalAddr().String()).Addr()
+				if w := r.WAN(want); local != w.Gateway4.Addr() && local != w.Gateway6.Addr() {
+					return fmt.Errorf("it goes from %v", local)
+				}
+				return nil
+			})
+		}
+		for to, from := range map[netip.Addr]string{vpn: "10.9.0.1", mesh: "10.10.0.1"} {
+			eventually(t, 8*time.Second, func() error {
+				c := udp(t, r.Gateway, to)
+				if _, err := ask(r, c); err != nil {
+					return err
+				}
+				if local := netip.MustParseAddrPort(c.LocalAddr().String()).Addr(); local.String() != from {
+					return fmt.Errorf("%v is reached from %v", to, local)
+				}
+				return nil
+			})
+		}
+	}
+	goes("fibre")
+	r.Link("fibre").Blackhole(true)
+	goes("lte")
+	if now := sh(t, r.Gateway, "ip route; ip -6 route"); now != routes {
+		t.Errorf("the main table has changed from\n%s\nto\n%s", routes, now)
+	}
+	r.Link("fibre").Blackhole(false)
+	wanState(t, r, "fibre", "up")
+	goes("fibre")
+}
