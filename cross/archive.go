@@ -50,6 +50,22 @@ func tarball(t Tree, epoch int64) ([]byte, error) {
 	return compress(b.Bytes()), nil
 }
 
+// flat packs files that lie beside one another, in the order given.
+func flat(epoch int64, members ...member) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		if err := w.WriteHeader(header("./"+m.name, tar.TypeReg, 0o644, len(m.data), epoch)); err != nil {
+			return nil, fmt.Errorf("packing %s: %w", m.name, err)
+		}
+		w.Write(m.data) // to memory
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return compress(b.Bytes()), nil
+}
+
 // header is in the old format, which every unpacker reads.
 func header(name string, kind byte, mode int64, size int, epoch int64) *tar.Header {
 	return &tar.Header{
@@ -60,12 +76,13 @@ func header(name string, kind byte, mode int64, size int, epoch int64) *tar.Head
 
 const arMagic = "!<arch>\n"
 
-// member is a file in an archive of ar, see ar(5).
+// member is a file in an archive without directories.
 type member struct {
 	name string
 	data []byte
 }
 
+// ar packs as ar(5) says.
 func ar(epoch int64, members ...member) []byte {
 	var b bytes.Buffer
 	b.WriteString(arMagic)

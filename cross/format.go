@@ -43,7 +43,7 @@ func (b Build) control(size int64) string {
 	return s.String()
 }
 
-// ipk is a tarball of tarballs.
+// ipk is a tarball of tarballs, in the order of OpenWrt's own.
 func (b Build) ipk(files, scripts Tree) ([]byte, error) {
 	control := maps.Clone(scripts)
 	control["control"] = File{[]byte(b.control(files.Size())), 0o644}
@@ -58,11 +58,7 @@ func (b Build) ipk(files, scripts Tree) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tarball(Tree{
-		"debian-binary":  {[]byte("2.0\n"), 0o644},
-		"data.tar.gz":    {data, 0o644},
-		"control.tar.gz": {ctl, 0o644},
-	}, b.Epoch)
+	return flat(b.Epoch, member{"debian-binary", []byte("2.0\n")}, member{"data.tar.gz", data}, member{"control.tar.gz", ctl})
 }
 
 // deb is an archive of tarballs, see deb(5).

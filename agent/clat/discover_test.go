@@ -35,7 +35,9 @@ func newCarrier(t *testing.T) *carrier {
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var failed error
 		err := rc.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+			failed = errors.Join(
+				unix.BindToDevice(int(fd), "gw"),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255))
 		})
 		return errors.Join(err, failed)
 	}}
@@ -51,7 +53,7 @@ func newCarrier(t *testing.T) *carrier {
 func (c *carrier) advertise(t *testing.T, option string) {
 	t.Helper()
 	b := append(unhex(t, "86000000 40000708 00000000 00000000"), unhex(t, option)...)
-	if _, err := c.ra.WriteTo(b, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "gw"}); err != nil {
+	if _, err := c.ra.WriteTo(b, &net.IPAddr{IP: net.ParseIP("ff02::1")}); err != nil {
 		t.Fatal(err)
 	}
 }

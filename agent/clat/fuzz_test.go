@@ -139,6 +139,7 @@ func FuzzTranslate6to4(f *testing.F) {
 		f.Add(unhex(f, g.in))
 	}
 	here, _ := ends(f)
+	here.MSS = 1000
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out, err := translate(here.Translate6to4).do(in)
 		if err != nil {

@@ -58,26 +58,30 @@ func start(t *testing.T, w *lab.World) *clat.CLAT {
 	t.Helper()
 	lte := w.WAN("lte")
 	var c *clat.CLAT
+	var tunnel, wan *net.Interface
 	err := w.Gateway.Do(func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		n, err := clat.Discover(ctx, clat.Access{Device: "lte", Servers: []netip.Addr{lte.Router6}})
+		n, err := clat.Discover(ctx, clat.Access{Device: "lte"}) // from routers alone
 		if err != nil {
 			return err
 		}
-		if n.Prefix != lte.NAT64 || n.Lifetime != 10*time.Minute {
-			return fmt.Errorf("found %+v, want %v for 10 min", n, lte.NAT64)
+		want := clat.NAT64{Prefix: lte.NAT64, Lifetime: 10 * time.Minute, Origin: clat.OriginRouter}
+		if n != want {
+			return fmt.Errorf("found %+v, want %+v", n, want)
+		}
+		n, err = clat.Discover(ctx, clat.Access{Device: "lte", Servers: []netip.Addr{lte.Router6}})
+		if err != nil || n.Prefix != want.Prefix {
+			return fmt.Errorf("found %+v, %w", n, err)
 		}
 		c, err = clat.Open(clat.Config{Device: device, WAN: "lte", Prefix: n.Prefix, IPv4: ours4})
 		if err != nil {
 			return err
 		}
-		tunnel, err := net.InterfaceByName(device)
-		if err != nil {
+		if tunnel, err = net.InterfaceByName(device); err != nil {
 			return err
 		}
-		wan, err := net.InterfaceByName("lte")
-		if err != nil {
+		if wan, err = net.InterfaceByName("lte"); err != nil {
 			return err
 		}
 		const table = plan.TableLocal + 1
@@ -386,5 +390,25 @@ func TestWANIsGone(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "wwan9") {
 		t.Errorf("opening without a WAN: %v", err)
+	}
+}
+
+func TestDeviceIsLost(t *testing.T) {
+	w := newWorld(t, v6only("2001:db8:64::/96"))
+	var c *clat.CLAT
+	err := w.Gateway.Do(func() (err error) {
+		c, err = clat.Open(clat.Config{Device: device, WAN: "lte", Prefix: prefix, IPv4: ours4})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	errC := make(chan error)
+	go func() { errC <- c.Run(t.Context()) }()
+	if _, err := w.Gateway.Run("ip link del " + device); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-errC; err == nil || !strings.Contains(err.Error(), device) {
+		t.Errorf("running without the device: %v", err)
 	}
 }

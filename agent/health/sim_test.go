@@ -79,9 +79,7 @@ func flow(every time.Duration, periods ...[2]time.Duration) func(time.Duration) 
 // called in a bubble.
 func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim)) *sim {
 	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Path]Verdict)}
-	s.m.open = func(_ context.Context, device string, _ netip.Addr, _ uint16) (conn, error) {
-		return &wire{s: s, device: device, answerC: make(chan uint16, 100), closedC: make(chan struct{})}, nil
-	}
+	s.m.open = s.open
 	s.m.counters = s.counters
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -101,6 +99,10 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	cancel()
 	running.Wait()
 	return s
+}
+
+func (s *sim) open(_ context.Context, device string, _ netip.Addr, _ uint16) (conn, error) {
+	return &wire{s: s, device: device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
 }
 
 func (s *sim) now() time.Duration { return time.Since(s.start) }
@@ -167,15 +169,13 @@ func (s *sim) counters() map[string]netstate.Traffic {
 type wire struct {
 	s       *sim
 	device  string
-	peer    netip.Addr
-	answerC chan uint16
+	answerC chan answer
 	closedC chan struct{}
 }
 
 func (w *wire) Send(peer netip.Addr, seq uint16) error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	w.peer = peer
 	l := w.s.lines[w.device]
 	l.sent++
 	if d := l.rtt(w.s.now()); d >= 0 {
@@ -183,7 +183,7 @@ func (w *wire) Send(peer netip.Addr, seq uint16) error {
 			w.s.mu.Lock()
 			defer w.s.mu.Unlock()
 			l.answers++
-			w.answerC <- seq
+			w.answerC <- answer{seq: seq, from: peer}
 		})
 	}
 	return nil
@@ -191,8 +191,8 @@ func (w *wire) Send(peer netip.Addr, seq uint16) error {
 
 func (w *wire) Receive() (uint16, netip.Addr, error) {
 	select {
-	case seq := <-w.answerC:
-		return seq, w.peer, nil
+	case a := <-w.answerC:
+		return a.seq, a.from, nil
 	case <-w.closedC:
 		return 0, netip.Addr{}, net.ErrClosed
 	}

@@ -132,7 +132,7 @@ type file struct {
 	link string // target of a symbolic link
 }
 
-var wanted = regexp.MustCompile(`^(usr/)?lib/.*\.so[.0-9]*$|^usr/sbin/nft$|^lib/modules/.*(\.ko|/modules\.builtin)$`)
+var wanted = regexp.MustCompile(`^(usr/)?lib/.*\.so[.0-9]*$|^usr/sbin/nft$|^lib/modules/[^/]+/(kernel/(arch|crypto|drivers/net|lib|net)/.*\.ko|modules\.builtin)$`)
 
 func (s *system) unpack(deb string) error {
 	out, err := output(exec.Command("dpkg-deb", "--fsys-tarfile", deb))

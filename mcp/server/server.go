@@ -45,6 +45,7 @@ func New(c config.Config, log *slog.Logger) *Server {
 	return &Server{
 		Config:  c,
 		Log:     log,
+		dialer:  mptcp.Dialer{Mutes: true},
 		guard:   guard.Guard{Log: log},
 		clients: newClients(c.Clients),
 		own:     ownAddresses{announced: c.Announce},

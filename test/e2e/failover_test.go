@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -14,45 +15,147 @@ import (
 	"braid/test/traffic"
 )
 
-// stall runs a transfer and breaks the fibre in the middle of it.
-func stall(t *testing.T, r *rig.Rig, op traffic.Op, breakIt func()) traffic.Report {
+// during runs a transfer of the LAN host and lets something happen 3 s into
+// it. Every byte is checked.
+func during(t *testing.T, r *rig.Rig, op traffic.Op, bytes int64, happen func()) traffic.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	timer := time.AfterFunc(3*time.Second, breakIt)
+	timer := time.AfterFunc(3*time.Second, happen)
 	defer timer.Stop()
-	rep, err := r.FromHost(lab.Server4).Do(ctx, op, traffic.Request{Bytes: 40e6, Interval: 200 * time.Millisecond})
+	rep, err := r.FromHost(lab.Server4).Do(ctx, op, traffic.Request{Bytes: bytes, Interval: 200 * time.Millisecond})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %v", rep, err)
 	}
 	t.Log(rep)
 	return rep
 }
 
-func TestStall(t *testing.T) {
-	for _, how := range []string{"down", "hole"} {
+// A running transfer goes on over the other line, soon: on a link that goes
+// down, on one that stays up and loses everything, and on one that has lost
+// what is behind its router. The bound is generous; make bench has the figures.
+func TestFailover(t *testing.T) {
+	const bound = 1200 * time.Millisecond
+	ways := []struct {
+		name string
+		kill func(*rig.Rig) error
+	}{
+		{"link down", func(r *rig.Rig) error { return r.WAN("fibre").SetDown() }},
+		{"black hole", func(r *rig.Rig) error { r.Link("fibre").Blackhole(true); return nil }},
+		{"nothing behind the gateway", func(r *rig.Rig) error {
+			_, err := r.WAN("fibre").Router.Run("nft add table inet dead && nft add chain inet dead f '{ type filter hook forward priority 0; policy drop; }'")
+			return err
+		}},
+		{"address goes away", func(r *rig.Rig) error {
+			_, err := r.Gateway.Run("ip addr flush dev fibre")
+			return err
+		}},
+	}
+	for _, way := range ways {
 		for _, op := range []traffic.Op{traffic.Download, traffic.Upload} {
-			t.Run(how, func(t *testing.T) {
-				r := start(t, rig.Options{Lab: bonded()})
-				rep := stall(t, r, op, func() {
-					if how == "down" {
-						r.WAN("fibre").SetDown()
-					} else {
-						r.Link("fibre").Blackhole(true)
+			t.Run(fmt.Sprintf("%s, %v", way.name, op), func(t *testing.T) {
+				r := start(t, rig.Options{Lab: lines()})
+				rep := during(t, r, op, 40e6, func() {
+					if err := way.kill(r); err != nil {
+						t.Error(err)
 					}
 				})
-				for _, i := range rep.Intervals {
-					t.Logf("%v %.1f", i.To.Round(time.Millisecond), i.Rate()/1e6)
+				if rep.Stall > bound {
+					t.Errorf("stalled for %v", rep.Stall)
 				}
-				t.Log(r.Agent.Log())
-				t.Log(r.MCP.Log())
+				for _, w := range status(t, r).WANs {
+					if w.Name == "fibre" && w.State != "down" {
+						t.Errorf("fibre is %s", w.State)
+					}
+				}
+				// New connections start on what is left.
+				if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e6); rep.FirstByte > time.Second {
+					t.Errorf("a new connection: %v", rep)
+				}
 			})
 		}
 	}
 }
 
-func bonded() lab.Options {
-	fast := link.Spec{Rate: 50e6, Delay: 10 * time.Millisecond}
-	slow := link.Spec{Rate: 20e6, Delay: 30 * time.Millisecond}
-	return lab.Options{Accesses: []lab.Access{lab.Fibre(fast, fast), lab.LTE(slow, slow)}}
+// A line that returns is used again by the connection that was open all the
+// time, but not before it has proved itself.
+func TestReturn(t *testing.T) {
+	for name, kill := range map[string]func(r *rig.Rig, dead bool) error{
+		"link": func(r *rig.Rig, dead bool) error {
+			if dead {
+				return r.WAN("fibre").SetDown()
+			}
+			return r.WAN("fibre").SetUp()
+		},
+		"black hole": func(r *rig.Rig, dead bool) error { r.Link("fibre").Blackhole(dead); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, rig.Options{Lab: lines()})
+			carried := func() uint64 { return r.Link("fibre").BA().Counters().Bytes }
+			var back, early, late uint64
+			time.AfterFunc(5*time.Second, func() {
+				must(t, kill(r, false))
+				back = carried()
+				time.Sleep(time.Second)
+				early = carried()
+				time.Sleep(5 * time.Second)
+				late = carried()
+			})
+			during(t, r, traffic.Download, 55e6, func() { must(t, kill(r, true)) })
+			if early-back > 200e3 {
+				t.Errorf("%d bytes within a second of its return", early-back)
+			}
+			if late-early < 5e6 {
+				t.Errorf("%d bytes in the 5 s after that", late-early)
+			}
+		})
+	}
+}
+
+// A line that comes and goes costs no byte and no connection.
+func TestFlaps(t *testing.T) {
+	r := start(t, rig.Options{Lab: lines()})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	flaps := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ; ctx.Err() == nil && flaps < 50; flaps++ {
+			r.WAN("fibre").SetDown()
+			time.Sleep(150 * time.Millisecond)
+			r.WAN("fibre").SetUp()
+			time.Sleep(150 * time.Millisecond)
+		}
+	}()
+	transfer(t, r.FromHost(lab.Server4), traffic.Download, 36e6)
+	cancel()
+	<-done
+	if flaps < 30 {
+		t.Errorf("only %d flaps", flaps)
+	}
+}
+
+// A cellular line that stalls now and then, or whose delay jumps about, is not
+// given up.
+func TestNoFalseFailover(t *testing.T) {
+	for name, spec := range map[string]link.Spec{
+		"LTE-like trace":   {Trace: link.LTE(1), Delay: 25 * time.Millisecond, Queue: 300 * time.Millisecond},
+		"400 ms of jitter": {Rate: 20e6, Delay: 30 * time.Millisecond, Jitter: 400 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fast := link.Spec{Rate: 50e6, Delay: 10 * time.Millisecond}
+			r := start(t, rig.Options{Lab: lab.Options{Accesses: []lab.Access{lab.Fibre(fast, fast), lab.LTE(spec, spec)}}})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			rep, err := r.FromHost(lab.Server4).Do(ctx, traffic.Download, traffic.Request{Bytes: traffic.Endless, For: 20 * time.Second})
+			must(t, err)
+			t.Log(rep)
+			for _, w := range status(t, r).WANs {
+				if w.State == "down" || w.Since < 15 {
+					t.Errorf("%s is %s since %d s: %s", w.Name, w.State, w.Since, w.Reason)
+				}
+			}
+		})
+	}
 }

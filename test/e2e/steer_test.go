@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -225,23 +227,23 @@ func TestSteeredFlowMoves(t *testing.T) {
 			must(t, r.WAN("lte").SetDown())
 			where("lte")
 			must(t, r.WAN("lte").SetUp())
-			wanState(t, r, "lte", "up")
+			working(t, r, "lte", true)
 			where("") // all over fibre, and there they stay
 			r.Link("fibre").Blackhole(true)
 			where("fibre")
 			r.Link("fibre").Blackhole(false)
-			wanState(t, r, "fibre", "up")
+			working(t, r, "fibre", true)
 			where("")
 		})
 	}
 }
 
-// wanState waits until the agent says that a WAN is in a state.
-func wanState(t *testing.T, r *rig.Rig, name, state string) {
+// working waits until the agent says that a WAN works, or that it does not.
+func working(t *testing.T, r *rig.Rig, name string, want bool) {
 	t.Helper()
 	eventually(t, 15*time.Second, func() error {
 		for _, w := range status(t, r).WANs {
-			if w.Name == name && string(w.State) != state {
+			if w.Name == name && (w.State != "down") != want {
 				return fmt.Errorf("%s is %s: %s", name, w.State, w.Reason)
 			}
 		}
@@ -264,10 +266,10 @@ func TestSteerByRole(t *testing.T) {
 	}
 	only("fibre")
 	must(t, r.WAN("fibre").SetDown())
-	wanState(t, r, "fibre", "down")
+	working(t, r, "fibre", false)
 	only("lte")
 	must(t, r.WAN("fibre").SetUp())
-	wanState(t, r, "fibre", "up")
+	working(t, r, "fibre", true)
 	only("fibre")
 }
 
@@ -308,9 +310,11 @@ func TestInbound(t *testing.T) {
 					}
 				}
 			}
-			if _, err := ask(r, udp(t, r.Server, lab.Host6)); err != nil {
-				t.Errorf("host, by its IPv6 address: %v", err)
-			}
+			c := udp(t, r.Server, lab.Host6)
+			eventually(t, 5*time.Second, func() error { // neighbours have to be found
+				_, err := ask(r, c)
+				return err
+			})
 		})
 	}
 }
@@ -372,6 +376,234 @@ func TestGatewayFollows(t *testing.T) {
 		t.Errorf("the main table has changed from\n%s\nto\n%s", routes, now)
 	}
 	r.Link("fibre").Blackhole(false)
-	wanState(t, r, "fibre", "up")
+	working(t, r, "fibre", true)
 	goes("fibre")
+}
+
+// Steered IPv6 leaves each WAN from an address that the WAN takes.
+func TestSteeredIPv6(t *testing.T) {
+	t.Run("masquerade", func(t *testing.T) {
+		r := start(t, rig.Options{})
+		_, all6 := servers(t, r, 20)
+		seen := make(map[netip.Addr]int)
+		for _, s := range all6 {
+			seen[identity(t, udp(t, r.Host(), s))]++
+		}
+		if len(seen) != 2 || seen[lab.Host6] == 0 || seen[r.WAN("lte").Gateway6.Addr()] == 0 {
+			t.Errorf("the server sees %v", seen)
+		}
+	})
+	t.Run("npt", func(t *testing.T) {
+		for _, b := range backends {
+			t.Run(b, func(t *testing.T) {
+				r := start(t, rig.Options{UCI: backend(t, b, withGlobals("option ipv6 'npt'"))})
+				// A carrier that routes the whole prefix to the gateway.
+				sh(t, r.WAN("lte").Router, "ip -6 route replace 2001:db8:c::20 via 2001:db8:c::2")
+				_, all6 := servers(t, r, 20)
+				seen := make(map[netip.Addr]int)
+				for _, s := range all6 {
+					seen[identity(t, udp(t, r.Host(), s))]++
+				}
+				if want := netip.MustParseAddr("2001:db8:c::20"); len(seen) != 2 || seen[lab.Host6] == 0 || seen[want] == 0 {
+					t.Errorf("the server sees %v", seen)
+				}
+			})
+		}
+	})
+}
+
+// identity is the address that a mirror sees.
+func identity(t *testing.T, c net.Conn) (seen netip.Addr) {
+	t.Helper()
+	eventually(t, 3*time.Second, func() error {
+		c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := c.Write([]byte("who am I?")); err != nil {
+			return err
+		}
+		buf := make([]byte, 100)
+		n, err := c.Read(buf)
+		if err != nil {
+			return err
+		}
+		p, err := netip.ParseAddrPort(string(buf[:n]))
+		seen = p.Addr().Unmap()
+		return err
+	})
+	return seen
+}
+
+// Rules hold in their order, for whatever protocol; the first that matches
+// decides.
+func TestRules(t *testing.T) {
+	const rules = `
+config rule 'one'
+	list dest '192.0.2.81'
+	list dest '2001:db8:80::100'
+	option path 'pass'
+	option wan 'lte'
+
+config rule 'two'
+	list dest '192.0.2.81'
+	list dest '192.0.2.82'
+	option path 'pass'
+	option wan 'fibre'
+
+config rule 'three'
+	list dest '192.0.2.83'
+	option proto 'udp'
+	option path 'reject'
+
+config rule 'four'
+	list dest '192.0.2.84'
+	option proto 'tcp'
+	list dest_port '8000-8100'
+	option path 'reject'
+
+config rule 'five'
+	list domain 'bank.example'
+	option path 'pass'
+	option wan 'lte'
+
+config rule 'six'
+	list src 'MAC'
+	list dest '192.0.2.85'
+	option path 'convert'
+
+config rule 'seven'
+	list dest '192.0.2.80/28'
+	option proto 'tcp'
+	option path 'pass'
+
+config rule 'eight'
+	option proto 'icmp'
+	list dest '192.0.2.90'
+	option path 'reject'
+`
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			uci := backend(t, b, rig.DefaultUCI)
+			r := start(t, rig.Options{Idle: true})
+			mac := sh(t, r.Host(), "cat /sys/class/net/eth0/address")
+			must(t, r.WriteUCI(uci+strings.Replace(rules, "MAC", mac, 1)))
+			must(t, r.StartMCP("-client", "0.0.0.0/0"))
+			must(t, r.StartAgent())
+			all4, all6 := servers(t, r, 12)
+			at := func(last int) netip.Addr { return all4[last-81] }
+			udpOver := func(to netip.Addr) string {
+				wan, err := ask(r, udp(t, r.Host(), to))
+				if err != nil {
+					return err.Error()
+				}
+				return wan
+			}
+			if wan := udpOver(at(81)); wan != "lte" {
+				t.Errorf("the first of two rules says lte: %s", wan)
+			}
+			if wan := udpOver(all6[0]); wan != "lte" {
+				t.Errorf("IPv6 is pinned to lte: %s", wan)
+			}
+			if wan := udpOver(at(82)); wan != "fibre" {
+				t.Errorf("pinned to fibre: %s", wan)
+			}
+			notTaken(t, r, func() {
+				for to, want := range map[netip.Addr]string{at(81): "lte", at(82): "fibre"} {
+					p, err := fromNode(r, r.Host(), to, rig.Port).Identify(t.Context())
+					if err != nil || over(r, p.Remote.Addr()) != want {
+						t.Errorf("TCP to %v is seen from %v, want %s, %v", to, p.Remote, want, err)
+					}
+				}
+				if _, err := fromNode(r, r.Host(), at(83), rig.Port).Identify(t.Context()); err != nil {
+					t.Errorf("TCP where only UDP is refused: %v", err)
+				}
+			})
+			if wan := udpOver(at(83)); !strings.Contains(wan, "refused") && !strings.Contains(wan, "no route to host") {
+				t.Errorf("UDP that is refused: %s", wan)
+			}
+			if wan := udpOver(at(84)); wan != "fibre" && wan != "lte" {
+				t.Errorf("UDP where only TCP is refused: %s", wan)
+			}
+			notTaken(t, r, func() {
+				if _, err := dial(t, r.Host(), at(84), rig.Port); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("TCP that is refused: %v", err)
+				}
+			})
+			if c := counted(t, r, func() { transfer(t, fromNode(r, r.Host(), at(85), rig.Port), traffic.Echo, 1e5) }); c.Total != 1 {
+				t.Errorf("a source MAC's: the agent counted %+v", c)
+			}
+			notTaken(t, r, func() { transfer(t, fromNode(r, r.Host(), at(86), rig.Port), traffic.Echo, 1e5) })
+			for to, want := range map[netip.Addr]icmpMessage{at(90): {3, 13}, at(91): {0, 0}} {
+				if got := ping(t, r.Host(), to); got != want {
+					t.Errorf("ICMP to %v is answered by %v, want %v", to, got, want)
+				}
+			}
+
+			// What dnsmasq puts there stays when the rules change.
+			add := "nft add element inet braid rule_five_4 { 192.0.2.92 }"
+			if b != "nftables" {
+				add = "ipset add braid_five_4 192.0.2.92"
+			}
+			sh(t, r.Gateway, add)
+			must(t, r.WAN("fibre").SetDown())
+			working(t, r, "fibre", false)
+			must(t, r.WAN("fibre").SetUp())
+			working(t, r, "fibre", true)
+			for range 3 {
+				if wan := udpOver(at(92)); wan != "lte" {
+					t.Errorf("a domain's address: %s", wan)
+				}
+			}
+			notTaken(t, r, func() { transfer(t, fromNode(r, r.Host(), at(92), rig.Port), traffic.Echo, 1e5) })
+		})
+	}
+}
+
+// icmpMessage is type and code of one.
+type icmpMessage struct{ kind, code byte }
+
+// ping sends an echo request and tells what comes back first; over a raw
+// socket, which sees all that is ICMP.
+func ping(t *testing.T, n *lab.Node, to netip.Addr) icmpMessage {
+	t.Helper()
+	c, err := n.ListenPacket(t.Context(), net.ListenConfig{}, "ip4:icmp", "0.0.0.0")
+	must(t, err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	_, err = c.WriteTo([]byte{8, 0, 0xf7, 0xfe, 0, 0, 0, 1}, &net.IPAddr{IP: to.AsSlice()})
+	must(t, err)
+	buf := make([]byte, 1500)
+	if _, _, err = c.ReadFrom(buf); err != nil {
+		t.Errorf("ping %v: %v", to, err)
+	}
+	return icmpMessage{buf[0], buf[1]}
+}
+
+// QUIC is refused, so that browsers take TCP; other UDP is not.
+func TestBlockQUIC(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			r := start(t, rig.Options{UCI: backend(t, b, withGlobals("option block_quic '1'"))})
+			servers(t, r, 1)
+			for _, to := range []netip.Addr{lab.Server4, lab.Server6} {
+				c, err := r.Host().Dial(t.Context(), net.Dialer{}, "udp", netip.AddrPortFrom(to, 443).String())
+				must(t, err)
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(time.Second))
+				c.Write([]byte("hello"))
+				refused := 0
+				for _, want := range []error{syscall.EHOSTUNREACH, syscall.EACCES, syscall.ECONNREFUSED} {
+					if _, err = c.Read(make([]byte, 1)); errors.Is(err, want) {
+						refused++
+						break
+					}
+					c.Write([]byte("hello"))
+				}
+				if refused == 0 {
+					t.Errorf("QUIC to %v: %v", to, err)
+				}
+			}
+			if wan, err := ask(r, udp(t, r.Host(), netip.MustParseAddr("192.0.2.81"))); err != nil {
+				t.Errorf("other UDP: %s, %v", wan, err)
+			}
+		})
+	}
 }

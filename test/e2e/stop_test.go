@@ -200,7 +200,13 @@ func plain(t *testing.T, r *rig.Rig, within time.Duration) time.Duration {
 
 // An agent that is dead or hangs is not the end of the LAN's network.
 func TestAgentDead(t *testing.T) {
-	r := start(t, rig.Options{})
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) { testAgentDead(t, b) })
+	}
+}
+
+func testAgentDead(t *testing.T, b string) {
+	r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI)})
 	transfer(t, r.FromHost(lab.Server4), traffic.Echo, 1e5)
 
 	t.Run("hung", func(t *testing.T) {

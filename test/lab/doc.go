@@ -24,6 +24,9 @@
 // have 198.18.1.0/24, ...; those with private IPv4 100.64.1.0/24, ... behind 203.0.113.2, ...;
 // fixed ones 2001:db8:f:1::/64, ...; cellular ones 2001:db8:c:1::/64, ...
 //
+// An access network with NAT64 has its public IPv4 address, 203.0.113.129, ..., behind its own
+// prefix. It runs tayga, and tells of the prefix by router advertisements and DNS.
+//
 // The namespaces are called braid-PID-N-NAME, so that `ip netns exec braid-PID-N-gw sh` enters
 // the gateway of a running World.
 package lab

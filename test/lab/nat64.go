@@ -146,7 +146,7 @@ func (w *World) advertiseNAT64(wan *WAN) error {
 	}
 	w.services = append(w.services, c)
 	go func() {
-		all := &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "gw"}
+		all := &net.IPAddr{IP: net.ParseIP("ff02::1")}
 		for next := time.Now(); ; {
 			if now := time.Now(); !now.Before(next) {
 				c.WriteTo(advertisement64(wan.NAT64), all)

@@ -14,10 +14,14 @@ const (
 	// may hold. Less starves the paths, more has to be sent again at the death
 	// of one.
 	bdps = 3
+	// breath is the least time whose worth a connection may hold of each path:
+	// on short ones it is the programs at both ends that take their time.
+	breath = 25 * time.Millisecond
 	// overhead is what a byte of payload takes of the buffer.
 	overheadNum, overheadDen = 5, 4
-	// smallest and largest bound; beyond the largest the kernel's own tuning
-	// is as good.
+	// smallest and largest bound, in bytes of memory; beyond the largest the
+	// kernel's own tuning is as good. The initial one leaves room to find out
+	// what the paths carry.
 	smallest = 128 << 10
 	largest  = 4 << 20
 	initial  = 1 << 20
@@ -44,9 +48,9 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 			s.rtt.add(now, float64(f.RTT))
 		}
 		s.rate.add(now, float64(f.DeliveryRate))
-		sum += s.rate.value() * s.rtt.value() / float64(time.Second)
+		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
 	}
-	want := min(max(int(bdps*sum)*overheadNum/overheadDen, smallest), largest)
+	want := min(max(int(sum)*overheadNum/overheadDen, smallest), largest)
 	switch {
 	case w.set == 0 && want == largest:
 		return 0, false

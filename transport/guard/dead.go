@@ -74,7 +74,7 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		stalled := now.Sub(s.since)
-		if s.givenUp || stalled == 0 || now.Sub(last) >= progress || !last.After(s.progress) {
+		if s.givenUp || stalled < patience/2 || now.Sub(last) >= progress || !last.After(s.progress) {
 			continue
 		}
 		if w.until.Before(now.Add(calm)) {

@@ -21,10 +21,10 @@ import (
 const (
 	fastTick = 25 * time.Millisecond  // while any connection is busy
 	slowTick = 200 * time.Millisecond //
-	// close is how many connections are looked at each fastTick. More of them
+	// dense is how many connections are looked at each fastTick. More of them
 	// are looked at less often: the work stays the same, and so does what each
 	// has to lose.
-	close = 50
+	dense = 50
 	// bulk is how many bytes in a slow tick make a connection busy.
 	bulk = 64 << 10
 	// calm is how long a busy connection is looked at after its last bulk.
@@ -100,7 +100,7 @@ func pace(busy int) time.Duration {
 	if busy == 0 {
 		return slowTick
 	}
-	return min(max(fastTick, time.Duration(busy)*fastTick/close), slowTick)
+	return min(max(fastTick, time.Duration(busy)*fastTick/dense), slowTick)
 }
 
 // busy lists the connections that carry bulk data.

@@ -31,13 +31,14 @@ const protoMPTCP = unix.IPPROTO_MPTCP
 // Errors wrap the system's: ECONNREFUSED, ENETUNREACH, EHOSTUNREACH,
 // ETIMEDOUT, EADDRNOTAVAIL, or the context's.
 func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
-	c, err := d.dial(ctx, attempt{source, peer, data, !d.TCP, d.syn.allows(source, peer.Addr())})
+	tcp := d.TCP || d.Mutes && d.mute.has(peer)
+	c, err := d.dial(ctx, attempt{source, peer, data, !tcp, d.syn.allows(source, peer.Addr())})
 	switch {
-	case err == nil && c.synDataLost && !c.MPTCP && !d.TCP:
+	case err == nil && c.synDataLost && !c.MPTCP && !tcp:
 		c.Close()
 		d.Stats.Retried.Add(1)
 		c, err = d.dial(ctx, attempt{source, peer, data, true, false})
-	case !d.TCP && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)):
+	case !tcp && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)):
 		d.Stats.Retried.Add(1)
 		c, err = d.dial(ctx, attempt{source, peer, data, false, false})
 	}
@@ -49,6 +50,9 @@ func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPor
 		d.Stats.MPTCP.Add(1)
 	case !d.TCP:
 		d.Stats.TCP.Add(1)
+		if d.Mutes && !tcp {
+			d.mute.learn(peer)
+		}
 	}
 	return c, nil
 }
@@ -71,6 +75,9 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 	defer f.Close()
 	if err := prepare(fd, family, a.source); err != nil {
 		return nil, err
+	}
+	if a.mptcp {
+		fixReceiveBuffer(fd)
 	}
 	sent, err := connect(fd, family, a)
 	if err != nil {
@@ -134,7 +141,6 @@ func prepare(fd, family int, source netip.Addr) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("setting TCP_NODELAY: %w", err)
 	}
-	fixReceiveBuffer(fd)
 	if !source.IsValid() {
 		return nil
 	}

@@ -20,10 +20,16 @@ import (
 // Dialer opens connections; the zero value is ready. It is meant to be kept:
 // it remembers the paths that do not let SYN data through.
 type Dialer struct {
-	TCP   bool // plain TCP from the start
+	TCP bool // plain TCP from the start
+	// Mutes has peers that answered MPTCP with plain TCP dialled with plain TCP
+	// for ten minutes. Beside the option this spares the MPTCP layer over the
+	// one TCP connection, which costs half of the throughput, and drops what
+	// arrives while nobody reads (seen on 6.18).
+	Mutes bool
 	Stats Stats
 
-	syn synMemory
+	syn  synMemory
+	mute mutes
 }
 
 // Stats counts what became of dialled connections.

@@ -11,9 +11,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"braid/test/netns"
 )
@@ -237,6 +240,44 @@ func TestDialErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s, %d bytes: %v, want %q", tt.name, len(data), err, tt.want)
 			}
+		}
+	}
+}
+
+// A peer that does not speak MPTCP is asked once, and not again for a while.
+func TestMutes(t *testing.T) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.6:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer := netip.MustParseAddrPort(l.Addr().String())
+	for _, mutes := range []bool{true, false} {
+		d := Dialer{Mutes: mutes}
+		var protocols []int
+		for range 3 {
+			c, err := d.Dial(t.Context(), netip.Addr{}, peer, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.control(func(fd int) error {
+				p, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+				protocols = append(protocols, p)
+				return err
+			})
+			c.Close()
+		}
+		want := []int{protoMPTCP, protoMPTCP, protoMPTCP}
+		if mutes {
+			want = []int{protoMPTCP, unix.IPPROTO_TCP, unix.IPPROTO_TCP}
+		}
+		if !slices.Equal(protocols, want) {
+			t.Errorf("mutes %v: protocols %v, want %v", mutes, protocols, want)
+		}
+		if n := d.Stats.TCP.Load(); n != 3 {
+			t.Errorf("counted %d", n)
 		}
 	}
 }

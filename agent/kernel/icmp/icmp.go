@@ -48,16 +48,7 @@ func Open(ctx context.Context, device string, source netip.Addr, id uint16) (*Co
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var failed error
 		err := rc.Control(func(fd uintptr) {
-			failed = unix.BindToDevice(int(fd), device)
-			if failed == nil && source.Is6() {
-				// Everything but echo replies stays in the kernel.
-				f := unix.ICMPv6Filter{Data: [8]uint32{}}
-				for i := range f.Data {
-					f.Data[i] = ^uint32(0)
-				}
-				f.Data[echoReply6/32] &^= 1 << (echoReply6 % 32)
-				failed = unix.SetsockoptICMPv6Filter(int(fd), unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
-			}
+			failed = errors.Join(unix.BindToDevice(int(fd), device), filter(int(fd), source.Is6()))
 		})
 		return errors.Join(err, failed)
 	}}
@@ -70,6 +61,21 @@ func Open(ctx context.Context, device string, source netip.Addr, id uint16) (*Co
 		return nil, fmt.Errorf("opening probe socket on %s: %w", device, err)
 	}
 	return &Conn{c, source.Is6(), id, device}, nil
+}
+
+// filter leaves everything but echo replies in the kernel.
+func filter(fd int, v6 bool) error {
+	if !v6 {
+		const icmpFilter = 1 // of level SOL_RAW (include/uapi/linux/icmp.h)
+		blocked := ^uint32(1 << echoReply4)
+		return unix.SetsockoptInt(fd, unix.SOL_RAW, icmpFilter, int(int32(blocked)))
+	}
+	var f unix.ICMPv6Filter
+	for i := range f.Data {
+		f.Data[i] = ^uint32(0)
+	}
+	f.Data[echoReply6/32] &^= 1 << (echoReply6 % 32)
+	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
 }
 
 // Send sends an echo request.

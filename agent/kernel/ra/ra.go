@@ -65,7 +65,7 @@ func prepare(fd int, device string) error {
 // Solicit asks the routers for advertisements.
 func (c *Conn) Solicit() error {
 	message := [8]byte{solicitation} // the kernel adds the checksum
-	if _, err := c.conn.WriteTo(message[:], &net.IPAddr{IP: allRouters, Zone: c.device}); err != nil {
+	if _, err := c.conn.WriteTo(message[:], &net.IPAddr{IP: allRouters}); err != nil {
 		return fmt.Errorf("soliciting routers on %s: %w", c.device, err)
 	}
 	return nil

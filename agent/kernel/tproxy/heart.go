@@ -33,7 +33,12 @@ func NewHeart(ctx context.Context) (*Heart, error) {
 			h.Close()
 			return nil, fmt.Errorf("opening heartbeat socket: %w", err)
 		}
-		h.conns = append(h.conns, c.(*net.UDPConn))
+		conn := c.(*net.UDPConn)
+		h.conns = append(h.conns, conn)
+		if err := conn.SetReadBuffer(1); err != nil { // the least there is
+			h.Close()
+			return nil, fmt.Errorf("shrinking heartbeat buffer: %w", err)
+		}
 	}
 	return &h, nil
 }

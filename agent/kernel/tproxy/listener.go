@@ -24,7 +24,7 @@ import (
 // packets; the local address of what it accepts is the destination that the
 // LAN host dialled.
 type Listener struct {
-	v4, v6 *net.TCPListener // v6 is nil where IPv6 is off
+	v4, v6 *net.TCPListener // v6 is nil where the kernel has no IPv6
 	port   uint16
 }
 
@@ -47,7 +47,7 @@ func listen(ctx context.Context) (*Listener, error) {
 	}
 	port := netip.MustParseAddrPort(v4.Addr().String()).Port()
 	v6, err := listenTCP(ctx, "tcp6", "[::1]:"+strconv.Itoa(int(port)), unix.SOL_IPV6, unix.IPV6_TRANSPARENT)
-	if err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT) {
+	if err != nil && !errors.Is(err, syscall.EAFNOSUPPORT) {
 		v4.Close()
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func declares(text, table, chain string) bool {
 func Text(f plan.Firewall, v6 bool) string {
 	t := &text{v6: v6}
 	t.table("raw",
-		chain{"PREROUTING", each(f.LANDevices, "-i %s -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j BRAID_OWN")},
+		chain{"PREROUTING", each(f.LANDevices, "-i %s -p tcp -j BRAID_OWN")},
 		chain{"OWN", []string{
 			"-m socket --transparent -j MARK --set-xmark " + mark(intercepted, intercepted),
 			"-m mark --mark " + mark(intercepted, intercepted) + " -j CT --notrack",
@@ -106,7 +106,9 @@ func Text(f plan.Firewall, v6 bool) string {
 
 func (t *text) prerouting(f plan.Firewall) []string {
 	tproxy := fmt.Sprintf(" -j TPROXY --on-port %d --on-ip %s", f.ProxyPort, t.loopback())
-	var rules []string
+	// A SYN that is sent again, or that follows a connection of the same ports,
+	// must not be forwarded.
+	rules := each(f.LANDevices, "-i %s -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark --mark "+mark(intercepted, intercepted)+tproxy)
 	if f.Late {
 		rules = append(rules,
 			"-i lo -p tcp -m mark --mark "+mark(plan.MarkAgent, allBits)+tproxy,

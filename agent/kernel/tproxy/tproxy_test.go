@@ -1,0 +1,247 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"braid/agent/kernel/firewall/nft"
+	"braid/agent/plan"
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+func run(t *testing.T, script string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return string(out)
+}
+
+func listener(t *testing.T) *Listener {
+	t.Helper()
+	l, err := Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func withoutIPv6(t *testing.T) {
+	t.Helper()
+	set := func(v string) {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte(v), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("1")
+	t.Cleanup(func() { set("0") })
+}
+
+// A connection made to a far address ends here, and knows that address.
+func TestIntercept(t *testing.T) {
+	l := listener(t)
+	run(t, fmt.Sprintf(`
+		for f in -4 -6; do ip $f rule add fwmark 1 lookup 100; ip $f route add local default dev lo table 100; done
+		ip route add 203.0.113.0/24 dev lo; ip -6 route add 2001:db8:7::/64 dev lo
+		nft -f - <<.
+		table inet t {
+			chain output {
+				type route hook output priority mangle
+				ip daddr 203.0.113.0/24 meta mark set 1
+				ip6 daddr 2001:db8:7::/64 meta mark set 1
+			}
+			chain prerouting {
+				type filter hook prerouting priority mangle
+				meta nfproto ipv4 ip daddr 203.0.113.0/24 meta l4proto tcp tproxy ip to 127.0.0.1:%[1]d
+				meta nfproto ipv6 ip6 daddr 2001:db8:7::/64 meta l4proto tcp tproxy ip6 to [::1]:%[1]d
+			}
+		}
+.`, l.Port()))
+	defer run(t, "nft delete table inet t; for f in -4 -6; do ip $f rule del fwmark 1; done")
+	type accepted struct {
+		dest netip.AddrPort
+		mark int
+	}
+	acceptedC := make(chan accepted, 1)
+	doneC := make(chan error)
+	go func() {
+		doneC <- l.Serve(func(c *net.TCPConn, dest netip.AddrPort) {
+			defer c.Close()
+			rc, err := c.SyscallConn()
+			if err != nil {
+				t.Error(err)
+			}
+			a := accepted{dest: dest}
+			rc.Control(func(fd uintptr) { a.mark, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK) })
+			acceptedC <- a
+		})
+	}()
+	for _, dest := range []string{"203.0.113.9:443", "[2001:db8:7::9]:80"} {
+		c, err := net.DialTimeout("tcp", dest, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if a := <-acceptedC; a.dest != netip.MustParseAddrPort(dest) || a.mark != plan.MarkLAN {
+			t.Errorf("accepted %+v, want %v with mark %#x", a, dest, plan.MarkLAN)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-doneC; err != nil {
+		t.Errorf("Serve ends with %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("closing again: %v", err)
+	}
+}
+
+func TestConnectionToItself(t *testing.T) {
+	l := listener(t)
+	go l.Serve(func(_ *net.TCPConn, dest netip.AddrPort) { t.Errorf("handed over, for %v", dest) })
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		reset(t, netip.AddrPortFrom(netip.MustParseAddr(addr), l.Port()))
+	}
+}
+
+// reset connects to an address that is to reset the connection.
+func reset(t *testing.T, addr netip.AddrPort) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
+	if err == nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		_, err = c.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v: %v, want a reset", addr, err)
+	}
+}
+
+func TestPort(t *testing.T) {
+	l := listener(t)
+	want := []string{fmt.Sprintf("127.0.0.1:%d", l.Port()), fmt.Sprintf("[::1]:%d", l.Port())}
+	if d := cmp.Diff(want, []string{l.v4.Addr().String(), l.v6.Addr().String()}); d != "" {
+		t.Errorf("listens (-want +got):\n%s", d)
+	}
+	// A port that is free in one family only will not do.
+	run(t, "sysctl -qw net.ipv4.ip_local_port_range='40000 40007'")
+	defer run(t, "sysctl -qw net.ipv4.ip_local_port_range='32768 60999'")
+	for port := 40000; port < 40008; port += 2 {
+		tl, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tl.Close()
+	}
+	for range 3 {
+		if l, err := Listen(t.Context()); err == nil {
+			defer l.Close()
+			if l.Port()%2 == 0 || l.Port() < 40000 || l.Port() > 40007 {
+				t.Errorf("port %d", l.Port())
+			}
+		} else if !errors.Is(err, syscall.EADDRINUSE) { // it tries at random
+			t.Error(err)
+		}
+	}
+}
+
+func TestWithoutIPv6(t *testing.T) {
+	withoutIPv6(t)
+	l := listener(t)
+	doneC := make(chan error)
+	go func() { doneC <- l.Serve(func(*net.TCPConn, netip.AddrPort) {}) }()
+	reset(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Port()))
+	l.Close()
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+	h, err := NewHeart(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Beat(); err != nil || len(h.conns) != 1 {
+		t.Errorf("beating with %d sockets: %v", len(h.conns), err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// alive are the families that the packet filter intercepts.
+func alive(t *testing.T) (families []string) {
+	t.Helper()
+	set := run(t, "nft list set inet braid alive")
+	for _, family := range []string{"ipv4", "ipv6"} {
+		if strings.Contains(set, family+" ") {
+			families = append(families, family)
+		}
+	}
+	return families
+}
+
+func TestHeart(t *testing.T) {
+	var f nft.Filter
+	if err := f.Apply(t.Context(), &plan.Firewall{LANDevices: []string{"lan0"}, WANs: []plan.FirewallWAN{{Device: "wan0", Mark: 1 << 24}}, ProxyPort: 1}); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Apply(t.Context(), nil)
+	if got := alive(t); got != nil {
+		t.Errorf("alive without a beat: %v", got)
+	}
+	h, err := NewHeart(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := func(n int) {
+		t.Helper()
+		for range n {
+			if err := h.Beat(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	both := []string{"ipv4", "ipv6"}
+	beat(5000) // more than a buffer holds
+	if d := cmp.Diff(both, alive(t)); d != "" {
+		t.Errorf("after beats (-want +got):\n%s", d)
+	}
+	time.Sleep(2 * time.Second)
+	beat(1)
+	last := time.Now()
+	time.Sleep(1500 * time.Millisecond) // the first beats alone would be over
+	if d := cmp.Diff(both, alive(t)); d != "" {
+		t.Errorf("after another (-want +got):\n%s", d)
+	}
+	for alive(t) != nil && time.Since(last) < 10*time.Second {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if d := time.Since(last); d < 2900*time.Millisecond || d > 4*time.Second {
+		t.Errorf("dead %v after the last beat", d)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := h.Beat(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a heart that is closed beats: %v", err)
+	}
+}

@@ -1,0 +1,40 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mptcp
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// muteTime is for how long a peer is dialled with plain TCP that has
+	// answered MPTCP with plain TCP.
+	muteTime = 10 * time.Minute
+	// mutePeers are remembered at most; more are forgotten all at once.
+	mutePeers = 16384
+)
+
+// mutes remembers the peers that do not speak MPTCP. The zero value is ready.
+type mutes struct {
+	mu    sync.Mutex
+	peers map[netip.AddrPort]time.Time // and when they were found so
+}
+
+func (m *mutes) has(peer netip.AddrPort) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since, ok := m.peers[peer]
+	return ok && time.Since(since) < muteTime
+}
+
+func (m *mutes) learn(peer netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.peers == nil || len(m.peers) >= mutePeers {
+		m.peers = make(map[netip.AddrPort]time.Time)
+	}
+	m.peers[peer] = time.Now()
+}
