@@ -347,13 +347,13 @@ func TestLoss(t *testing.T) {
 				return 20 * ms
 			}, stream: flow(ms, [2]time.Duration{0, long})},
 			"lte": {rtt: steady(60 * ms)},
-		}, both(), func(*sim) { time.Sleep(time.Hour) })
+		}, both(), func(*sim) { time.Sleep(10 * time.Minute) })
 		s.lived(fibre4, lte4)
 		if h := s.m.Health()[fibre4]; h.Loss != 0.05 {
 			t.Errorf("%+v", h)
 		}
-		if n := s.lines["lte"].sent; n > 150 {
-			t.Errorf("the loss of one WAN has the other probed %d times an hour", n)
+		if n := s.lines["lte"].sent; n > 30 {
+			t.Errorf("the loss of one WAN has the other probed %d times in 10 minutes", n)
 		}
 	})
 }
@@ -378,7 +378,7 @@ func TestFlaps(t *testing.T) {
 				},
 			},
 			"lte": {rtt: steady(60 * ms)},
-		}, both(), func(*sim) { time.Sleep(20 * period) })
+		}, both(), func(*sim) { time.Sleep(12 * period) })
 		var down, up []time.Duration
 		for _, c := range s.changes(fibre4, 0) {
 			switch {
@@ -388,8 +388,8 @@ func TestFlaps(t *testing.T) {
 				up = append(up, c.at%period-70*time.Second)
 			}
 		}
-		if len(down) != 20 {
-			t.Fatalf("%d deaths in 20 outages", len(down))
+		if len(down) != 12 {
+			t.Fatalf("%d deaths in 12 outages", len(down))
 		}
 		for i, d := range down {
 			if d > 190*ms {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ const prefix = "BRAID_"
 // hooks are the chains of the system from which ours are reached, in the order
 // in which that is to begin: what carries packets before what brings them.
 // Each leads to the chain of its name.
-var hooks = []struct{ table, chain string }{
+var hooks = []hook{
 	{"raw", "OUTPUT"},
 	{"raw", "PREROUTING"},
 	{"filter", "INPUT"},
@@ -37,6 +38,11 @@ var hooks = []struct{ table, chain string }{
 	{"mangle", "POSTROUTING"},
 	{"mangle", "FORWARD"},
 }
+
+type hook struct{ table, chain string }
+
+// line is how iptables-save shows that the hook is there.
+func (h hook) line() string { return fmt.Sprintf("-A %s -j %s%s", h.chain, prefix, h.chain) }
 
 // Filter keeps our chains and sets as planned. The zero value is ready; it
 // takes over whatever an earlier agent left.
@@ -50,14 +56,14 @@ type family struct {
 	nft     bool // this iptables speaks to nftables
 	ipt     *iptables.IPTables
 	applied string // text last given to iptables-restore
-	shown   string // what became of it
+	shown   state  // what became of it
 	print   string // the kernel's tables then
 }
 
 // Apply makes chains and sets match f, nil for none at all. It also tells the
 // kernel that the agent lives: interception ends 3 s after the last call.
 func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
-	if err := t.open(f != nil); err != nil {
+	if err := t.open(ctx, f != nil); err != nil {
 		return err
 	}
 	if f != nil {
@@ -84,7 +90,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 
 // open finds the commands. It is no error that there is none if nothing is
 // wanted of it.
-func (t *Filter) open(wanted bool) error {
+func (t *Filter) open(ctx context.Context, wanted bool) error {
 	if t.families != nil {
 		return nil
 	}
@@ -116,7 +122,11 @@ func (t *Filter) open(wanted bool) error {
 		return nil
 	}
 	for _, fam := range families {
-		if err := fam.remove(); err != nil {
+		shown, err := fam.show(ctx)
+		if err == nil {
+			err = fam.drop(shown)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -145,13 +155,13 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 	if err != nil {
 		return false, err
 	}
-	if text != f.applied || shown != f.shown {
+	if text != f.applied || !shown.equal(f.shown) {
 		changed = true
 		f.applied = "\x00" // of unknown state, until all has gone well
 		if text == "" {
-			err = f.remove()
+			err = f.drop(shown)
 		} else {
-			err = f.load(ctx, text)
+			err = f.load(ctx, text, shown)
 		}
 		if err != nil {
 			return changed, err
@@ -165,102 +175,91 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 	return changed, err
 }
 
-// load fills the chains and hooks them in. Chains of an earlier text that are
-// not wanted any more are not reached any more, and go last.
-func (f *family) load(ctx context.Context, text string) error {
+// load fills the chains and hooks in those that are not. Chains that are not
+// wanted any more are no longer reached then, and go last.
+func (f *family) load(ctx context.Context, text string, shown state) error {
 	if _, err := f.run(ctx, text, "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockTimeout)); err != nil {
 		return err
 	}
+	stale := make(state)
+	for table, lines := range shown {
+		for _, line := range lines {
+			if c, ok := strings.CutPrefix(line, ":"); ok && !declares(text, table, c) {
+				stale[table] = append(stale[table], line)
+			}
+		}
+	}
 	for _, h := range hooks {
 		if !declares(text, h.table, prefix+h.chain) {
+			if slices.Contains(shown[h.table], h.line()) {
+				stale[h.table] = append(stale[h.table], h.line())
+			}
 			continue
 		}
-		if err := f.ipt.InsertUnique(h.table, h.chain, 1, "-j", prefix+h.chain); err != nil {
+		if slices.Contains(shown[h.table], h.line()) {
+			continue
+		}
+		if err := f.ipt.Insert(h.table, h.chain, 1, "-j", prefix+h.chain); err != nil {
 			return fmt.Errorf("hooking into %s: %w", h.chain, err)
 		}
 	}
-	return f.drop(func(table, chain string) bool { return !declares(text, table, chain) })
+	return f.drop(stale)
 }
 
-// remove takes everything of ours away, hooks first, in the reverse order.
-func (f *family) remove() error {
-	return f.drop(func(string, string) bool { return true })
-}
-
-// drop unhooks and deletes the chains of ours that unwanted says.
-func (f *family) drop(unwanted func(table, chain string) bool) error {
+// drop takes chains and hooks away, hooks first, in the reverse order.
+func (f *family) drop(stale state) error {
 	var errs []error
-	stale := make(map[string][]string)
-	for _, table := range f.tables() {
-		chains, err := f.ipt.ListChains(table)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("listing chains of %s: %w", table, err))
-		}
-		for _, c := range chains {
-			if strings.HasPrefix(c, prefix) && unwanted(table, c) {
-				stale[table] = append(stale[table], c)
-			}
-		}
-	}
 	for _, h := range slices.Backward(hooks) {
-		for slices.Contains(stale[h.table], prefix+h.chain) {
-			there, err := f.ipt.Exists(h.table, h.chain, "-j", prefix+h.chain)
-			if err == nil && there {
-				err = f.ipt.Delete(h.table, h.chain, "-j", prefix+h.chain)
+		for _, line := range stale[h.table] {
+			if line != h.line() {
+				continue
 			}
-			if err != nil {
+			if err := f.ipt.Delete(h.table, h.chain, "-j", prefix+h.chain); err != nil {
 				errs = append(errs, fmt.Errorf("unhooking from %s: %w", h.chain, err))
 			}
-			if err != nil || !there {
-				break
-			}
 		}
 	}
-	for table, chains := range stale {
-		for _, c := range chains { // they refer to each other
-			errs = append(errs, f.ipt.ClearChain(table, c))
-		}
-		for _, c := range chains {
-			errs = append(errs, f.ipt.DeleteChain(table, c))
+	for table, lines := range stale {
+		for _, act := range []func(table, chain string) error{f.ipt.ClearChain, f.ipt.DeleteChain} { // they refer to each other
+			for _, line := range lines {
+				if c, ok := strings.CutPrefix(line, ":"); ok {
+					errs = append(errs, act(table, c))
+				}
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// tables are those in which something may be of ours: looking makes legacy
-// iptables load the others.
-func (f *family) tables() (tables []string) {
-	all, err := f.run(context.Background(), "", "-save")
-	if err != nil {
-		return []string{"raw", "mangle", "nat", "filter"}
-	}
-	table := ""
-	for line := range strings.Lines(all) {
-		if name, ok := strings.CutPrefix(line, "*"); ok {
-			table = strings.TrimSpace(name)
-		}
-		if strings.HasPrefix(line, ":"+prefix) && !slices.Contains(tables, table) {
-			tables = append(tables, table)
-		}
-	}
-	return tables
-}
+// state is what the kernel has of ours, by table: our chains with a colon
+// before their names, then all rules that lead to one.
+type state map[string][]string
 
-// show is what the kernel has of ours: our chains, and the rules that lead to
-// them.
-func (f *family) show(ctx context.Context) (string, error) {
+// show reads the state. Listing tables one by one would have legacy iptables
+// load those that nobody uses.
+func (f *family) show(ctx context.Context) (state, error) {
 	all, err := f.run(ctx, "", "-save")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var ours strings.Builder
+	s := make(state)
+	table := ""
 	for line := range strings.Lines(all) {
-		if strings.HasPrefix(line, "*") || strings.HasPrefix(line, "-A ") && strings.Contains(line, prefix) {
-			ours.WriteString(line)
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+		case strings.HasPrefix(line, ":"+prefix):
+			name, _, _ := strings.Cut(line, " ")
+			s[table] = append(s[table], name)
+		case strings.HasPrefix(line, "-A ") && strings.Contains(line, prefix):
+			s[table] = append(s[table], line)
 		}
 	}
-	return ours.String(), nil
+	return s, nil
 }
+
+func (s state) equal(o state) bool { return maps.EqualFunc(s, o, slices.Equal[[]string]) }
 
 // Error is a command that went wrong.
 type Error struct {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"braid/agent/plan"
@@ -116,24 +117,52 @@ func createSet(name, kind string, o netlink.IpsetCreateOptions) error {
 
 // dropSets destroys those of our sets that no rule refers to any more.
 func dropSets(f *plan.Firewall) error {
-	all, err := netlink.IpsetListAll()
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		return nil // no ipset in the kernel, or none at all
-	}
+	all, err := listSets()
 	if err != nil {
 		return fmt.Errorf("listing sets: %w", err)
 	}
 	wanted := wantedSets(f)
 	var errs []error
-	for _, s := range all {
-		if !strings.HasPrefix(s.SetName, setPrefix) || slices.Contains(wanted, s.SetName) {
+	for _, name := range all {
+		if !strings.HasPrefix(name, setPrefix) || slices.Contains(wanted, name) {
 			continue
 		}
-		if err := destroySet(s.SetName); err != nil {
-			errs = append(errs, fmt.Errorf("destroying set %s: %w", s.SetName, err))
+		if err := destroySet(name); err != nil {
+			errs = append(errs, fmt.Errorf("destroying set %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// listSets lists the names of all sets, and not what is in them.
+func listSets() (names []string, err error) {
+	const (
+		headerLen    = 4 // struct nfgenmsg
+		listSetNames = 2 // IPSET_FLAG_LIST_SETNAME
+	)
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, unix.NLM_F_DUMP)
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_NETLINK, Version: nl.NFNETLINK_V0})
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FLAGS|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint32Attr(listSetNames)))
+	msgs, err := r.Execute(unix.NETLINK_NETFILTER, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return nil, nil // this kernel has no sets
+	}
+	for _, m := range msgs {
+		if len(m) < headerLen {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(m[headerLen:])
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == nl.IPSET_ATTR_SETNAME {
+				names = append(names, nl.BytesToString(a.Value))
+			}
+		}
+	}
+	return names, err
 }
 
 // destroySet waits for the rules that refer to the set, which the kernel frees
