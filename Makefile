@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED := 0
 
 PROGRAMS := ./agent/cmd/braid ./mcp/cmd/braid-mcp
-SHELL_FILES = $(shell grep -rlIE --exclude-dir=.git '^\#!/(usr/)?bin/(env )?(ba)?sh' .)
+SHELL_FILES = $(shell find . -path ./.git -prune -o -type f -exec awk 'FNR == 1 { if (/^#!\/(usr\/)?bin\/(env )?(ba)?sh/) print FILENAME; nextfile }' {} +)
 
 .PHONY: help
 help: ## show this
@@ -31,7 +31,7 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 # that they build and run. So their results are not remembered.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft gcc
+	@test/deps ip nft gcc dnsmasq ipset iptables tayga
 	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
 	go test -count=1 -p 1 ./test/... ./cross/...
 

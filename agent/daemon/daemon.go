@@ -48,6 +48,7 @@ type Daemon struct {
 	converters *converter.Monitor
 	netifd     *netifd
 	flows      *flows
+	clats      *clats
 
 	requestC chan request // to the loop
 	eventC   chan event   // to ubus
@@ -74,6 +75,7 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 		converters: converters,
 		netifd:     newNetifd(client),
 		flows:      newFlows(p),
+		clats:      newCLATs(log),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
 	}
@@ -125,6 +127,7 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 	g.Go(func() error { return d.sendEvents(outer) })
 	g.Go(func() error { return d.netifd.run(outer) })
 	g.Go(func() error { return d.flows.run(outer) })
+	g.Go(func() error { return d.clats.run(outer) })
 	g.Go(func() error { return d.health.Run(outer) })
 	g.Go(func() error { return d.converters.Run(outer) })
 	g.Go(func() error { return d.proxy.Guard.Run(outer) })

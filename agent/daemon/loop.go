@@ -77,6 +77,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			close(r.doneC)
 			continue
 		case <-l.netifd.changedC:
+		case <-l.clats.changedC:
 		}
 		l.update(ctx)
 	}
@@ -118,8 +119,10 @@ func (l *loop) update(ctx context.Context) {
 		return
 	}
 	net.Interfaces = l.netifd.list()
-	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Health: l.health.Health(), Load: l.balance.held(), ProxyPort: l.port}
+	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Health: l.health.Health(), Load: l.balance.held(),
+		CLAT: l.clats.list(), ProxyPort: l.port}
 	p, problems := plan.Make(in)
+	problems = append(problems, l.translate(p.IPv6Only, net)...)
 	n := network(in, p, l.converters.Status())
 	l.proxy.SetNetwork(n)
 	l.converters.SetTargets(targets(n))

@@ -176,7 +176,7 @@ func (d *Daemon) WANs() report.WANs {
 			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
 			State: s.state, Reason: s.reason, Since: elapsed(s.since),
 			Addresses: append([]netip.Addr{}, w.Addrs...), IPv4: report.IPv4Kind(w.IPv4.Source), IPv6: w.IPv6.Source.IsValid(),
-			RTT: milliseconds(h.RTT), Jitter: milliseconds(h.Jitter), Loss: h.Loss,
+			NAT64: nat64(w), RTT: milliseconds(h.RTT), Jitter: milliseconds(h.Jitter), Loss: h.Loss,
 			RXRate: int64(carried[w.Name].rx), TXRate: int64(carried[w.Name].tx),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
 			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
@@ -187,6 +187,14 @@ func (d *Daemon) WANs() report.WANs {
 		out.WANs = append(out.WANs, r)
 	}
 	return out
+}
+
+// nat64 is the prefix of the network's NAT64 that is in use, or nothing.
+func nat64(w plan.WAN) string {
+	if !w.CLAT.Prefix.IsValid() {
+		return ""
+	}
+	return w.CLAT.Prefix.String()
 }
 
 // measured is the health of the family that connections start in.

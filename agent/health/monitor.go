@@ -58,7 +58,8 @@ func (m *Monitor) Health() map[Path]Health {
 	}
 	for p, t := range m.targets {
 		other := Path{p.WAN, !p.IPv6}
-		if !t.Peer.IsValid() && m.targets[other].Peer.IsValid() && all[other].Verdict == Down {
+		// A translator may fail alone: it is a device of its own.
+		if o := m.targets[other]; !t.Peer.IsValid() && o.Peer.IsValid() && o.Device == t.Device && all[other].Verdict == Down {
 			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
 		}
 	}

@@ -160,7 +160,7 @@ func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 		if use.Held {
 			w.trial.stop(now)
 		} else {
-			use = w.trial.decide(now, w.slow, since(w.fullSince, now) >= joinAfter, sum)
+			use = w.trial.decide(now, w.slow, since(w.fullSince, now), sum)
 		}
 		uses[s.WAN] = use
 	}

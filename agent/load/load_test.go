@@ -218,7 +218,7 @@ func TestTrial(t *testing.T) {
 			if r := s.uses["slow"].Reason; !strings.Contains(r, "round trip is much longer") {
 				t.Errorf("reason %q", r)
 			}
-			s.until("slow", false, 10*time.Second, load(tt.bring))
+			s.until("slow", false, trialAfter+10*time.Second, load(tt.bring))
 			if r := s.uses["slow"].Reason; r != "on trial" {
 				t.Errorf("reason %q", r)
 			}
@@ -263,7 +263,7 @@ func TestBecomesSlow(t *testing.T) {
 
 func TestRecovers(t *testing.T) {
 	s, load := bond(t, config.RoleBond)
-	s.pass(20*time.Second, load(-0.8*mbit))
+	s.pass(trialAfter+20*time.Second, load(-0.8*mbit))
 	s.held("slow")
 	s.of("slow").RTT = 100 * ms // of 120 and more it would not be held
 	s.pass(2*time.Minute, load(-0.8*mbit))
@@ -289,7 +289,7 @@ func TestTrialWithoutTraffic(t *testing.T) {
 	if r := s.uses["slow"].Reason; strings.Contains(r, "costs") {
 		t.Errorf("reason %q", r)
 	}
-	s.until("slow", false, 10*time.Second, load(0.9*mbit))
+	s.until("slow", false, trialAfter+10*time.Second, load(0.9*mbit))
 	s.pass(time.Minute, load(0.9*mbit))
 	s.held()
 }
@@ -301,7 +301,7 @@ func TestSlowOverflow(t *testing.T) {
 	if r := s.uses["slow"].Reason; r != "there is room on the WANs above it" {
 		t.Errorf("reason %q", r)
 	}
-	s.until("slow", false, 10*time.Second, load(-0.8*mbit))
+	s.until("slow", false, trialAfter+10*time.Second, load(-0.8*mbit))
 	s.pass(trialTime, load(-0.8*mbit))
 	if r := s.uses["slow"].Reason; !strings.HasPrefix(r, "costs more") {
 		t.Errorf("reason %q", r)
@@ -341,7 +341,7 @@ func TestQueues(t *testing.T) {
 	s, load := bond(t, config.RoleBond)
 	s.pass(5 * time.Second)
 	s.of("fast").RTT = 130 * ms
-	s.pass(20*time.Second, load(-0.8*mbit))
+	s.pass(trialAfter+20*time.Second, load(-0.8*mbit))
 	if len(s.log) != 3 { // held, on trial, held
 		t.Errorf("%v", s.log)
 	}

@@ -11,8 +11,10 @@ import (
 const (
 	// A trial lasts trialTime, of which the first trialSettle is settling, as
 	// it is after the WAN has been held back. It is made when the other WANs
-	// have been full for joinAfter, and again, after it has failed, when retry,
-	// doubling up to maxRetry, has passed.
+	// have been full for trialAfter, because it can cost as much as it shows:
+	// a short transfer shall not pay for it. It is made again, after it has
+	// failed, when retry, doubling up to maxRetry, has passed.
+	trialAfter  = 20 * time.Second
 	trialTime   = 3 * time.Second
 	trialSettle = 1500 * time.Millisecond
 	retry       = 2 * time.Minute
@@ -39,8 +41,8 @@ type trial struct {
 }
 
 // decide holds a slow WAN back until a trial shows that it is worth it. Full
-// says that the others are; sum is of all rates.
-func (t *trial) decide(now time.Time, slow, full bool, sum float64) Use {
+// is how long the others have been; sum is of all rates.
+func (t *trial) decide(now time.Time, slow bool, full time.Duration, sum float64) Use {
 	switch {
 	case !slow:
 		t.recover(now)
@@ -51,12 +53,12 @@ func (t *trial) decide(now time.Time, slow, full bool, sum float64) Use {
 		return t.run(now, sum)
 	case t.held.IsZero():
 		t.hold(now)
-	case !full:
+	case full < joinAfter:
 		t.before = average{} // of another time
 	case now.Sub(t.held) >= trialSettle:
 		t.before.add(sum)
 	}
-	if t.before.n < leastBefore || now.Before(t.next) {
+	if t.before.n < leastBefore || full < trialAfter || now.Before(t.next) {
 		if t.reason == "" {
 			t.reason = "its round trip is much longer than the others', on trial when they are full"
 		}

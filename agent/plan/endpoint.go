@@ -58,7 +58,7 @@ func (m *maker) addEndpoints() {
 			m.addEndpoint(w, first, flags)
 		}
 		if other.IsValid() {
-			second = append(second, mptcp.Endpoint{ID: uint8(w.Index), Addr: other, Device: w.Link, Flags: flags})
+			second = append(second, mptcp.Endpoint{ID: uint8(w.Index), Addr: other, Flags: flags})
 		}
 	}
 	for _, e := range second {
@@ -93,7 +93,8 @@ func (m *maker) addEndpoint(w WAN, a netip.Addr, flags mptcp.EndpointFlags) {
 		slot++ // more than 16 WANs share the ids
 		id = uint8(EndpointFirst + slot%ids)
 	}
-	m.plan.Endpoints = append(eps, mptcp.Endpoint{ID: id, Addr: a, Device: w.Link, Flags: flags})
+	_, link := w.over(a.Is6())
+	m.plan.Endpoints = append(eps, mptcp.Endpoint{ID: id, Addr: a, Device: link, Flags: flags})
 }
 
 // dialsIPv4 says in which family first subflows are dialled: IPv4 where the
@@ -120,9 +121,10 @@ func (m *maker) probe() {
 		}
 		for _, f := range []Family{w.IPv4, w.IPv6} {
 			if f.Source.IsValid() {
+				device, _ := w.over(f.Source.Is6())
 				m.plan.Probes = append(m.plan.Probes, health.Target{
 					Path:    health.Path{WAN: w.Name, IPv6: f.Source.Is6()},
-					Device:  w.Device,
+					Device:  device,
 					Source:  f.Source,
 					Peer:    m.peer(m.Config.WANs[i], f.Source.Is6()),
 					Patient: w.Kind == config.KindCellular,
@@ -161,7 +163,8 @@ func (m *maker) setSysctls() {
 		if w.IPv4.Source.IsValid() {
 			// Strict filtering drops what comes in over a WAN that is not the
 			// default route, answers to joins among it.
-			p.Sysctls = append(p.Sysctls, Sysctl{"net/ipv4/conf/" + w.Device + "/rp_filter", "2"})
+			device, _ := w.over(false)
+			p.Sysctls = append(p.Sysctls, Sysctl{"net/ipv4/conf/" + device + "/rp_filter", "2"})
 		}
 	}
 }
@@ -190,11 +193,14 @@ func (m *maker) filter() {
 		// The main table may well send a SYN to a WAN that is dead.
 		fw := FirewallWAN{Device: w.Device, Mark: w.Mark(), Translate: m.translations(i)}
 		for _, a := range w.Addrs {
-			if a.Is4() {
+			if a.Is4() && w.Link4 == 0 {
 				fw.Addrs = append(fw.Addrs, a)
 			}
 		}
 		f.WANs = append(f.WANs, fw)
+		if w.CLAT.Inner.IsValid() {
+			f.CLATs = append(f.CLATs, w.CLAT)
+		}
 	}
 	for _, c := range m.Config.Converters {
 		f.Converters = append(f.Converters, m.ConverterAddrs(c)...)

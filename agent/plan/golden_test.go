@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -92,9 +94,12 @@ func parse(t *testing.T, text string) config.Config {
 //
 //	link NAME TYPE [down] [ADDRESS/LENGTH]... [via GATEWAY|link4|link6 [metric N]]...
 //	interface NAME up|down DEVICE PROTOCOL [PARENT]
+//	learned INTERFACE DNS-SERVER|PREFIX...
+//	table NUMBER ipv4|ipv6
 //	host NAME ADDRESS...
 //	dead WAN ipv4|ipv6 REASON
 //	held WAN REASON
+//	clat WAN DEVICE ADDRESS PREFIX INNER
 //
 // Links have their number as index. Link-local addresses are not usable, nor
 // are those with a question mark: tentative, deprecated or temporary ones.
@@ -102,6 +107,7 @@ func readNetwork(in *plan.Input, text string) error {
 	in.Resolved = make(map[string][]netip.Addr)
 	in.Health = make(map[health.Path]health.Health)
 	in.Load = make(map[string]load.Use)
+	in.CLAT = make(map[string]plan.CLAT)
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
@@ -120,6 +126,19 @@ func readNetwork(in *plan.Input, text string) error {
 				i.Parent = args[4]
 			}
 			in.Net.Interfaces = append(in.Net.Interfaces, i)
+		case verb == "learned" && len(args) >= 2:
+			i := slices.IndexFunc(in.Net.Interfaces, func(i netstate.Interface) bool { return i.Name == args[0] })
+			for _, a := range args[1:] {
+				if p, err := netip.ParsePrefix(a); err == nil {
+					in.Net.Interfaces[i].Prefixes = append(in.Net.Interfaces[i].Prefixes, p)
+				} else {
+					in.Net.Interfaces[i].DNS = append(in.Net.Interfaces[i].DNS, netip.MustParseAddr(a))
+				}
+			}
+		case verb == "table" && len(args) == 2:
+			var n int
+			n, err = strconv.Atoi(args[0])
+			in.Net.Tables = append(in.Net.Tables, netstate.Table{Table: n, IPv6: args[1] == "ipv6"})
 		case verb == "host" && len(args) >= 2:
 			for _, a := range args[1:] {
 				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))
@@ -127,6 +146,10 @@ func readNetwork(in *plan.Input, text string) error {
 		case verb == "dead" && len(args) >= 3:
 			in.Health[health.Path{WAN: args[0], IPv6: args[1] == "ipv6"}] =
 				health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
+		case verb == "clat" && len(args) == 5:
+			in.CLAT[args[0]] = plan.CLAT{
+				Device: args[1], IPv4: netip.MustParseAddr(args[2]), Prefix: netip.MustParsePrefix(args[3]), Inner: netip.MustParseAddr(args[4]),
+			}
 		case verb == "held" && len(args) >= 2:
 			in.Load[args[0]] = load.Use{Held: true, Reason: strings.Join(args[1:], " ")}
 		default:
@@ -189,6 +212,7 @@ func show(p plan.Plan, problems config.Problems) string {
 	}
 	each(&b, "sysctl", p.Sysctls)
 	each(&b, "probe", p.Probes)
+	each(&b, "ipv6only", p.IPv6Only)
 	if p.Firewall != nil {
 		b.WriteString(rulesetMark + nft.Text(*p.Firewall))
 	}

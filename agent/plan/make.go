@@ -22,6 +22,7 @@ type Input struct {
 	Resolved  map[string][]netip.Addr // addresses of the host names in Config
 	Health    map[health.Path]health.Health
 	Load      map[string]load.Use // by WAN
+	CLAT      map[string]CLAT     // translators that run, by WAN
 	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
 	// none, and nothing is intercepted.
 	ProxyPort uint16
@@ -36,6 +37,7 @@ func Make(in Input) (Plan, config.Problems) {
 	m := maker{Input: in, kinds: make(map[string]config.Kind)}
 	m.findWANs()
 	m.chooseRoles()
+	m.findIPv6Only()
 	m.route()
 	m.probe()
 	m.addEndpoints()

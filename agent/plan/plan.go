@@ -66,6 +66,7 @@ type Plan struct {
 	Firewall  *Firewall       // nil: none
 	Flows     []FlowWAN
 	Probes    []health.Target
+	IPv6Only  []IPv6Only
 }
 
 // WAN is a configured WAN as it stands.
@@ -83,6 +84,11 @@ type WAN struct {
 	Gateways []netip.Addr // one a family at most; none on point-to-point links
 	IPv4     Family
 	IPv6     Family
+
+	// The device of IPv4 where it is another one, a translator's.
+	Device4 string
+	Link4   int
+	CLAT    CLAT // zero: that is none of ours
 }
 
 // Family is what a WAN has of one address family. The zero value is nothing.
@@ -119,6 +125,8 @@ type Rule struct {
 	Mark   uint32
 	Mask   uint32
 	Table  int
+	// Own selects what this host sends itself.
+	Own bool
 	// Specific passes over the table's default routes.
 	Specific bool
 }
@@ -145,6 +153,7 @@ type Firewall struct {
 	BlockQUIC  bool
 	Shares4    []Share // of what is steered; none: the routing tables decide
 	Shares6    []Share
+	CLATs      []CLAT
 }
 
 // FirewallWAN is a WAN as the packet filter knows it.

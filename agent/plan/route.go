@@ -49,7 +49,7 @@ func (m *maker) routeWAN(w WAN) {
 	var nets []netip.Prefix
 	for _, a := range link.Addrs {
 		addr := a.Prefix.Addr()
-		if has := addr.Is4() && w.IPv4.Source.IsValid() || addr.Is6() && w.IPv6.Source.IsValid(); !has {
+		if has := addr.Is4() && w.IPv4.Source.IsValid() && w.Link4 == 0 || addr.Is6() && w.IPv6.Source.IsValid(); !has {
 			continue
 		}
 		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
@@ -59,20 +59,25 @@ func (m *maker) routeWAN(w WAN) {
 		host := netip.PrefixFrom(addr, addr.BitLen())
 		p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: addr.Is6(), Source: host, Table: w.Table()})
 	}
+	if w.Link4 != 0 {
+		p.Rules = append(p.Rules, Rule{Pref: PrefSource, Source: netip.PrefixFrom(w.IPv4.Source, 32), Table: w.Table()})
+	}
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
 		v6 := all.Addr().Is6()
 		if has := !v6 && w.IPv4.Source.IsValid() || v6 && w.IPv6.Source.IsValid(); !has {
 			continue
 		}
-		r := Route{Table: w.Table(), Dest: all, Link: w.Link}
+		device, link := w.over(v6)
+		r := Route{Table: w.Table(), Dest: all, Link: link}
 		for _, g := range w.Gateways {
 			if g.Is6() == v6 {
 				r.Gateway = g
 			}
 		}
 		p.Routes = append(p.Routes, r)
-		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: v6, Device: w.Device, Table: w.Table()})
+		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: v6, Device: device, Table: w.Table()})
 	}
+	m.routeTranslated(w)
 }
 
 // lanDevices are the devices whose TCP is taken.

@@ -63,7 +63,7 @@ func (m *maker) steer() {
 			}
 		}
 		for _, w := range p.WANs {
-			if w.family(v6).Source.IsValid() {
+			if w.steered(v6).Source.IsValid() {
 				p.Rules = append(p.Rules, Rule{Pref: PrefMark, IPv6: v6, Mark: w.Mark(), Mask: MarkWAN, Table: w.Table()})
 			}
 		}
@@ -81,7 +81,7 @@ func (m *maker) steer() {
 func (p Plan) best(v6 bool) (WAN, bool) {
 	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
 		for _, w := range p.WANs {
-			if w.Usable && w.Role == role && w.family(v6).Usable {
+			if w.Usable && w.Role == role && w.steered(v6).Usable {
 				return w, true
 			}
 		}
@@ -96,7 +96,7 @@ func (w WAN) family(v6 bool) Family {
 	return w.IPv4
 }
 
-// resolvers plans the ways to the WANs' DNS servers: each over its own WAN,
+// resolvers plans this host's ways to the DNS servers of WANs: each over its own,
 // which is often the only one where it answers. While that WAN is dead it is
 // unreachable, which a forwarder learns at once and asks the next; the last
 // ones left are tried over whatever works.
@@ -111,7 +111,7 @@ func (m *maker) resolvers() {
 				servers = append(servers, s)
 				via[s] = TableNowhere
 			}
-			if via[s] == TableNowhere && w.Usable && w.family(s.Is6()).Usable {
+			if via[s] == TableNowhere && w.Usable && w.steered(s.Is6()).Usable {
 				via[s] = w.Table()
 				alive = true
 			}
@@ -121,7 +121,7 @@ func (m *maker) resolvers() {
 		return
 	}
 	for _, s := range servers {
-		p.Rules = append(p.Rules, Rule{Pref: PrefDNS, IPv6: s.Is6(), Dest: netip.PrefixFrom(s, s.BitLen()), Table: via[s]})
+		p.Rules = append(p.Rules, Rule{Pref: PrefDNS, IPv6: s.Is6(), Dest: netip.PrefixFrom(s, s.BitLen()), Own: true, Table: via[s]})
 	}
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
 		p.Routes = append(p.Routes, Route{Table: TableNowhere, Dest: all, Unreachable: true})
@@ -180,7 +180,8 @@ func (m *maker) hasMainDefault(w WAN, v6 bool) bool {
 			}
 		}
 	}
-	return device != "" && device == w.Device
+	over, _ := w.over(v6)
+	return device != "" && device == over
 }
 
 // shares divides a family's flows among the WANs of the highest role of which
@@ -198,7 +199,7 @@ func (m *maker) shares(v6 bool) (shares []Share) {
 			if !slices.Contains(group, roles[w.Name]) {
 				continue
 			}
-			s := Share{Mark: w.Mark(), Weight: m.Config.WANs[i].Weight, Usable: w.Usable && w.family(v6).Usable}
+			s := Share{Mark: w.Mark(), Weight: m.Config.WANs[i].Weight, Usable: w.Usable && w.steered(v6).Usable}
 			// A bond is held because it does harm, an overflow because it is
 			// not needed, which as the highest role it is.
 			if w.Held && group[0] == config.RolePrimary {
@@ -253,15 +254,20 @@ func (m *maker) translations(i int) (all []Translation) {
 	if !w.IPv6.Source.IsValid() {
 		return nil
 	}
+	to := m.outside(w, c)
 	for _, inside := range m.insidePrefixes() {
-		if inside.Addr().Is4() || inside.Addr().IsLinkLocalUnicast() || m.owner(inside) == i {
+		if inside.Addr().Is4() || m.owner(inside) == i {
 			continue
 		}
 		t := Translation{From: inside}
-		if to := m.outside(w, c); m.Config.Globals.IPv6 == config.IPv6NPT && to.IsValid() && to.Bits() <= inside.Bits() {
+		if m.Config.Globals.IPv6 == config.IPv6NPT && to.IsValid() && to.Bits() <= inside.Bits() {
 			t.To = netip.PrefixFrom(to.Addr(), inside.Bits())
+			to = netip.Prefix{} // hosts of two prefixes would clash in one
 		}
 		all = append(all, t)
+	}
+	if inner := w.CLAT.Inner; inner.IsValid() {
+		all = append(all, Translation{From: netip.PrefixFrom(inner, inner.BitLen())})
 	}
 	return all
 }
@@ -298,8 +304,8 @@ func (m *maker) owner(inside netip.Prefix) int {
 	return best
 }
 
-// outside is a WAN's own prefix: one that is delegated over it, else that of
-// its address.
+// outside is a prefix that a WAN routes to this host: one that is delegated
+// over it, else, as carriers do, that of its address.
 func (m *maker) outside(w WAN, c config.WAN) netip.Prefix {
 	var all []netip.Prefix
 	for _, in := range m.interfaces(c) {
@@ -310,7 +316,7 @@ func (m *maker) outside(w WAN, c config.WAN) netip.Prefix {
 	}
 	link, _ := m.Net.Link(w.Device)
 	for _, a := range link.Addrs {
-		if a.Prefix.Addr() == w.IPv6.Source {
+		if w.Kind == config.KindCellular && a.Prefix.Addr() == w.IPv6.Source {
 			return a.Prefix.Masked()
 		}
 	}
@@ -320,7 +326,7 @@ func (m *maker) outside(w WAN, c config.WAN) netip.Prefix {
 // insidePrefixes are the networks on devices that are no WANs.
 func (m *maker) insidePrefixes() (nets []netip.Prefix) {
 	for _, l := range m.Net.Links {
-		if l.Loopback || slices.ContainsFunc(m.plan.WANs, func(w WAN) bool { return w.Link == l.Index }) {
+		if l.Loopback || slices.ContainsFunc(m.plan.WANs, func(w WAN) bool { return w.Link == l.Index || w.Link4 == l.Index }) {
 			continue
 		}
 		for _, a := range l.Addrs {

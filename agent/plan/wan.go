@@ -86,6 +86,7 @@ func (m *maker) address(w *WAN, c config.WAN, l netstate.Link) {
 			w.Reason = h.Reason
 		}
 	}
+	m.borrow(w, c)
 	w.Usable = w.IPv4.Usable || w.IPv6.Usable
 	if w.Usable {
 		w.Reason = ""

@@ -58,6 +58,9 @@ func (s *filters) apply(ctx context.Context, choice string, f *plan.Firewall) er
 			if nft.Available(ctx) != nil {
 				name = iptablesName
 			}
+			if err := ctx.Err(); err != nil { // which is why
+				return fmt.Errorf("choosing a packet filter: %w", err)
+			}
 		}
 		other := map[string]string{nftables: iptablesName, iptablesName: nftables}[name]
 		if err := s.sweep(ctx, other); err != nil {
@@ -66,8 +69,8 @@ func (s *filters) apply(ctx context.Context, choice string, f *plan.Firewall) er
 		s.name, s.choice = name, choice
 	}
 	err := s.inUse().Apply(ctx, f)
-	if err != nil && s.choice != s.name {
-		s.choice = "" // choose again: what is missing may come
+	if err != nil && s.name == iptablesName && s.choice != s.name {
+		s.choice = "" // choose again: nftables may be there by now
 	}
 	return err
 }

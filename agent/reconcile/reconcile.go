@@ -50,8 +50,9 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	steps := []func() error{
 		func() error { return present(r.keeper.Apply(p.Sysctls)) },
 		func() error { return route.Apply(p.Routes, p.Rules) },
-		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
+		// Before endpoints: what joins send without translation stays without.
 		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
+		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 	}
 	if p.Firewall == nil {

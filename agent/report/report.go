@@ -193,7 +193,7 @@ func IPv4Kind(a netip.Addr) string {
 	switch {
 	case !a.IsValid():
 		return "none"
-	case carrierNAT.Contains(a):
+	case carrierNAT.Contains(a), translated.Contains(a):
 		return "shared"
 	case a.IsPrivate():
 		return "private"
@@ -201,4 +201,7 @@ func IPv4Kind(a netip.Addr) string {
 	return "public"
 }
 
-var carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+var (
+	carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+	translated = netip.MustParsePrefix("192.0.0.0/29")  // RFC 7335
+)

@@ -22,7 +22,7 @@ import (
 const patience = 4 * time.Minute
 
 // bootMachine runs the guest on the target's machine.
-func bootMachine(dist string, t cross.Target) error {
+func bootMachine(ctx context.Context, dist string, t cross.Target) error {
 	root := make(initramfs)
 	if err := addPackages(root, dist, t); err != nil {
 		return err
@@ -48,7 +48,7 @@ func bootMachine(dist string, t cross.Target) error {
 	if err := errors.Join(os.WriteFile(image, kernel, 0o644), os.WriteFile(initrd, root.pack(), 0o644)); err != nil {
 		return err
 	}
-	return emulate(t.Emulator, image, initrd)
+	return emulate(ctx, t.Emulator, image, initrd)
 }
 
 // addPackages takes the programs out of the packages in dist. The converter
@@ -124,8 +124,8 @@ func ownKernel(t cross.Target) ([]byte, error) {
 
 // emulate shows the console, and wants the guest's last line to say that all
 // is well.
-func emulate(e *cross.Emulator, kernel, initrd string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func emulate(ctx context.Context, e *cross.Emulator, kernel, initrd string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-"+e.System,
 		"-M", e.Machine, "-cpu", e.CPU, "-m", "512", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio",

@@ -12,11 +12,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"braid/cross"
@@ -29,13 +32,15 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := run(*dist, flag.Args()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *dist, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(dist string, names []string) error {
+func run(ctx context.Context, dist string, names []string) error {
 	targets := cross.Targets
 	if len(names) > 0 {
 		targets = nil
@@ -57,9 +62,12 @@ func run(dist string, names []string) error {
 			name string
 			run  func() error
 		}{
-			{"tests under an emulated processor", func() error { return testProcessor(t) }},
-			{"machine", func() error { return bootMachine(dist, t) }},
+			{"tests under an emulated processor", func() error { return testProcessor(ctx, t) }},
+			{"machine", func() error { return bootMachine(ctx, dist, t) }},
 		} {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			fmt.Printf("== %s: %s\n", t.Name, step.name)
 			if err := step.run(); err != nil {
 				err = fmt.Errorf("%s: %s: %w", t.Name, step.name, err)

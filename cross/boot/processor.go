@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,12 +24,12 @@ var pure = []string{
 const timed = "^(TestLoadLargest|TestLoadWhileReplaced)$"
 
 // testProcessor runs their tests.
-func testProcessor(t cross.Target) error {
+func testProcessor(ctx context.Context, t cross.Target) error {
 	if t.Emulator.User == "" {
 		fmt.Println("none")
 		return nil
 	}
-	cmd := exec.Command("go", append([]string{"test", "-skip", timed, "-exec", "qemu-" + t.Emulator.User + "-static"}, pure...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-skip", timed, "-exec", "qemu-" + t.Emulator.User + "-static"}, pure...)...)
 	cmd.Env = t.Env()
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()

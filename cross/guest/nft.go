@@ -45,7 +45,7 @@ func nft(args []string) error {
 	case strings.HasPrefix(script, "list table inet braid"):
 		return list(c, "table inet ")
 	case strings.HasPrefix(script, "list table"):
-		return errors.New("No such file or directory")
+		return errors.New("looking for the table: No such file or directory")
 	case strings.Contains(script, "tproxy ip to"):
 		return intercept(c, script)
 	case strings.HasPrefix(script, "delete table inet braid"):

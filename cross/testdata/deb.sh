@@ -22,30 +22,31 @@ cp "$2" "$dir/root/packages/new.deb"
 ip link set lo up
 
 pid=
-trap '[ -z "$pid" ] || kill "$pid"; umount -R "$dir"' EXIT
+trap '[ -z "$pid" ] || kill "$pid"; umount -R "$dir"; rmdir "$dir"' EXIT
 trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
 
-in() { chroot "$dir/root" "$@"; }
+on() { chroot "$dir/root" "$@"; }
 not() { ! "$@"; }
 step() { echo "-- $*"; }
 
 step install
-not in id braid-mcp 2>/dev/null
-in dpkg -i /packages/old.deb
-[ "$(in braid-mcp version)" = 1.0 ]
-[ "$(in stat -c %U:%G:%a /etc/braid-mcp.toml)" = root:braid-mcp:640 ]
-cookie=$(in sed -n 's/^cookie = "\([0-9a-f]*\)"$/\1/p' /etc/braid-mcp.toml)
+not on id braid-mcp 2>/dev/null
+on dpkg -i /packages/old.deb
+[ "$(on braid-mcp version)" = 1.0 ]
+[ "$(on stat -c %U:%G:%a /etc/braid-mcp.toml)" = root:braid-mcp:640 ]
+cookie=$(on sed -n 's/^cookie = "\([0-9a-f]*\)"$/\1/p' /etc/braid-mcp.toml)
 [ ${#cookie} = 32 ]
-in braid-mcp check
-in systemctl --quiet is-enabled braid-mcp.service
-in systemd-analyze verify --man=no braid-mcp.service
-in systemd-analyze security --offline=yes --threshold=25 braid-mcp.service | tail -n 1
-in sysctl --load /usr/lib/sysctl.d/60-braid-mcp.conf
-[ "$(in sysctl -n net.ipv4.tcp_fastopen)" = 3 ]
+on braid-mcp check
+on systemctl --quiet is-enabled braid-mcp.service
+on systemd-analyze verify --man=no braid-mcp.service
+on systemd-analyze security --offline=yes --threshold=25 braid-mcp.service | tail -n 1
+on sysctl --load /usr/lib/sysctl.d/60-braid-mcp.conf
+[ "$(on sysctl -n net.ipv4.tcp_fastopen)" = 3 ]
 
 step 'start as the unit does'
 unit=$dir/root/usr/lib/systemd/system/braid-mcp.service
 value() { sed -n "s/^$1=//p" "$unit"; }
+: >"$dir/log"
 caps=$(value AmbientCapabilities | tr '[:upper:]' '[:lower:]' | sed 's/cap_/+/g; s/ /,/g')
 read -ra command <<<"$(value ExecStart)"
 chroot "$dir/root" setpriv --reuid "$(value User)" --regid "$(value Group)" --clear-groups \
@@ -67,19 +68,19 @@ pid=
 
 step upgrade
 echo '# mine' >>"$dir/root/etc/braid-mcp.toml"
-in dpkg -i /packages/new.deb
-[ "$(in braid-mcp version)" = 2.0 ]
-in grep -q "$cookie" /etc/braid-mcp.toml
-in grep -q '^# mine$' /etc/braid-mcp.toml
-in systemctl --quiet is-enabled braid-mcp.service
+on dpkg -i /packages/new.deb
+[ "$(on braid-mcp version)" = 2.0 ]
+on grep -q "$cookie" /etc/braid-mcp.toml
+on grep -q '^# mine$' /etc/braid-mcp.toml
+on systemctl --quiet is-enabled braid-mcp.service
 
 step remove
-in dpkg -r braid-mcp
-in grep -q "$cookie" /etc/braid-mcp.toml
-not in test -e /usr/bin/braid-mcp
+on dpkg -r braid-mcp
+on grep -q "$cookie" /etc/braid-mcp.toml
+not on test -e /usr/bin/braid-mcp
 
 step purge
-in dpkg -P braid-mcp
-not in id braid-mcp 2>/dev/null
+on dpkg -P braid-mcp
+not on id braid-mcp 2>/dev/null
 left=$(cd "$dir/root" && find etc lib/systemd usr/bin usr/lib/systemd usr/lib/sysctl.d usr/share var/lib/systemd -name '*braid-mcp*' ! -path 'usr/share/braid*')
 [ -z "$left" ] || { echo "left: $left"; false; }

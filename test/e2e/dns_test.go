@@ -15,6 +15,7 @@ import (
 	"braid/agent/ubus"
 	"braid/test/lab"
 	"braid/test/rig"
+	"braid/test/traffic"
 )
 
 // netifdUCI describes the default lab's WANs by netifd's interfaces.
@@ -134,4 +135,42 @@ func lookup(t *testing.T, r *rig.Rig, name string) (time.Duration, error) {
 		err = fmt.Errorf("addresses %v", addrs)
 	}
 	return time.Since(began), err
+}
+
+// A rule for a domain holds once a LAN host has looked one of its names up.
+func TestDomainRule(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI) +
+				"\nconfig rule 'bank'\n\tlist domain 'bank.example'\n\toption path 'pass'\n\toption wan 'lte'\n"})
+			servers(t, r, 12)
+			bank := netip.MustParseAddr("192.0.2.92")
+			sets := "--nftset=/bank.example/4#inet#braid#rule_bank_4,6#inet#braid#rule_bank_6"
+			if b != "nftables" {
+				sets = "--ipset=/bank.example/braid_bank_4,braid_bank_6"
+			}
+			dnsmasq(t, r.Server, "--address=/example/192.0.2.91 --address=/bank.example/192.0.2.92")
+			dnsmasq(t, r.Gateway, "--server=192.0.2.80 "+sets)
+			eventually(t, 5*time.Second, func() error {
+				_, err := lookup(t, r, "other")
+				return err
+			})
+			if c := counted(t, r, func() { transfer(t, fromNode(r, r.Host(), bank, rig.Port), traffic.Echo, 1e4) }); c.Total != 1 {
+				t.Errorf("before the lookup the agent counted %+v", c)
+			}
+			_, err := lookup(t, r, "www.bank")
+			must(t, err)
+			notTaken(t, r, func() {
+				p, err := fromNode(r, r.Host(), bank, rig.Port).Identify(t.Context())
+				if err != nil || over(r, p.Remote.Addr()) != "lte" {
+					t.Errorf("seen from %v, %v", p.Remote, err)
+				}
+			})
+			if c := counted(t, r, func() {
+				transfer(t, fromNode(r, r.Host(), netip.MustParseAddr("192.0.2.91"), rig.Port), traffic.Echo, 1e4)
+			}); c.Total != 1 {
+				t.Errorf("another domain: the agent counted %+v", c)
+			}
+		})
+	}
 }

@@ -225,7 +225,7 @@ func TestCoexistence(t *testing.T) {
 		"iptables -t mangle -F BRAID_STEER",
 		"iptables -t mangle -D FORWARD -j BRAID_FORWARD",
 		"ip6tables -t raw -F PREROUTING",
-		"iptables -F; iptables -t mangle -F; iptables -t raw -F; iptables -t mangle -X BRAID_DUP",
+		"iptables -F; iptables -t mangle -F; iptables -t raw -F",
 	}
 	for _, b := range backends {
 		t.Run(b, func(t *testing.T) {

@@ -69,7 +69,7 @@ func killInside(handles []int, patience time.Duration) error {
 		if err := unix.Fstat(h, &st); err != nil {
 			return fmt.Errorf("looking at namespace: %w", err)
 		}
-		ours = append(ours, identity{st.Dev, st.Ino})
+		ours = append(ours, identity{uint64(st.Dev), st.Ino})
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		paths, err := filepath.Glob("/proc/[0-9]*/ns/net")
@@ -81,7 +81,7 @@ func killInside(handles []int, patience time.Duration) error {
 			pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
 			var st unix.Stat_t
 			// A process that has ended meanwhile, or is a zombie, has no namespace.
-			if pid == os.Getpid() || unix.Stat(path, &st) != nil || !slices.Contains(ours, identity{st.Dev, st.Ino}) {
+			if pid == os.Getpid() || unix.Stat(path, &st) != nil || !slices.Contains(ours, identity{uint64(st.Dev), st.Ino}) {
 				continue
 			}
 			found++

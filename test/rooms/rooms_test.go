@@ -29,7 +29,7 @@ var may = []struct {
 	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/kernel/... agent/load agent/netstate agent/path " +
 		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci transport/..."},
 	{"agent/reconcile", "agent/plan agent/kernel/..."},
-	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl transport/mptcp"},
+	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl agent/kernel/firewall/nft transport/mptcp"},
 	{"agent/plan", "agent/config agent/health agent/load agent/netstate transport/mptcp"},
 	{"agent/health", "agent/config agent/netstate agent/kernel/icmp"},
 	{"agent/load", "agent/config"},

@@ -60,3 +60,10 @@ func Up(device string, addr netip.Addr) error {
 	}
 	return nil
 }
+
+// Forwarding says whether the kernel forwards IPv6, as it has to with what is
+// translated.
+func Forwarding() bool {
+	b, err := os.ReadFile(filepath.Join(conf, "ipv6/conf/all/forwarding"))
+	return err == nil && strings.TrimSpace(string(b)) != "0"
+}

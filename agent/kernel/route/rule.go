@@ -125,6 +125,7 @@ func parse(h netlink.Rule) (r plan.Rule, plain bool) {
 		Mark:   h.Mark,
 		Table:  h.Table,
 
+		Own:      h.IifName == own,
 		Specific: h.SuppressPrefixlen == 0,
 	}
 	if h.Mask != nil {
@@ -133,6 +134,9 @@ func parse(h netlink.Rule) (r plan.Rule, plain bool) {
 	h.Protocol = 0
 	return r, reflect.DeepEqual(*rule(h.Family, r), h)
 }
+
+// own is the device that what this host sends counts as coming from.
+const own = "lo"
 
 func rule(family int, r plan.Rule) *netlink.Rule {
 	n := netlink.NewRule()
@@ -146,6 +150,9 @@ func rule(family int, r plan.Rule) *netlink.Rule {
 		n.Mask = &r.Mask
 	}
 	n.Table = r.Table
+	if r.Own {
+		n.IifName = own
+	}
 	if r.Specific {
 		n.SuppressPrefixlen = 0
 	}

@@ -155,25 +155,34 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 	if err != nil {
 		return false, err
 	}
-	if text != f.applied || !shown.equal(f.shown) {
-		changed = true
-		f.applied = "\x00" // of unknown state, until all has gone well
-		if text == "" {
-			err = f.drop(shown)
-		} else {
-			err = f.load(ctx, text, shown)
-		}
-		if err != nil {
-			return changed, err
-		}
-		if shown, err = f.show(ctx); err != nil {
-			return changed, err
-		}
+	if text == f.applied && shown.equal(f.shown) {
+		f.print = now // what has changed is not ours
+		return false, nil
 	}
-	f.applied, f.shown = text, shown
-	f.print, err = f.fingerprint()
-	return changed, err
+	f.applied = unknown
+	if text == "" {
+		err = f.drop(shown)
+	} else {
+		err = f.load(ctx, text, shown)
+	}
+	if err != nil {
+		return true, err
+	}
+	if now, err = f.fingerprint(); err != nil {
+		return true, fmt.Errorf("reading tables: %w", err)
+	}
+	if shown, err = f.show(ctx); err != nil {
+		return true, err
+	}
+	// If not, somebody was there in the meantime, and the next call sees to it.
+	if shown.is(text) {
+		f.applied, f.shown, f.print = text, shown, now
+	}
+	return true, nil
 }
+
+// unknown is no text for iptables-restore.
+const unknown = "\x00"
 
 // load fills the chains and hooks in those that are not. Chains that are not
 // wanted any more are no longer reached then, and go last.
@@ -257,6 +266,27 @@ func (f *family) show(ctx context.Context) (state, error) {
 		}
 	}
 	return s, nil
+}
+
+// is says whether all chains are there with as many rules as a text has, and
+// the hooks that lead to them.
+func (s state) is(text string) bool {
+	chains, rules := strings.Count(text, "\n:"), strings.Count(text, "\n-A ")
+	for _, h := range hooks {
+		if declares(text, h.table, prefix+h.chain) {
+			rules++
+		}
+	}
+	for _, lines := range s {
+		for _, l := range lines {
+			if strings.HasPrefix(l, ":") {
+				chains--
+			} else {
+				rules--
+			}
+		}
+	}
+	return chains == 0 && rules == 0
 }
 
 func (s state) equal(o state) bool { return maps.EqualFunc(s, o, slices.Equal[[]string]) }

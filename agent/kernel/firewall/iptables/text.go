@@ -6,6 +6,7 @@ package iptables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"braid/agent/plan"
@@ -92,11 +93,11 @@ func Text(f plan.Firewall, v6 bool) string {
 	t.table("mangle", mangle...)
 	t.table("filter",
 		chain{"INPUT", []string{"-m mark --mark " + mark(intercepted, intercepted) + " -j ACCEPT"}},
-		chain{"FORWARD", []string{
-			"-m mark ! --mark " + mark(refused, allBits) + " -j RETURN",
+		chain{"FORWARD", append(t.translated(f, "-i %[1]s -j ACCEPT"),
+			"-m mark ! --mark "+mark(refused, allBits)+" -j RETURN",
 			"-p tcp -j REJECT --reject-with tcp-reset",
-			"-j REJECT --reject-with " + map[bool]string{false: "icmp-admin-prohibited", true: "icmp6-adm-prohibited"}[v6],
-		}},
+			"-j REJECT --reject-with "+map[bool]string{false: "icmp-admin-prohibited", true: "icmp6-adm-prohibited"}[v6],
+		)},
 	)
 	if rules := translations(f); v6 && len(rules) > 0 {
 		t.table("nat", chain{"POSTROUTING", rules})
@@ -142,8 +143,10 @@ func (t *text) inbound(f plan.Firewall) []string {
 }
 
 func (t *text) forward(f plan.Firewall) []string {
-	return append(eachWAN(f, "-o %[1]s -m connmark --mark "+mark(0, plan.MarkWAN)+" -j CONNMARK --set-xmark %[2]s"),
-		each(f.LANDevices, "-i %s -j BRAID_LAN")...)
+	return slices.Concat(
+		t.translated(f, "-d %[2]v -m conntrack --ctstate NEW -j DROP"), // a translator takes answers alone
+		eachWAN(f, "-o %[1]s -m connmark --mark "+mark(0, plan.MarkWAN)+" -j CONNMARK --set-xmark %[2]s"),
+		each(f.LANDevices, "-i %s -j BRAID_LAN"))
 }
 
 func unruled(f plan.Firewall) (rules []string) {
@@ -207,6 +210,18 @@ func (t *text) headerLen() int {
 		return 40
 	}
 	return 20
+}
+
+// translated formats device and inner address of each translator.
+func (t *text) translated(f plan.Firewall, format string) (rules []string) {
+	if !t.v6 {
+		return nil
+	}
+	for _, c := range f.CLATs {
+		r := strings.ReplaceAll(format, "%[1]s", c.Device)
+		rules = append(rules, strings.ReplaceAll(r, "%[2]v", netip.PrefixFrom(c.Inner, 128).String()))
+	}
+	return rules
 }
 
 func wanChain(m uint32) string { return fmt.Sprintf("WAN%d", m/(plan.MarkWAN&-plan.MarkWAN)) }

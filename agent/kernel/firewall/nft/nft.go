@@ -48,24 +48,36 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if err != nil {
 		return err
 	}
-	if text != t.applied || listed != t.listed {
-		if text == "" {
-			err = remove(ctx, listed)
-		} else {
-			err = load(ctx, text, listed)
-		}
-		if err != nil {
-			t.applied, t.listed = "", "" // of unknown state
-			return err
-		}
-		if listed, err = list(ctx); err != nil {
-			return err
-		}
+	if text == t.applied && listed == t.listed {
+		t.gen = gen // what has changed is not ours
+		return nil
 	}
-	t.applied, t.listed = text, listed
-	t.gen, err = Generation()
-	return err
+	t.applied, t.listed = unknown, unknown
+	if text == "" {
+		err = remove(ctx, listed)
+	} else {
+		err = load(ctx, text, listed)
+	}
+	if err != nil {
+		return err
+	}
+	if listed, err = list(ctx); err != nil {
+		return err
+	}
+	after, err := Generation()
+	if err != nil {
+		return fmt.Errorf("reading nftables generation: %w", err)
+	}
+	// One transaction is one generation. After more of them what is listed may
+	// be what somebody else has made of it, and the next call sees to that.
+	if after-gen <= 1 {
+		t.applied, t.listed, t.gen = text, listed, after
+	}
+	return nil
 }
+
+// unknown is no ruleset.
+const unknown = "\x00"
 
 // load puts a ruleset in the place of the one listed. Sets that stay keep
 // their elements: what dnsmasq has put there, it does not repeat.

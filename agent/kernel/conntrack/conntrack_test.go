@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"braid/agent/plan"
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+const fibre, lte = 1 << 24, 2 << 24
+
+// entry makes an entry whose flow leaves translated, from an address of ours.
+func entry(t *testing.T, name int, mark uint32, from, dest string) {
+	t.Helper()
+	source := "192.168.1.20"
+	if strings.Contains(dest, ":") {
+		source = "2001:db8:1::20"
+	}
+	conntrack(t, "-I", "-p", "udp", "-s", source, "-d", dest, "-r", dest, "-q", from,
+		"--sport", fmt.Sprint(name), "--dport", "53", "--reply-port-src", "53", "--reply-port-dst", fmt.Sprint(name),
+		"-t", "600", "-m", fmt.Sprint(mark))
+}
+
+func conntrack(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("conntrack", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("conntrack %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// there are the names of the entries that are left.
+func there(t *testing.T) (names []string) {
+	t.Helper()
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for line := range strings.Lines(conntrack(t, "-L", "-f", family)) {
+			for _, f := range strings.Fields(line) {
+				if name, ok := strings.CutPrefix(f, "sport="); ok && name != "53" {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestSweep(t *testing.T) {
+	addr := netip.MustParseAddr
+	both := []plan.FlowWAN{
+		{Mark: fibre, IPv4: true, IPv6: true, Addrs: []netip.Addr{addr("198.51.100.2")}, Main4: true, Main6: true},
+		{Mark: lte, IPv4: true, IPv6: true, Addrs: []netip.Addr{addr("100.64.0.2")}},
+	}
+	with := func(change func(wans []plan.FlowWAN)) []plan.FlowWAN {
+		wans := slices.Clone(both)
+		change(wans)
+		return wans
+	}
+	for _, tt := range []struct {
+		name string
+		wans []plan.FlowWAN
+		left []string
+	}{
+		{"nothing has changed", both, []string{"1", "2", "3", "4", "5", "6", "7"}},
+		{"lte is dead", with(func(w []plan.FlowWAN) { w[1].IPv4, w[1].IPv6 = false, false }), []string{"1", "3", "5", "6"}},
+		{"lte has lost IPv4", with(func(w []plan.FlowWAN) { w[1].IPv4 = false }), []string{"1", "3", "4", "5", "6", "7"}},
+		{"lte is gone", both[:1], []string{"1", "3", "5", "6"}},
+		{"fibre has another address", with(func(w []plan.FlowWAN) { w[0].Addrs = []netip.Addr{addr("198.51.100.3")} }), []string{"2", "3", "4", "5", "6", "7"}},
+		{"the other way round", with(func(w []plan.FlowWAN) { w[0].Addrs, w[1].Addrs = w[1].Addrs, w[0].Addrs }), []string{"3", "4", "5", "6", "7"}},
+		{"teardown", nil, []string{"1", "3", "5", "6"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conntrack(t, "-F")
+			var s Sweeper
+			if err := s.Apply(both); err != nil {
+				t.Fatal(err)
+			}
+			entry(t, 1, fibre, "198.51.100.2", "192.0.2.80")
+			entry(t, 2, lte, "100.64.0.2", "192.0.2.80")
+			entry(t, 3, 0x100, "198.51.100.9", "192.0.2.80") // somebody else's mark
+			entry(t, 4, lte, "2001:db8:c::2", "2001:db8:80::80")
+			entry(t, 5, fibre, "2001:db8:1::20", "2001:db8:80::80")
+			entry(t, 6, fibre|0x100, "192.168.1.20", "192.0.2.80") // not translated
+			entry(t, 7, lte, "2001:db8:1::20", "2001:db8:80::80")
+			if err := s.Apply(tt.wans); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.left, there(t)); diff != "" {
+				t.Errorf("entries (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

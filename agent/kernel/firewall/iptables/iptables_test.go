@@ -1,0 +1,169 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"braid/agent/config"
+	"braid/agent/plan"
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+var example = plan.Firewall{
+	LANDevices: []string{"lan0", "br-guest"},
+	WANs: []plan.FirewallWAN{
+		{Device: "fibre", Mark: 1 << 24, Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2")}},
+		{Device: "lte", Mark: 2 << 24, Translate: []plan.Translation{
+			{From: netip.MustParsePrefix("2001:db8:1::/64")},
+			{From: netip.MustParsePrefix("2001:db8:2::/64"), To: netip.MustParsePrefix("2001:db8:c::/64")},
+		}},
+	},
+	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
+	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:10::10")},
+	ProxyPort:  5125,
+	Late:       true,
+	BlockQUIC:  true,
+	Rules: []plan.FirewallRule{
+		{Name: "a_name_that_is_quite_long_indeed", Domains: true, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
+		{
+			Name: "games", Proto: config.ProtoAny, Path: config.PathReject,
+			Sources: []netip.Prefix{netip.MustParsePrefix("192.168.1.20/32"), netip.MustParsePrefix("192.168.0.0/16")},
+			MACs:    []config.MAC{{2, 0, 0, 0, 0, 1}}, Dests: []netip.Prefix{netip.MustParsePrefix("2001:db8:80::/64")},
+			Ports: []config.PortRange{{First: 443, Last: 443}, {First: 1000, Last: 2000}},
+		},
+		{Name: "ping", Proto: config.ProtoICMP, Path: config.PathPass, Mark: 1 << 24},
+		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
+	},
+	Shares4: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}},
+	Shares6: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 1000, Usable: true}},
+}
+
+// as makes one of the two iptables the one that is called so.
+func as(t *testing.T, variant string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			path, err := exec.LookPath(name + "-" + variant + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(dir, name+suffix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func sh(t *testing.T, script string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+	return string(out)
+}
+
+// everything is what the kernel has, without counters.
+func everything(t *testing.T) string {
+	t.Helper()
+	return sh(t, `for i in iptables-save ip6tables-save; do $i 2>/dev/null | sed '/^#/d; s/ \[.*//'; done; ipset list -name`)
+}
+
+func TestApply(t *testing.T) {
+	for _, variant := range []string{"legacy", "nft"} {
+		t.Run(variant, func(t *testing.T) {
+			as(t, variant)
+			sh(t, `for i in iptables ip6tables; do
+				for t in raw mangle filter nat; do $i -t $t -N theirs; $i -t $t -A theirs -p udp -j ACCEPT; $i -t $t -A OUTPUT -j theirs; done
+				for c in PREROUTING POSTROUTING FORWARD; do $i -t mangle -A $c -p tcp -j theirs; done
+				$i -t raw -A PREROUTING -p tcp -j theirs
+				$i -t nat -A POSTROUTING -p udp -j theirs
+				$i -A FORWARD -p tcp -j ACCEPT
+				$i -A INPUT -p tcp -j ACCEPT
+			done
+			ipset create theirs hash:ip`)
+			t.Cleanup(func() {
+				sh(t, `for i in iptables ip6tables; do for t in raw mangle filter nat; do $i -t $t -F; $i -t $t -X; done; done; ipset destroy theirs`)
+			})
+			before := everything(t)
+			var f Filter
+			apply := func(p *plan.Firewall) {
+				t.Helper()
+				if err := f.Apply(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply(&example)
+			want := everything(t)
+			for _, part := range []string{"TPROXY --on-port 5125 --on-ip ::1", "-A PREROUTING -j BRAID_PREROUTING", "NETMAP --to 2001:db8:c::/64", "braid_alive_6"} {
+				if !strings.Contains(want, part) {
+					t.Errorf("no %q in\n%s", part, want)
+				}
+			}
+			for _, harm := range []string{"", "iptables -t mangle -F BRAID_STEER", "ip6tables -D FORWARD -j BRAID_FORWARD", "iptables -t raw -F"} {
+				sh(t, harm)
+				if harm == "iptables -t raw -F" { // theirs too
+					sh(t, "iptables -t raw -A theirs -p udp -j ACCEPT; iptables -t raw -A OUTPUT -j theirs; iptables -t raw -A PREROUTING -p tcp -j theirs")
+				}
+				apply(&example)
+				if diff := cmp.Diff(want, everything(t)); diff != "" {
+					t.Errorf("after %q (-want +got):\n%s", harm, diff)
+				}
+			}
+			less := example
+			less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], nil, nil, nil
+			apply(&less)
+			for _, gone := range []string{" lte", "BRAID_WAN2", "NETMAP", "braid_a_name"} {
+				if got := everything(t); strings.Contains(got, gone) {
+					t.Errorf("%s is still there:\n%s", gone, got)
+				}
+			}
+			f = Filter{} // a new agent takes over what a killed one left
+			apply(&example)
+			f = Filter{}
+			apply(nil)
+			if diff := cmp.Diff(before, everything(t)); diff != "" {
+				t.Errorf("left behind (-before +now):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A program tells its own length, which is what the kernel takes
+// (XT_BPF_MAX_NUM_INSTR).
+func TestProgram(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		p := (&text{v6: v6}).program(seedAll, 200, 50, 100)
+		count, code, _ := strings.Cut(p, ",")
+		n, err := strconv.Atoi(count)
+		if err != nil || n != len(strings.Split(code, ",")) || n > 64 {
+			t.Errorf("%d instructions, it says %s", len(strings.Split(code, ",")), count)
+		}
+	}
+}
+
+func TestRuleSet(t *testing.T) {
+	long := "a_name_that_is_quite_long_indeed"
+	for _, name := range []string{ruleSet("bank", false), ruleSet(long, true), ruleSet(long+"2", true)} {
+		if len(name) > maxSetName || !strings.HasPrefix(name, setPrefix) {
+			t.Errorf("%q", name)
+		}
+	}
+	if ruleSet(long, false) == ruleSet(long+"2", false) || ruleSet("bank", true) != "braid_bank_6" {
+		t.Error(ruleSet(long, false), ruleSet("bank", true))
+	}
+}
