@@ -31,7 +31,7 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 # that they build and run. So their results are not remembered.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft gcc dnsmasq ipset iptables tayga
+	@test/deps ip nft gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
 	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
 	go test -count=1 -p 1 ./test/... ./cross/...
 
@@ -48,6 +48,22 @@ bench: build ## measure beside a single line and bare kernel MPTCP, 4 minutes (r
 	@test/deps ip nft
 	@go build -o bin/ ./test/bench
 	@bin/bench -bin bin $(BENCH)
+
+.PHONY: package
+package: ## make packages and a feed of them, in dist/
+	@test/deps
+	@go build -o bin/package ./cross/package
+	@bin/package
+
+.PHONY: test-cross
+test-cross: package ## prove the packages on emulated MIPS and ARM machines, 4 minutes (root)
+	@test/deps qemu-system-mips qemu-system-arm qemu-mips-static xz
+	@go build -o bin/boot ./cross/boot
+	@bin/boot
+
+.PHONY: test-openwrt
+test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI RPCD NETIFD, which these name (root)
+	go test -tags openwrt -count=1 ./agent/ubus ./test/openwrt
 
 .PHONY: clean
 clean: ## remove what was built

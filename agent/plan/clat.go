@@ -99,15 +99,19 @@ func (w WAN) steered(v6 bool) Family {
 	return w.family(v6)
 }
 
-// routeTranslated lets translated packets out of our translator, by the WAN,
-// and the answers into it.
+// routeTranslated lets what a translator is given into it, what it makes of
+// that out by the WAN, and the answers into ours: netifd sees to that for its.
 func (m *maker) routeTranslated(w WAN) {
-	if !w.CLAT.Inner.IsValid() {
+	if w.Link4 == 0 {
 		return
 	}
-	p, inner := &m.plan, netip.PrefixFrom(w.CLAT.Inner, w.CLAT.Inner.BitLen())
-	p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: inner, Link: w.Link4})
+	p := &m.plan
 	p.Rules = append(p.Rules,
-		Rule{Pref: PrefLAN, IPv6: true, Dest: inner, Table: w.Table()},
-		Rule{Pref: PrefSource, IPv6: true, Source: inner, Table: w.Table()})
+		Rule{Pref: PrefSource, Source: netip.PrefixFrom(w.IPv4.Source, 32), Table: w.Table()},
+		Rule{Pref: PrefSource, IPv6: true, In: w.Device4, Table: w.Table()})
+	if w.CLAT.Inner.IsValid() {
+		inner := netip.PrefixFrom(w.CLAT.Inner, w.CLAT.Inner.BitLen())
+		p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: inner, Link: w.Link4})
+		p.Rules = append(p.Rules, Rule{Pref: PrefLAN, IPv6: true, Dest: inner, Table: w.Table()})
+	}
 }

@@ -125,6 +125,8 @@ type Rule struct {
 	Mark   uint32
 	Mask   uint32
 	Table  int
+	// In is the device that packets have come in by.
+	In string
 	// Own selects what this host sends itself.
 	Own bool
 	// Specific passes over the table's default routes.

@@ -59,9 +59,6 @@ func (m *maker) routeWAN(w WAN) {
 		host := netip.PrefixFrom(addr, addr.BitLen())
 		p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: addr.Is6(), Source: host, Table: w.Table()})
 	}
-	if w.Link4 != 0 {
-		p.Rules = append(p.Rules, Rule{Pref: PrefSource, Source: netip.PrefixFrom(w.IPv4.Source, 32), Table: w.Table()})
-	}
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
 		v6 := all.Addr().Is6()
 		if has := !v6 && w.IPv4.Source.IsValid() || v6 && w.IPv6.Source.IsValid(); !has {

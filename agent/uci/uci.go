@@ -12,7 +12,6 @@
 package uci
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -78,26 +77,25 @@ type Fallback interface {
 // *SyntaxError for one that cannot be read faithfully.
 func Load(ctx context.Context, dir, name string, fb Fallback) (Package, error) {
 	p := Package{Path: filepath.Join(dir, name)}
-	// go-uci opens the file on its own. What was scanned is what it has
-	// read only if the file is the same before and after.
-	for range 3 {
-		before, err := read(p.Path)
-		if err != nil {
-			return Package{}, err
-		}
-		p.Sections, err = parse(gouci.NewTree(dir), p.Path, before)
-		if err != nil {
-			return ask(ctx, p.Path, fb, err)
-		}
-		after, err := read(p.Path)
-		if err != nil {
-			return Package{}, err
-		}
-		if bytes.Equal(before, after) {
-			return p, nil
-		}
+	raw, err := read(p.Path)
+	if err != nil {
+		return Package{}, err
 	}
-	return Package{}, fmt.Errorf("reading %s: it changes all the time", p.Path)
+	// go-uci opens files on its own. It gets a copy, so that it reads what has
+	// been scanned, whatever happens to the file meanwhile.
+	private, err := os.MkdirTemp("", "braid-uci-")
+	if err != nil {
+		return Package{}, fmt.Errorf("copying %s: %w", p.Path, err)
+	}
+	defer os.RemoveAll(private)
+	if err := os.WriteFile(filepath.Join(private, name), raw, 0o600); err != nil {
+		return Package{}, fmt.Errorf("copying %s: %w", p.Path, err)
+	}
+	p.Sections, err = parse(gouci.NewTree(private), p.Path, raw)
+	if err != nil {
+		return ask(ctx, p.Path, fb, err)
+	}
+	return p, nil
 }
 
 // ask has libuci read what failed here with cause.

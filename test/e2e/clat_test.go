@@ -98,11 +98,11 @@ func TestTranslatorFollowsWAN(t *testing.T) {
 		if devices := sh(t, r.Gateway, "ip link"); strings.Contains(devices, "braid-clat") {
 			return fmt.Errorf("still there: %s", devices)
 		}
+		if w := cellular(t, r); w.NAT64 != "" || w.IPv4 != "none" {
+			return fmt.Errorf("lte is %+v", w)
+		}
 		return nil
 	})
-	if w := cellular(t, r); w.NAT64 != "" || w.IPv4 != "none" {
-		t.Errorf("lte is %+v", w)
-	}
 	must(t, r.WAN("lte").SetUp())
 	translated(t, r)
 	transfer(t, r.FromHost(lab.Server4), traffic.Echo, 1e5)

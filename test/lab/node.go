@@ -37,7 +37,7 @@ func newNode(name string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating namespace %s: %w", name, err)
 	}
-	if n.nl, err = netlink.NewHandleAt(n.ns); err != nil {
+	if n.nl, err = netlink.NewHandleAt(n.ns, unix.NETLINK_ROUTE); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening netlink in %s: %w", name, err), n.remove())
 	}
 	return n, nil

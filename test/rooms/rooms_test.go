@@ -55,6 +55,7 @@ var may = []struct {
 	{"cross", ""},
 	{"cross/guest", "test/... agent/report transport/..."},
 	{"cross/package", "cross"},
+	{"cross/boot", "cross"},
 	{"test/...", "test/... agent/report transport/..."},
 }
 

@@ -36,7 +36,8 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 			if err != nil {
 				return err
 			}
-			if failed != nil && failed != unix.EOPNOTSUPP { // MPTCP before 6.2
+			// MPTCP before 6.2 says one of the two.
+			if failed != nil && failed != unix.EOPNOTSUPP && failed != unix.ENOPROTOOPT {
 				return fmt.Errorf("setting TCP_FASTOPEN: %w", failed)
 			}
 			return nil

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -48,6 +49,7 @@ func (h hook) line() string { return fmt.Sprintf("-A %s -j %s%s", h.chain, prefi
 // takes over whatever an earlier agent left.
 type Filter struct {
 	families []*family // set up by the first Apply
+	changed  bool      // there may be sets that no rule refers to any more
 }
 
 // family is one of the two that iptables keeps apart.
@@ -72,20 +74,23 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 		}
 	}
 	var errs []error
-	changed := false
 	for _, fam := range t.families {
 		text := ""
 		if f != nil {
 			text = Text(*f, fam.v6)
 		}
-		did, err := fam.apply(ctx, text)
-		changed = changed || did
+		changed, err := fam.apply(ctx, text)
+		t.changed = t.changed || changed
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil || !changed {
+	if err := errors.Join(errs...); err != nil || !t.changed {
 		return err
 	}
-	return dropSets(f)
+	if err := dropSets(f); err != nil {
+		return err
+	}
+	t.changed = false
+	return nil
 }
 
 // open finds the commands. It is no error that there is none if nothing is
@@ -97,6 +102,9 @@ func (t *Filter) open(ctx context.Context, wanted bool) error {
 	var families []*family
 	for _, v6 := range []bool{false, true} {
 		fam := &family{v6: v6}
+		if _, err := os.Stat("/proc/sys/net/ipv6"); v6 && errors.Is(err, os.ErrNotExist) {
+			continue // IPv6 is off
+		}
 		if _, err := exec.LookPath(fam.command("")); err != nil {
 			if wanted {
 				return err
