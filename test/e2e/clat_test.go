@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,13 +59,17 @@ func TestConverterLeavesWithNAT64(t *testing.T) {
 	for _, firewall := range []string{"nftables", "iptables"} {
 		t.Run(firewall, func(t *testing.T) {
 			uci := strings.Replace(rig.DefaultUCI, "list lan", "option firewall '"+firewall+"'\n\tlist lan", 1)
-			leavesWithNAT64(t, start(t, rig.Options{Lab: v6only(), UCI: uci}))
+			r := start(t, rig.Options{Lab: v6only(), UCI: uci})
+			translated(t, r)
+			leaves(t, r)
 		})
 	}
 }
 
-func leavesWithNAT64(t *testing.T, r *rig.Rig) {
-	translated(t, r)
+// leaves fails unless the converter leaves after the first connection to a
+// server with IPv4 alone, and both lines carry the second.
+func leaves(t *testing.T, r *rig.Rig) {
+	t.Helper()
 	serveMPTCP(t, r)
 	wantPath(t, carriedBy(t, r, lab.Server4, 4e6), config.PathConvert, 2)
 	eventually(t, 5*time.Second, func() error { // bytes count once a connection is closed
@@ -159,4 +165,42 @@ func TestTranslatorLeavesNothing(t *testing.T) {
 	}
 	must(t, r.StartAgent())
 	translated(t, r)
+}
+
+// The router's own translator, as OpenWrt's 464xlat is one: the cellular
+// line's IPv4 is on another device, of which netifd tells.
+func TestConverterLeavesWith464xlat(t *testing.T) {
+	r := start(t, rig.Options{Lab: v6only(), UCI: netifdUCI, Idle: true})
+	conf := filepath.Join(t.TempDir(), "tayga.conf")
+	must(t, os.WriteFile(conf, []byte(`
+		tun-device 464-wwan_6
+		ipv4-addr 192.168.254.1
+		prefix `+nat64+`
+		map 192.0.0.1 2001:db8:c::464
+	`), 0o644))
+	sh(t, r.Gateway, `tayga --config `+conf+` --mktun
+		ip link set 464-wwan_6 up
+		ip addr add 192.0.0.1/32 dev 464-wwan_6
+		ip route add default dev 464-wwan_6 metric 2048
+		ip route add 2001:db8:c::464 dev 464-wwan_6
+		tayga --config `+conf+` >/dev/null 2>&1`)
+	must(t, r.StartMCP("-client", "0.0.0.0/0", "-client", "::/0"))
+	failedC := make(chan error, 1)
+	go func() {
+		failedC <- netifd(t.Context(), r, nil, map[string]any{
+			"interface": "wwan_6_4", "up": true, "proto": "464xlat", "dynamic": true, "l3_device": "464-wwan_6",
+		})
+	}()
+	must(t, r.StartAgent())
+	must(t, <-failedC)
+	eventually(t, 10*time.Second, func() error {
+		if w := cellular(t, r); w.NAT64 != "" || w.IPv4 != "shared" || w.State != "up" {
+			return fmt.Errorf("lte is %+v", w)
+		}
+		return nil
+	})
+	leaves(t, r)
+	if devices := sh(t, r.Gateway, "ip link"); strings.Contains(devices, "braid-clat") {
+		t.Errorf("there is a second translator: %s", devices)
+	}
 }

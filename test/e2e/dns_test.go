@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +22,9 @@ import (
 // netifdUCI describes the default lab's WANs by netifd's interfaces.
 var netifdUCI = strings.NewReplacer("option device 'fibre'", "list interface 'wan'", "option device 'lte'", "list interface 'wwan'").Replace(rig.DefaultUCI)
 
-// netifd plays netifd: it tells of two interfaces and their DNS servers.
-func netifd(ctx context.Context, r *rig.Rig, dns map[string]netip.Addr) error {
+// netifd plays netifd: it tells of two interfaces and their DNS servers, and of
+// more if there are any.
+func netifd(ctx context.Context, r *rig.Rig, dns map[string]netip.Addr, more ...map[string]any) error {
 	var c *ubus.Client
 	for { // the agent brings the bus
 		var err error
@@ -37,7 +39,7 @@ func netifd(ctx context.Context, r *rig.Rig, dns map[string]netip.Addr) error {
 	}
 	context.AfterFunc(ctx, func() { c.Close() })
 	type table = map[string]any
-	var interfaces []table
+	interfaces := slices.Clone(more)
 	for name, device := range map[string]string{"wan": "fibre", "wwan": "lte", "lan": "lan0"} {
 		in := table{"interface": name, "up": true, "proto": "static", "l3_device": device, "device": device}
 		if server, ok := dns[device]; ok {

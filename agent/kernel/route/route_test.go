@@ -456,11 +456,13 @@ func TestNowhere(t *testing.T) {
 		{Pref: plan.PrefMain, Table: plan.TableMain, Specific: true},
 		{Pref: plan.PrefMain, IPv6: true, Table: plan.TableMain, Specific: true},
 		{Pref: plan.PrefDNS, Own: true, Dest: netip.MustParsePrefix("203.0.113.53/32"), Table: plan.TableMain},
+		{Pref: plan.PrefSource, In: "clat", Table: plan.TableMain},
 		{Pref: plan.PrefDefault, Table: plan.TableNowhere},
 		{Pref: plan.PrefDefault, IPv6: true, Table: plan.TableNowhere},
 	}
 	apply(t, routes, rules)
 	want := []string{
+		"710: from all iif clat [detached] lookup main",
 		"712: from all to 203.0.113.53 iif lo lookup main",
 		"715: from all lookup main suppress_prefixlength 0",
 		"715: from all lookup main suppress_prefixlength 0",

@@ -122,11 +122,15 @@ func parse(h netlink.Rule) (r plan.Rule, plain bool) {
 		Source: prefix(h.Src),
 		Dest:   prefix(h.Dst),
 		Device: h.OifName,
+		In:     h.IifName,
 		Mark:   h.Mark,
 		Table:  h.Table,
 
 		Own:      h.IifName == own,
 		Specific: h.SuppressPrefixlen == 0,
+	}
+	if r.Own {
+		r.In = ""
 	}
 	if h.Mask != nil {
 		r.Mask = *h.Mask
@@ -145,6 +149,7 @@ func rule(family int, r plan.Rule) *netlink.Rule {
 	n.Src = ipNet(r.Source)
 	n.Dst = ipNet(r.Dest)
 	n.OifName = r.Device
+	n.IifName = r.In
 	n.Mark = r.Mark
 	if r.Mark != 0 || r.Mask != 0 {
 		n.Mask = &r.Mask

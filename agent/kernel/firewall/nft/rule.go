@@ -33,6 +33,19 @@ func pins(all []plan.FirewallRule, family string) (rules []string) {
 	return rules
 }
 
+// sets are those of the addresses of rules' domains.
+func sets(all []plan.FirewallRule) (lines []string) {
+	for _, r := range all {
+		if r.Domains {
+			lines = append(lines, "",
+				"\t# Addresses of rule "+r.Name+"'s domains, which dnsmasq puts here.",
+				"\tset rule_"+r.Name+"_4 {", "\t\ttype ipv4_addr", "\t}", "",
+				"\tset rule_"+r.Name+"_6 {", "\t\ttype ipv6_addr", "\t}")
+		}
+	}
+	return lines
+}
+
 // paths are the rules as far as they let pass, refuse, or leave to the proxy.
 func paths(all []plan.FirewallRule) (rules []string) {
 	for _, r := range all {

@@ -34,6 +34,33 @@ func commas[T any](all []T, text func(T) string) string {
 	return strings.Join(parts, ", ")
 }
 
+// wanChains give a packet or a flow its WAN.
+func wanChains(all []wan) (lines []string) {
+	for _, w := range all {
+		lines = append(lines,
+			fmt.Sprintf("\tchain wan%d {", w.Index),
+			fmt.Sprintf("\t\tmeta mark set meta mark & %s | %s", hex(^uint32(plan.MarkWAN)), hex(w.Mark)),
+			"\t}", "",
+			fmt.Sprintf("\tchain flow%d {", w.Index),
+			fmt.Sprintf("\t\tct mark set ct mark & %s | %s", hex(^uint32(plan.MarkWAN)), hex(w.Mark)),
+			"\t}", "")
+	}
+	return lines
+}
+
+// older leads the flows that are older than we to their WANs.
+func older(all []wan) []string {
+	list := addresses(all)
+	if list == "" {
+		return nil
+	}
+	return []string{
+		"# Flows that are older than we.",
+		"ct state established,related ct reply ip daddr vmap { " + list + " }",
+		"ct state established,related ct original ip daddr vmap { " + list + " }",
+	}
+}
+
 // addresses leads the WANs' addresses to their chains. Of an address that two
 // of them have, the first has it.
 func addresses(wans []wan) string {

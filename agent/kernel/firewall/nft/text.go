@@ -7,89 +7,153 @@
 package nft
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
-	"text/template"
 
 	"braid/agent/plan"
 )
 
-//go:embed ruleset.nft.tmpl
+// source is the ruleset with ${names} for what Text knows. A line that holds
+// one name alone becomes as many lines as there are, or none. (text/template
+// would keep every exported method of the program: a megabyte of a router's
+// flash.)
+//
+//go:embed ruleset.nft
 var source string
-
-var ruleset = template.Must(template.New("ruleset").Funcs(template.FuncMap{
-	"hex":   func(v uint32) string { return fmt.Sprintf("%#08x", v) },
-	"names": names,
-	"vmap": func(chain string, wans []wan) string {
-		return commas(wans, func(w wan) string { return fmt.Sprintf("%#08x : goto %s%d", w.Mark, chain, w.Index) })
-	},
-	"devices": func(chain string, wans []wan) string {
-		return commas(wans, func(w wan) string { return fmt.Sprintf("%q : goto %s%d", w.Device, chain, w.Index) })
-	},
-	"devicesJump": func(chain string, wans []wan) string {
-		return commas(wans, func(w wan) string { return fmt.Sprintf("%q : jump %s%d", w.Device, chain, w.Index) })
-	},
-	"addresses": addresses,
-	"pins":      pins,
-	"paths":     paths,
-	"shares":    shares,
-	"v4":        func(a any) string { return family(a, false) },
-	"v6":        func(a any) string { return family(a, true) },
-}).Parse(source))
 
 // Text is the ruleset for a plan.
 func Text(f plan.Firewall) string {
-	var b bytes.Buffer
-	err := ruleset.Execute(&b, struct {
-		plan.Firewall
-		WANs                                []wan
-		WANDevices                          []string
-		Never                               []netip.Prefix
-		Intercept, LANMark, Agent, MarkBits uint32
-		MarkWAN, NotWAN                     uint32
-	}{
-		f, wans(f), devices(f), never(f), plan.MarkIntercept, plan.MarkLAN, plan.MarkAgent, plan.MarkWAN | plan.MarkIntercept,
-		plan.MarkWAN, ^uint32(plan.MarkWAN),
-	})
-	if err != nil {
-		panic(err) // the template and its data are ours
+	values := values(f)
+	var b strings.Builder
+	for line := range strings.Lines(source) {
+		name, alone := aloneOn(line)
+		if !alone {
+			b.WriteString(os.Expand(line, func(name string) string { return values.text[name] }))
+			continue
+		}
+		indent := line[:strings.Index(line, "$")]
+		for _, l := range values.lines[name] {
+			b.WriteString(strings.TrimRight(indent+l, "\t") + "\n")
+		}
 	}
 	return b.String()
 }
 
-func devices(f plan.Firewall) (names []string) {
-	for _, w := range f.WANs {
-		names = append(names, w.Device)
-	}
-	return names
+// aloneOn says which name is all that a line holds.
+func aloneOn(line string) (name string, ok bool) {
+	name = strings.TrimSpace(line)
+	ok = strings.HasPrefix(name, "${") && strings.Index(name, "}") == len(name)-1
+	return strings.Trim(name, "${}"), ok
 }
 
-// never lists the destinations that are not intercepted.
-func never(f plan.Firewall) (nets []netip.Prefix) {
-	nets = append(nets, f.LAN...)
+// fill is what stands for the names.
+type fill struct {
+	text  map[string]string
+	lines map[string][]string
+}
+
+func values(f plan.Firewall) fill {
+	all := wans(f)
+	jump := func(verdict, chain string) string {
+		return commas(all, func(w wan) string { return fmt.Sprintf("%q : %s %s%d", w.Device, verdict, chain, w.Index) })
+	}
+	return fill{
+		text: map[string]string{
+			"bits":    hex(plan.MarkWAN | plan.MarkIntercept),
+			"wanbits": hex(plan.MarkWAN),
+			"taken":   hex(plan.MarkIntercept),
+			"agent":   hex(plan.MarkAgent),
+			"lanmark": hex(plan.MarkLAN),
+			"lan":     commas(f.LANDevices, strconv.Quote),
+			"wan":     commas(f.WANs, func(w plan.FirewallWAN) string { return strconv.Quote(w.Device) }),
+			"towan":   commas(all, func(w wan) string { return fmt.Sprintf("%s : goto wan%d", hex(w.Mark), w.Index) }),
+			"toflow":  jump("goto", "flow"),
+			"viaflow": jump("jump", "flow"),
+			"port":    strconv.Itoa(int(f.ProxyPort)),
+		},
+		lines: map[string][]string{
+			"sets":      sets(f.Rules),
+			"wans":      wanChains(all),
+			"older":     older(all),
+			"pins4":     pins(f.Rules, "ipv4"),
+			"pins6":     pins(f.Rules, "ipv6"),
+			"shares4":   shares(f.Shares4, "ip"),
+			"shares6":   shares(f.Shares6, "ip6"),
+			"clats":     clats(f.CLATs),
+			"paths":     paths(f.Rules),
+			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
+			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
+			"never":     never(f),
+			"intercept": intercept(f.Late),
+			"translate": translate(f.WANs),
+		},
+	}
+}
+
+func hex(v uint32) string { return fmt.Sprintf("%#08x", v) }
+
+func when(on bool, line string) []string {
+	if !on {
+		return nil
+	}
+	return []string{line}
+}
+
+// never leads the destinations back that are not intercepted.
+func never(f plan.Firewall) (rules []string) {
+	nets := append([]netip.Prefix(nil), f.LAN...)
 	for _, a := range f.Converters {
 		nets = append(nets, netip.PrefixFrom(a, a.BitLen()))
 	}
-	return nets
+	for _, ip := range []string{"ip", "ip6"} {
+		if list := family(nets, ip == "ip6"); list != "" {
+			rules = append(rules, fmt.Sprintf("%s daddr { %s } return", ip, list))
+		}
+	}
+	return rules
 }
 
-// names quotes device names for a set.
-func names(list []string) string {
-	quoted := make([]string, len(list))
-	for i, n := range list {
-		quoted[i] = strconv.Quote(n)
+func intercept(late bool) []string {
+	taken := fmt.Sprintf(`iifname "lo" meta l4proto tcp meta mark & %[1]s == %[1]s`, hex(plan.MarkIntercept))
+	if !late {
+		return []string{taken + " jump proxy"}
 	}
-	return strings.Join(quoted, ", ")
+	return []string{
+		"# The agent has seen it, and sends it again once the far side has answered.",
+		fmt.Sprintf(`iifname "lo" meta l4proto tcp meta mark & %s == %s jump proxy`, hex(plan.MarkWAN|plan.MarkIntercept), hex(plan.MarkAgent)),
+		taken + " drop",
+	}
+}
+
+// clats keep strangers from a translator, which takes answers alone.
+func clats(all []plan.CLAT) (rules []string) {
+	for _, c := range all {
+		rules = append(rules, fmt.Sprintf("ip6 daddr %v ct state new drop # its translator takes answers alone", c.Inner))
+	}
+	return rules
+}
+
+func translate(wans []plan.FirewallWAN) (rules []string) {
+	for _, w := range wans {
+		for _, t := range w.Translate {
+			to := "masquerade"
+			if t.To.IsValid() {
+				to = fmt.Sprintf("snat ip6 prefix to ip6 saddr map { %v : %v }", t.From, t.To)
+			}
+			rules = append(rules, fmt.Sprintf("oifname %q ip6 saddr %v %s", w.Device, t.From, to))
+		}
+	}
+	return rules
 }
 
 // family lists the prefixes of one family, host routes without their length.
-func family(a any, v6 bool) string {
+func family(ps []netip.Prefix, v6 bool) string {
 	var parts []string
-	for _, p := range a.([]netip.Prefix) {
+	for _, p := range ps {
 		switch {
 		case p.Addr().Is6() != v6:
 		case p.IsSingleIP():
