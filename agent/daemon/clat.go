@@ -198,7 +198,11 @@ func (c *clats) reserve(t plan.IPv6Only, prefix netip.Prefix) (plan.CLAT, error)
 // translate has the WANs with IPv6 alone looked after, where the kernel
 // forwards what is translated.
 func (l *loop) translate(targets []plan.IPv6Only, net netstate.Snapshot) (problems config.Problems) {
-	if len(targets) > 0 && !clatlink.Forwarding() {
+	if len(targets) == 0 {
+		l.clats.setTargets(nil, nil)
+		return nil
+	}
+	if !clatlink.Forwarding() {
 		for _, t := range targets {
 			problems = append(problems, config.Problem{Section: t.WAN, Warning: true,
 				Message: "no IPv4 by way of a NAT64: net.ipv6.conf.all.forwarding is 0"})

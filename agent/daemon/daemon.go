@@ -46,6 +46,7 @@ type Daemon struct {
 	proxy      *proxy.Proxy
 	health     *health.Monitor
 	converters *converter.Monitor
+	resolver   *resolver
 	netifd     *netifd
 	flows      *flows
 	clats      *clats
@@ -73,6 +74,7 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 		proxy:      p,
 		health:     health.NewMonitor(log),
 		converters: converters,
+		resolver:   newResolver(log),
 		netifd:     newNetifd(client),
 		flows:      newFlows(p),
 		clats:      newCLATs(log),
@@ -130,6 +132,7 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 	g.Go(func() error { return d.clats.run(outer) })
 	g.Go(func() error { return d.health.Run(outer) })
 	g.Go(func() error { return d.converters.Run(outer) })
+	g.Go(func() error { return d.resolver.run(outer) })
 	g.Go(func() error { return d.proxy.Guard.Run(outer) })
 	serving, stopServing := context.WithCancel(outer)
 	defer stopServing()

@@ -64,6 +64,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			settledC = nil
 		case <-l.health.Changed():
 		case <-l.converters.Changed():
+		case <-l.resolver.changedC:
 		case <-ticker.C:
 		case <-meter.C:
 			if !l.balance.sample(l.config, l.plan, l.health.Health()) {
@@ -119,7 +120,8 @@ func (l *loop) update(ctx context.Context) {
 		return
 	}
 	net.Interfaces = l.netifd.list()
-	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Health: l.health.Health(), Load: l.balance.held(),
+	l.resolver.set(l.config)
+	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Resolved: l.resolver.resolved(), Health: l.health.Health(), Load: l.balance.held(),
 		CLAT: l.clats.list(), ProxyPort: l.port}
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, net)...)

@@ -237,6 +237,25 @@ func TestNobodyToAsk(t *testing.T) {
 	})
 }
 
+// A line's IPv4 by way of a translator fails alone: of its IPv6, which has
+// nobody to ask, that says nothing.
+func TestTranslatorFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := map[string]*line{
+			"fibre": {rtt: steady(20 * ms)},
+			"clat":  {rtt: until(10*time.Second, time.Hour, steady(60*ms))},
+		}
+		targets := append(both(), Target{Path: lte6, Device: "lte"})
+		targets[1].Device = "clat"
+		run(t, lines, targets, func(s *sim) {
+			time.Sleep(time.Minute)
+			if h := s.m.Health(); h[lte4].Verdict != Down || h[lte6].Verdict != Up {
+				t.Errorf("%+v", h)
+			}
+		})
+	})
+}
+
 // The round trip of a loaded line rises to more than it ever was.
 func TestBufferbloat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -80,7 +80,13 @@ func leaves(t *testing.T, r *rig.Rig) {
 	})
 	relayed, carried := metric(t, r, "braid_mcp_relayed_total"), metric(t, r, "braid_mcp_bytes_total")
 	joins, down := r.Server.MIB("MPTcpExtMPJoinAckRx"), r.Link("lte").BA().Counters().Bytes
-	wantPath(t, carriedBy(t, r, lab.Server4, 8e6), config.PathDirect, 2)
+	c := carriedBy(t, r, lab.Server4, 8e6)
+	wantPath(t, c, config.PathDirect, 2)
+	for _, s := range c.Subflows {
+		if !strings.HasPrefix(s.Remote, lab.Server4.String()+":") || s.WAN == "" {
+			t.Errorf("subflow %+v", s)
+		}
+	}
 	if got := r.Server.MIB("MPTcpExtMPJoinAckRx") - joins; got != 1 {
 		t.Errorf("%d joins at the server, want 1", got)
 	}
@@ -95,7 +101,7 @@ func leaves(t *testing.T, r *rig.Rig) {
 	}
 }
 
-// The translator follows the WAN, and what the network tells.
+// The translator goes with the WAN and comes back with it.
 func TestTranslatorFollowsWAN(t *testing.T) {
 	r := start(t, rig.Options{Lab: v6only()})
 	translated(t, r)

@@ -5,6 +5,9 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,4 +52,21 @@ config converter 'second'
 	through("second")
 	must(t, r.StartMCP("-client", "0.0.0.0/0"))
 	through("mcp")
+}
+
+// A converter that is configured by name is looked up.
+func TestConverterByName(t *testing.T) {
+	r := start(t, rig.Options{Idle: true, UCI: strings.Replace(rig.DefaultUCI, "'192.0.2.10'", "'mcp.example'", 1)})
+	own := filepath.Join("/etc/netns", r.Gateway.Name) // ip netns exec shows it as /etc
+	must(t, os.MkdirAll(own, 0o755))
+	defer os.RemoveAll(own)
+	must(t, os.WriteFile(filepath.Join(own, "hosts"), []byte("192.0.2.10 mcp.example\n"), 0o644))
+	must(t, r.StartMCP("-client", "0.0.0.0/0"))
+	must(t, r.StartAgent())
+	eventually(t, 5*time.Second, func() error {
+		if c := counted(t, r, func() { transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e4) }); !converted(c) {
+			return fmt.Errorf("carried otherwise: %+v", c)
+		}
+		return nil
+	})
 }
