@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,4 +210,23 @@ func TestConverterLeavesWith464xlat(t *testing.T) {
 	if devices := sh(t, r.Gateway, "ip link"); strings.Contains(devices, "braid-clat") {
 		t.Errorf("there is a second translator: %s", devices)
 	}
+}
+
+// A host that does not forward IPv6 cannot translate, and says so.
+func TestTranslatorNeedsForwarding(t *testing.T) {
+	r := start(t, rig.Options{Lab: v6only()})
+	translated(t, r)
+	must(t, r.Gateway.Sysctl("net.ipv6.conf.all.forwarding", "0"))
+	eventually(t, 5*time.Second, func() error {
+		s := status(t, r)
+		told := slices.ContainsFunc(s.Problems, func(p report.Problem) bool {
+			return p.Section == "lte" && strings.Contains(p.Message, "net.ipv6.conf.all.forwarding")
+		})
+		if w := cellular(t, r); !told || w.NAT64 != "" || w.IPv4 != "none" || w.State != "up" {
+			return fmt.Errorf("problems %+v, lte is %+v", s.Problems, w)
+		}
+		return nil
+	})
+	must(t, r.Gateway.Sysctl("net.ipv6.conf.all.forwarding", "1"))
+	translated(t, r)
 }
