@@ -52,8 +52,11 @@ func Compile(project, dir string, t Target, version string) ([]byte, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "program")
-	_, err = run(project, t, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", out, "./"+dir)
-	if err != nil {
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + version, "-o", out}
+	if t.Small {
+		args = append(args, "-gcflags=all=-l")
+	}
+	if _, err := run(project, t, append(args, "./"+dir)...); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)
