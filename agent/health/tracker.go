@@ -65,6 +65,7 @@ func (t *tracker) prove(now time.Time) {
 	}
 	if t.down && now.Sub(t.provenFrom) >= t.proof(now) {
 		t.down, t.reason = false, ""
+		t.probes = 0 // those that were lost have been paid for
 	}
 }
 
