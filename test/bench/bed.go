@@ -34,26 +34,49 @@ func (b *bench) bed(ctx context.Context, o lab.Options) (_ *bed, err error) {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	uci := strings.Replace(rig.DefaultUCI, "'debug'", "'warn'", 1)
-	mcp := []string{"-client", "0.0.0.0/0", "-client", "::/0", "-log", "warn"}
-	if d.braid, err = rig.New(ctx, rig.Options{Lab: o, Bin: b.bin, UCI: uci, MCP: mcp}); err != nil {
+	if d.braid, err = b.carrying(ctx, o); err != nil {
 		return d, err
 	}
-	if d.bare, err = rig.New(ctx, rig.Options{Lab: o, Bin: b.bin, Idle: true}); err != nil {
-		return d, err
+	d.bare, err = b.without(ctx, o)
+	return d, err
+}
+
+// carrying is a world with braid, for its two lines.
+func (b *bench) carrying(ctx context.Context, o lab.Options) (*rig.Rig, error) {
+	return b.configured(ctx, o, rig.DefaultUCI)
+}
+
+func (b *bench) configured(ctx context.Context, o lab.Options, uci string) (*rig.Rig, error) {
+	return rig.New(ctx, rig.Options{
+		Lab: o, Bin: b.bin,
+		UCI: strings.Replace(uci, "'debug'", "'warn'", 1),
+		MCP: []string{"-client", "0.0.0.0/0", "-client", "::/0", "-log", "warn"},
+	})
+}
+
+// without is a world in which the kernel has to do.
+func (b *bench) without(ctx context.Context, o lab.Options) (_ *rig.Rig, err error) {
+	r, err := rig.New(ctx, rig.Options{Lab: o, Bin: b.bin, Idle: true})
+	if err != nil {
+		return nil, err
 	}
-	if _, err := d.bare.Serve(d.bare.Server, true, mptcpPort); err != nil {
-		return d, err
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if _, err := r.Serve(r.Server, true, mptcpPort); err != nil {
+		return nil, err
 	}
 	script := "ip mptcp limits set subflows 8\n"
-	if _, err := d.bare.Server.Run(script); err != nil {
-		return d, err
+	if _, err := r.Server.Run(script); err != nil {
+		return nil, err
 	}
-	for _, w := range d.bare.WANs {
+	for _, w := range r.WANs {
 		script += fmt.Sprintf("ip mptcp endpoint add %v dev %s subflow\n", w.Gateway4.Addr(), w.Name)
 	}
-	_, err = d.bare.Gateway.Run(script)
-	return d, err
+	_, err = r.Gateway.Run(script)
+	return r, err
 }
 
 func (d *bed) close() error {
@@ -69,13 +92,15 @@ func (d *bed) close() error {
 // alone is plain TCP of a LAN host, forwarded over the first line.
 func (d *bed) alone() traffic.Dial { return d.bare.FromHost(lab.Server4) }
 
+func (d *bed) kernel() traffic.Dial { return kernel(d.bare) }
+
 // kernel is MPTCP from the gateway to the server, over all lines, without a
 // proxy.
-func (d *bed) kernel() traffic.Dial {
+func kernel(r *rig.Rig) traffic.Dial {
 	return func(ctx context.Context) (net.Conn, error) {
 		var dialer net.Dialer
 		dialer.SetMultipathTCP(true)
-		c, err := d.bare.Gateway.Dial(ctx, dialer, "tcp", netip.AddrPortFrom(lab.Server4, mptcpPort).String())
+		c, err := r.Gateway.Dial(ctx, dialer, "tcp", netip.AddrPortFrom(lab.Server4, mptcpPort).String())
 		if err != nil {
 			return nil, err
 		}
@@ -95,8 +120,10 @@ func (d *bed) kernel() traffic.Dial {
 func (d *bed) carried() traffic.Dial { return d.braid.FromHost(lab.Server4) }
 
 // check makes sure that braid has carried all that went through it.
-func (d *bed) check() error {
-	s, err := d.braid.Status()
+func (d *bed) check() error { return check(d.braid) }
+
+func check(r *rig.Rig) error {
+	s, err := r.Status()
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,8 @@
 // turns within one run, so that the noise of a machine hits all alike; figures
 // are medians, and ratios of figures of the same run.
 //
-//	bench                  everything, under 4 minutes
-//	bench -only memory     one part
+//	bench                  everything but stalls and never-slower, under 4 minutes
+//	bench -only stalls     one part; these two take two minutes each
 //	bench -repeat 9        more turns
 package main
 
@@ -34,20 +34,29 @@ type bench struct {
 type part struct {
 	name string
 	run  func(*bench, context.Context) error
+	// asked: it takes long, and runs only when it is asked for.
+	asked bool
 }
 
 var parts = []part{
-	{"lines", (*bench).lines},
-	{"unshaped", (*bench).unshaped},
-	{"fetch", (*bench).fetch},
-	{"connections", (*bench).connections},
-	{"memory", (*bench).memory},
+	{name: "lines", run: (*bench).lines},
+	{name: "unshaped", run: (*bench).unshaped},
+	{name: "fetch", run: (*bench).fetch},
+	{name: "connections", run: (*bench).connections},
+	{name: "memory", run: (*bench).memory},
+	{name: "rest", run: (*bench).atRest},
+	{name: "stalls", run: (*bench).stalls, asked: true},
+	{name: "never-slower", run: (*bench).neverSlower, asked: true},
 }
 
 func names() string {
 	var all []string
 	for _, p := range parts {
-		all = append(all, p.name)
+		name := p.name
+		if p.asked {
+			name += " (only so)"
+		}
+		all = append(all, name)
 	}
 	return strings.Join(all, ", ")
 }
@@ -75,7 +84,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 	fmt.Println(machine())
 	var errs []error
 	for _, p := range parts {
-		if only != "" && p.name != only {
+		if only != "" && p.name != only || only == "" && p.asked {
 			continue
 		}
 		err := p.run(b, ctx)

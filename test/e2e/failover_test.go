@@ -97,7 +97,7 @@ func TestReturn(t *testing.T) {
 			carried := func() uint64 { return r.Link("fibre").BA().Counters().Bytes }
 			var early string
 			var before, after uint64
-			time.AfterFunc(5*time.Second, func() {
+			comeBack := func() {
 				must(t, kill(r, false))
 				time.Sleep(time.Second)
 				early = status(t, r).WANs[0].State
@@ -105,8 +105,14 @@ func TestReturn(t *testing.T) {
 				before = carried()
 				time.Sleep(3 * time.Second)
 				after = carried()
+			}
+			// The converter's first connection to a server that is mute has the
+			// MPTCP layer over its TCP, and now and then does not recover soon.
+			transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e4)
+			during(t, r, traffic.Download, 55e6, func() {
+				must(t, kill(r, true))
+				time.AfterFunc(2*time.Second, comeBack)
 			})
-			during(t, r, traffic.Download, 55e6, func() { must(t, kill(r, true)) })
 			if early != "down" {
 				t.Errorf("fibre is %s within a second of its return", early)
 			}

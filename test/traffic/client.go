@@ -29,6 +29,8 @@ type Request struct {
 	For time.Duration
 	// Interval is the length of the report's intervals; 0 makes none.
 	Interval time.Duration
+	// StallFrom is the moment from which stalls count: those that end before it do not.
+	StallFrom time.Duration
 	// Live is called after each interval with what this side has received or, in an upload,
 	// handed to the kernel.
 	Live func(Interval)
@@ -76,7 +78,7 @@ func download(c net.Conn, h header, start time.Time, r Request) (Report, error) 
 	if r.For > 0 {
 		c.SetReadDeadline(start.Add(r.For))
 	}
-	m := newMeter(start, r.Interval, r.Live)
+	m := newMeter(start, r)
 	err := receive(c, position{phase: h.phase}, h.bytes, m)
 	if r.For > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return m.end(true), nil
@@ -91,7 +93,7 @@ func upload(c net.Conn, h header, start time.Time, r Request) (Report, error) {
 	if err := h.write(c); err != nil {
 		return Report{Mismatch: -1}, err
 	}
-	sent := newMeter(start, r.Interval, r.Live)
+	sent := newMeter(start, r)
 	err := sendAll(c, h, start, r, sent.add)
 	sent.end(err != nil)
 	if err != nil {
@@ -121,7 +123,7 @@ func echo(c net.Conn, h header, start time.Time, r Request) (Report, error) {
 		}
 		sendC <- err
 	}()
-	m := newMeter(start, r.Interval, r.Live)
+	m := newMeter(start, r)
 	err := receive(c, position{phase: h.phase}, h.bytes, m)
 	if err == nil {
 		err = expectEOF(c)

@@ -18,7 +18,8 @@ type Report struct {
 	FirstByte time.Duration // until the first byte had arrived
 	Duration  time.Duration // until everything had
 	// Stall is the longest time between two successful reads, and StallAt when it began. A
-	// transfer that breaks off has stalled from its last read to its end.
+	// transfer that breaks off has stalled from its last read to its end. Request.StallFrom
+	// leaves out what was before.
 	Stall, StallAt time.Duration
 	// Mismatch is the offset of the first wrong byte, or -1.
 	Mismatch  int64
@@ -56,21 +57,22 @@ func rate(bytes int64, d time.Duration) float64 {
 
 // A meter makes a Report. One goroutine calls add; a sampler looks on.
 type meter struct {
-	start  time.Time
-	bytes  atomic.Int64
-	report Report
-	last   time.Duration // of the last add
+	start     time.Time
+	stallFrom time.Duration
+	bytes     atomic.Int64
+	report    Report
+	last      time.Duration // of the last add
 
 	stopC chan struct{}
 	wg    sync.WaitGroup
 }
 
 // newMeter counts from start, and cuts the transfer into intervals, if that is not 0.
-func newMeter(start time.Time, interval time.Duration, live func(Interval)) *meter {
-	m := &meter{start: start, stopC: make(chan struct{})}
+func newMeter(start time.Time, r Request) *meter {
+	m := &meter{start: start, stallFrom: r.StallFrom, stopC: make(chan struct{})}
 	m.report.Mismatch = -1
-	if interval > 0 {
-		m.wg.Go(func() { m.sample(interval, live) })
+	if r.Interval > 0 {
+		m.wg.Go(func() { m.sample(r.Interval, r.Live) })
 	}
 	return m
 }
@@ -108,7 +110,7 @@ func (m *meter) add(n int) {
 }
 
 func (m *meter) gap(now time.Duration) {
-	if d := now - m.last; d > m.report.Stall {
+	if d := now - m.last; now >= m.stallFrom && d > m.report.Stall {
 		m.report.Stall, m.report.StallAt = d, m.last
 	}
 }

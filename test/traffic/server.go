@@ -98,7 +98,7 @@ func serve(c net.Conn) error {
 	case Download:
 		return send(c, position{phase: h.phase}, h.bytes, nil)
 	case Upload:
-		m := newMeter(start, h.interval, nil)
+		m := newMeter(start, Request{Interval: h.interval, StallFrom: h.stallFrom})
 		err := receive(c, position{phase: h.phase}, h.bytes, m)
 		report := m.end(err != nil)
 		if err != nil && !errors.Is(err, io.EOF) {

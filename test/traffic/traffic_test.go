@@ -4,6 +4,7 @@
 package traffic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -200,6 +201,28 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestStallFrom has a longer stall before the moment from which stalls count, and
+// tells the server of it.
+func TestStallFrom(t *testing.T) {
+	h := newHeader(Upload, Request{StallFrom: 150 * time.Millisecond})
+	var wire bytes.Buffer
+	if err := h.write(&wire); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readHeader(&wire)
+	if err != nil || got.stallFrom != h.stallFrom {
+		t.Fatalf("the header tells of %v, %v", got.stallFrom, err)
+	}
+	m := newMeter(time.Now(), Request{StallFrom: got.stallFrom})
+	for _, pause := range []time.Duration{0, 130, 60, 20} {
+		time.Sleep(pause * time.Millisecond)
+		m.add(1)
+	}
+	if r := m.end(false); r.Stall < 60*time.Millisecond || r.Stall >= 130*time.Millisecond {
+		t.Errorf("stall is %v, want that of 60 ms", r.Stall)
+	}
+}
+
 func TestIdentify(t *testing.T) {
 	for _, mptcp := range []bool{false, true} {
 		var local netip.AddrPort
@@ -219,7 +242,7 @@ func TestIdentify(t *testing.T) {
 
 func TestServerRefuses(t *testing.T) {
 	d := server(t, false)
-	for _, junk := range []string{"GET / HTTP/1.1\r\nHost: braid.example\r\n\r\n", strings.Repeat("\xff", headerLen)} {
+	for _, junk := range []string{"GET / HTTP/1.1\r\nHost: www.braid.example\r\n\r\n", strings.Repeat("\xff", headerLen)} {
 		c, err := d(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -76,7 +76,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 	if err := prepare(fd, family, a.source); err != nil {
 		return nil, err
 	}
-	if a.mptcp {
+	if a.mptcp && !d.Mutes {
 		fixReceiveBuffer(fd)
 	}
 	sent, err := connect(fd, family, a)

@@ -24,7 +24,8 @@ type Dialer struct {
 	// Mutes has peers that answered MPTCP with plain TCP dialled with plain TCP
 	// for ten minutes. Beside the option this spares the MPTCP layer over the
 	// one TCP connection, which costs half of the throughput, and drops what
-	// arrives while nobody reads (seen on 6.18).
+	// arrives while nobody reads (seen on 6.18). For the same reason their
+	// receive buffers are left to the kernel.
 	Mutes bool
 	Stats Stats
 
