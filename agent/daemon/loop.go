@@ -21,7 +21,7 @@ import (
 
 const (
 	// debounce lets the rest of a burst of events arrive.
-	debounce = 30 * time.Millisecond
+	debounce = 10 * time.Millisecond
 	// beat is how often the packet filter hears from us and the kernel is
 	// looked over for what others have done to our part of it.
 	beat = time.Second

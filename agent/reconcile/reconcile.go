@@ -47,6 +47,9 @@ func New(dir string) (*Reconciler, error) {
 // Apply applies a plan. A step that fails does not keep the others from being
 // taken; Apply may be called again until all succeed.
 func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
+	// First of all, because open connections wait for it: the peers of an
+	// endpoint that goes are told to send over the others.
+	errs := []error{mptcppm.Withdraw(p.Endpoints)}
 	steps := []func() error{
 		func() error { return present(r.keeper.Apply(p.Sysctls)) },
 		func() error { return route.Apply(p.Routes, p.Rules) },
@@ -59,7 +62,6 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		// What brings us packets goes before what carries them.
 		slices.Reverse(steps)
 	}
-	var errs []error
 	for _, step := range steps {
 		errs = append(errs, step())
 	}

@@ -54,6 +54,22 @@ func Apply(k *sysctl.Keeper, eps []mptcp.Endpoint, limits *mptcp.Limits) error {
 
 func ours(id uint8) bool { return id >= plan.EndpointFirst && id <= plan.EndpointLast }
 
+// Withdraw deletes our endpoints whose address is not among those wanted. It
+// is the part of Apply that open connections wait for.
+func Withdraw(want []mptcp.Endpoint) error {
+	have, err := mptcp.Endpoints()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range have {
+		if ours(e.ID) && !slices.ContainsFunc(want, func(w mptcp.Endpoint) bool { return w.Addr == e.Addr }) {
+			errs = append(errs, mptcp.DeleteEndpoint(e))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func applyEndpoints(want []mptcp.Endpoint) error {
 	have, err := mptcp.Endpoints()
 	if errors.Is(err, os.ErrNotExist) && len(want) == 0 {
