@@ -54,6 +54,24 @@ config converter 'second'
 	through("mcp")
 }
 
+// A converter that dies in the middle of a transfer takes it along: the LAN
+// host learns of it at once, and what it tries next goes straight to the server.
+func TestConverterDiesMidTransfer(t *testing.T) {
+	r := start(t, rig.Options{Lab: lines()})
+	time.AfterFunc(time.Second, r.MCP.Kill)
+	began := time.Now()
+	rep, err := r.FromHost(lab.Server4).Do(t.Context(), traffic.Download, traffic.Request{Bytes: 100e6})
+	if err == nil || rep.Mismatch >= 0 {
+		t.Fatalf("%v, %v", rep, err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the LAN host hung until %v: %v", took, err)
+	}
+	if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e6); rep.FirstByte > 1300*time.Millisecond {
+		t.Errorf("the next connection: %v", rep)
+	}
+}
+
 // A converter that is configured by name is looked up.
 func TestConverterByName(t *testing.T) {
 	r := start(t, rig.Options{Idle: true, UCI: strings.Replace(rig.DefaultUCI, "'192.0.2.10'", "'mcp.example'", 1)})

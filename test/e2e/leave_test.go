@@ -133,6 +133,14 @@ func TestJoinsFail(t *testing.T) {
 		"no joins": func(t *testing.T, r *rig.Rig) {
 			nft(t, r.Server, "table ip t {\n chain c {\n type filter hook input priority 0\n tcp option mptcp subtype 1 drop\n }\n}")
 		},
+		// What comes from the cellular line lands at another server, which knows
+		// nothing of the connection and resets the join.
+		"two backends": func(t *testing.T, r *rig.Rig) {
+			_, err := r.Serve(r.Converter, true, speaker)
+			must(t, err)
+			nft(t, r.Core, fmt.Sprintf("table ip balancer {\n chain c {\n type nat hook prerouting priority dstnat\n"+
+				"ip saddr %v ip daddr %v tcp dport %d dnat to %v\n }\n}", r.WAN("lte").Public4, lab.Server4, speaker, lab.Converter4))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, rig.Options{Lab: lines()})
