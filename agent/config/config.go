@@ -8,9 +8,10 @@ package config
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strconv"
+
+	"braid/transport/journal"
 )
 
 // Config is a complete, valid configuration. The zero value intercepts
@@ -25,7 +26,7 @@ type Config struct {
 // Globals is the section "globals".
 type Globals struct {
 	Enabled   bool
-	LogLevel  slog.Level
+	LogLevel  journal.Level
 	Firewall  Firewall
 	LAN       []string // netifd interfaces, else devices
 	LANMPTCP  LANMPTCP

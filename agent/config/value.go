@@ -7,11 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"braid/transport/journal"
 )
 
 // maxCookie bounds a converter's cookie, in bytes. The Cookie TLV would hold
@@ -55,9 +55,9 @@ func enum[T ~string](words ...T) func(string) (T, error) {
 	}
 }
 
-// logLevel takes the names of slog's levels in lower case.
-func logLevel(text string) (slog.Level, error) {
-	var level slog.Level
+// logLevel takes the names of the journal's levels in lower case.
+func logLevel(text string) (journal.Level, error) {
+	var level journal.Level
 	name, err := enum("debug", "info", "warn", "error")(text)
 	if err != nil {
 		return level, err
@@ -65,12 +65,21 @@ func logLevel(text string) (slog.Level, error) {
 	return level, level.UnmarshalText([]byte(name))
 }
 
-var linkName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+const (
+	digits  = "0123456789"
+	lower   = "abcdefghijklmnopqrstuvwxyz"
+	letters = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+
+// only says whether text has characters, and none but these.
+func only(text, characters string) bool {
+	return text != "" && strings.Trim(text, characters) == ""
+}
 
 // link takes the name of a netifd interface or of a device. It ends up in
 // packet filter rules, where other characters have a meaning.
 func link(text string) (string, error) {
-	if !linkName.MatchString(text) || len(text) > 32 || strings.Trim(text, ".") == "" {
+	if !only(text, letters+digits+"_.-") || len(text) > 32 || strings.Trim(text, ".") == "" {
 		return "", fmt.Errorf("%q is not an interface: 1 to 32 letters, digits, _ . and -", text)
 	}
 	return text, nil
@@ -129,10 +138,24 @@ func host(text string) (Host, error) {
 	return Host{Name: name}, nil
 }
 
-// Labels of at most 63 octets (RFC 1035 section 2.3.4), the last of which has
-// a letter: 192.0.2.300 is a slip, not a name.
-var domainName = regexp.MustCompile(
-	`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*([a-z0-9-]{0,62}[a-z][a-z0-9-]{0,62})$`)
+// label says whether text is a part of a domain name: at most 63 octets (RFC
+// 1035 section 2.3.4), of which neither the first nor the last is a hyphen.
+func label(text, characters string) bool {
+	return len(text) <= 63 && only(text, characters) && strings.Trim(text, "-") == text
+}
+
+// isName says whether text is a domain name in lower case. Its last label has
+// a letter and no underscore: 192.0.2.300 is a slip, not a name.
+func isName(text string) bool {
+	labels := strings.Split(text, ".")
+	last := len(labels) - 1
+	for _, l := range labels[:last] {
+		if !label(l, lower+digits+"_-") {
+			return false
+		}
+	}
+	return len(text) <= 253 && label(labels[last], lower+digits+"-") && strings.ContainsAny(labels[last], lower)
+}
 
 // domain takes a domain name, and returns it in lower case without the dot
 // at its end.
@@ -141,12 +164,10 @@ func domain(text string) (string, error) {
 		return "", fmt.Errorf("%q: leave out what precedes the name, subdomains are included", text)
 	}
 	name := strings.TrimSuffix(strings.ToLower(text), ".")
-	last := name[strings.LastIndexByte(name, '.')+1:]
 	switch {
 	case strings.ContainsFunc(text, func(r rune) bool { return r > 0x7f }):
 		return "", fmt.Errorf("%q has to be written in ASCII, its form with xn--", text)
-	case len(name) > 253, len(last) > 63, !domainName.MatchString(name),
-		strings.HasPrefix(last, "-"), strings.HasSuffix(last, "-"):
+	case !isName(name):
 		return "", fmt.Errorf("%q is not a domain name", text)
 	}
 	return name, nil
@@ -168,7 +189,21 @@ func prefix(text string) (netip.Prefix, error) {
 	return p, nil
 }
 
-var macAddress = regexp.MustCompile(`^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$`)
+// parseMAC takes six pairs of hex digits with colons or hyphens between them.
+func parseMAC(text string) (mac MAC, ok bool) {
+	pairs := strings.Split(strings.ReplaceAll(text, "-", ":"), ":")
+	if len(pairs) != len(mac) {
+		return mac, false
+	}
+	for i, p := range pairs {
+		b, err := hex.DecodeString(p)
+		if err != nil || len(b) != 1 {
+			return mac, false
+		}
+		mac[i] = b[0]
+	}
+	return mac, true
+}
 
 // source is a prefix or a MAC address, whichever is set.
 type source struct {
@@ -177,11 +212,8 @@ type source struct {
 }
 
 func parseSource(text string) (source, error) {
-	if macAddress.MatchString(text) {
-		var s source
-		digits := strings.NewReplacer(":", "", "-", "").Replace(text)
-		_, err := hex.Decode(s.mac[:], []byte(digits))
-		return s, err
+	if mac, ok := parseMAC(text); ok {
+		return source{mac: mac}, nil
 	}
 	p, err := prefix(text)
 	if err != nil {
@@ -228,14 +260,13 @@ func cookie(text string) ([]byte, error) {
 	return b, nil
 }
 
-var (
-	imei      = regexp.MustCompile(`^[0-9]{15}$`)
-	modemPath = regexp.MustCompile(`^/org/freedesktop/ModemManager1/Modem/[0-9]+$`)
-)
-
 // modem takes auto, an IMEI or a ModemManager path.
 func modem(text string) (string, error) {
-	if text == "auto" || imei.MatchString(text) || modemPath.MatchString(text) {
+	number, isPath := strings.CutPrefix(text, "/org/freedesktop/ModemManager1/Modem/")
+	switch {
+	case text == "auto",
+		isPath && only(number, digits),
+		len(text) == 15 && only(text, digits):
 		return text, nil
 	}
 	return "", fmt.Errorf("%q is not auto, an IMEI of 15 digits or "+

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"braid/agent/path"
 	"braid/transport/convert"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 )
 
@@ -49,7 +49,7 @@ type Status struct {
 
 // Monitor asks converters. Changed tells when a state is another one.
 type Monitor struct {
-	log      *slog.Logger
+	log      *journal.Log
 	dialer   *mptcp.Dialer
 	changedC chan struct{}
 	wakeC    chan struct{}
@@ -62,7 +62,7 @@ type Monitor struct {
 
 // NewMonitor makes a monitor that asks through a dialer, so that both share
 // what is known of Fast Open.
-func NewMonitor(log *slog.Logger, d *mptcp.Dialer) *Monitor {
+func NewMonitor(log *journal.Log, d *mptcp.Dialer) *Monitor {
 	return &Monitor{
 		log: log, dialer: d,
 		changedC: make(chan struct{}, 1),

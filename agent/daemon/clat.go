@@ -5,14 +5,15 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"braid/agent/clat"
@@ -20,6 +21,7 @@ import (
 	"braid/agent/kernel/clatlink"
 	"braid/agent/netstate"
 	"braid/agent/plan"
+	"braid/transport/journal"
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 // clats looks for the NAT64 of networks that have IPv6 alone, and runs a
 // translator for each that has one.
 type clats struct {
-	log      *slog.Logger
+	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
 
@@ -42,7 +44,7 @@ type clats struct {
 	open    map[string]plan.CLAT // by WAN
 }
 
-func newCLATs(log *slog.Logger) *clats {
+func newCLATs(log *journal.Log) *clats {
 	return &clats{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), open: make(map[string]plan.CLAT)}
 }
 
@@ -153,9 +155,18 @@ func (c *clats) insist(ctx context.Context, t plan.IPv6Only, f func() error) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(clatRetry):
+		case <-time.After(retryAfter(err)):
 		}
 	}
+}
+
+// retryAfter is sooner where the device is that of an agent which is about to
+// end: it gives it up once it sees us.
+func retryAfter(err error) time.Duration {
+	if errors.Is(err, syscall.EBUSY) {
+		return time.Second
+	}
+	return clatRetry
 }
 
 // translate runs a translator until ctx ends or its device is lost.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +22,7 @@ import (
 	"braid/agent/reconcile"
 	"braid/agent/ubus"
 	"braid/transport/guard"
+	"braid/transport/journal"
 )
 
 // Options are what the command line says.
@@ -37,8 +37,7 @@ type Options struct {
 // Daemon is the agent. Make one with New.
 type Daemon struct {
 	Options
-	log   *slog.Logger
-	level *slog.LevelVar
+	log   *journal.Log
 	start time.Time
 
 	client     *ubus.Client
@@ -58,9 +57,9 @@ type Daemon struct {
 	balance balance
 }
 
-// New makes an agent that has not started. level is changed to what the
-// configuration says.
-func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
+// New makes an agent that has not started. The level of log is changed to what
+// the configuration says.
+func New(o Options, log *journal.Log) *Daemon {
 	client := ubus.NewClient(o.Ubus)
 	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory)}
 	converters := converter.NewMonitor(log, p.Dialer())
@@ -68,7 +67,6 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 	return &Daemon{
 		Options:    o,
 		log:        log,
-		level:      level,
 		start:      time.Now(),
 		client:     client,
 		proxy:      p,
@@ -83,12 +81,19 @@ func New(o Options, log *slog.Logger, level *slog.LevelVar) *Daemon {
 	}
 }
 
-// shutdownTimeout bounds what stopping may take.
-const shutdownTimeout = 10 * time.Second
-
-// Run runs the agent until ctx ends, and leaves the kernel as it was found.
-// hup asks to read the configuration again.
-func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
+// Run runs the agent until ctx ends, and leaves the kernel as it was found, or
+// to an agent that has claimed it meanwhile. Connections that are open then get
+// 30 s to end, but not longer than hurry goes on. hup asks to read the
+// configuration again.
+func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error) {
+	c, err := stakeWithin(ctx, claimTimeout)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil // told to stop before it could begin
+	case err != nil:
+		return err
+	}
+	defer func() { c.Close() }()
 	r, err := reconcile.New(d.State)
 	if err != nil {
 		return err
@@ -117,30 +122,26 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 	l.load(ctx) // so that the first who ask get an answer that holds
 	l.update(ctx)
 
-	// The proxy and ubus outlive the loop, which ends by giving the kernel
-	// back: until then nothing that it still sends our way may be lost.
+	// All tasks outlive the loop, which ends by giving the kernel back: until
+	// then nothing that it still sends our way may be lost.
 	outer, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, outer := errgroup.WithContext(outer)
+	work := newTasks(outer, g)
 	if d.Standalone {
-		g.Go(func() error { return ubus.NewBroker(d.Ubus).Run(outer) })
+		work.run(ubus.NewBroker(d.Ubus).Run)
 	}
-	g.Go(func() error { return d.client.Run(outer) })
-	g.Go(func() error { return d.sendEvents(outer) })
-	g.Go(func() error { return d.netifd.run(outer) })
-	g.Go(func() error { return d.flows.run(outer) })
-	g.Go(func() error { return d.clats.run(outer) })
-	g.Go(func() error { return d.health.Run(outer) })
-	g.Go(func() error { return d.converters.Run(outer) })
-	g.Go(func() error { return d.resolver.run(outer) })
-	g.Go(func() error { return d.proxy.Guard.Run(outer) })
-	serving, stopServing := context.WithCancel(outer)
-	defer stopServing()
-	servedC := make(chan struct{})
-	g.Go(func() error {
-		defer close(servedC)
-		err := d.proxy.Run(serving, listener)
-		if serving.Err() == nil {
+	for _, task := range []func(context.Context) error{d.client.Run, d.sendEvents, d.netifd.run, d.flows.run,
+		d.health.Run, d.converters.Run, d.resolver.run} {
+		work.run(task)
+	}
+	translate := newTasks(outer, g)
+	translate.run(d.clats.run)
+	serve := newTasks(outer, g)
+	serve.run(d.proxy.Guard.Run)
+	serve.run(func(ctx context.Context) error {
+		err := d.proxy.Run(ctx, listener)
+		if ctx.Err() == nil {
 			return errors.Join(errors.New("proxy ended"), err)
 		}
 		return err
@@ -151,15 +152,22 @@ func (d *Daemon) Run(ctx context.Context, hup <-chan struct{}) (err error) {
 		defer cancel()
 		defer context.AfterFunc(outer, cancel)() // another task failed
 		l.run(inner, changedC, hup)
-		last, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer done()
-		l.release(last)
-		stopServing()
-		select {
-		case <-servedC:
-		case <-last.Done():
+		l.release()
+		err := d.memorize()
+		work.stop()
+		patient, cancel := context.WithTimeout(hurry, drainTimeout)
+		defer cancel()
+		defer context.AfterFunc(outer, cancel)()
+		ours, failed := d.drain(patient, c, translate.stop)
+		serve.stop()
+		if ours != nil && ours != c {
+			c = ours
+			failed = errors.Join(failed, r.Resume())
 		}
-		return errors.Join(l.teardown(last), d.memorize())
+		if ours != nil {
+			failed = errors.Join(failed, l.teardown())
+		}
+		return errors.Join(err, failed)
 	})
 	return g.Wait()
 }

@@ -102,7 +102,7 @@ func (l *loop) load(ctx context.Context) error {
 		l.log.Error("configuration not taken", "error", err)
 	} else {
 		l.config, l.overrides = c, nil
-		l.level.Set(c.Globals.LogLevel)
+		l.log.SetLevel(c.Globals.LogLevel)
 		l.log.Info("configuration", "enabled", c.Globals.Enabled, "wans", len(c.WANs), "converters", len(c.Converters))
 	}
 	l.problems = problems
@@ -156,16 +156,24 @@ func (l *loop) complain(err error) {
 	l.failed = text
 }
 
-// release stops interception and leaves the rest in place: while endpoints and
-// routes are there, the far ends of open connections hear of their reset. What
-// fails of it, teardown tries again.
-func (l *loop) release(ctx context.Context) {
+// release stops interception and leaves the rest in place, which carries the
+// connections that are open, and tells their far ends should they be reset.
+// What fails of it, teardown tries again.
+func (l *loop) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
+	defer cancel()
 	p := l.plan
-	p.Firewall = nil
+	if p.Firewall != nil {
+		f := *p.Firewall
+		f.Drain = true
+		p.Firewall = &f
+	}
 	l.complain(errors.Join(l.reconciler.Apply(ctx, p), l.hold(nil)))
 }
 
 // teardown gives the kernel back.
-func (l *loop) teardown(ctx context.Context) error {
+func (l *loop) teardown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
+	defer cancel()
 	return l.reconciler.Apply(ctx, plan.Plan{})
 }

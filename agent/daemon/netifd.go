@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -123,7 +124,7 @@ func dumpInterfaces(ctx context.Context, c *ubus.Client) ([]netstate.Interface, 
 			DNS: d.DNS, Prefixes: d.prefixes(),
 		})
 	}
-	slices.SortFunc(interfaces, func(a, b netstate.Interface) int { return cmp.Compare(a.Name, b.Name) })
+	sort.Slice(interfaces, func(i, j int) bool { return interfaces[i].Name < interfaces[j].Name })
 	return interfaces, nil
 }
 

@@ -5,7 +5,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"braid/agent/config"
+	"braid/transport/journal"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // resolver looks up the host names of converters. Addresses that were found
 // once hold until others are: a converter does not go away with its DNS.
 type resolver struct {
-	log      *slog.Logger
+	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
 
@@ -36,7 +36,7 @@ type resolver struct {
 	addrs map[string][]netip.Addr
 }
 
-func newResolver(log *slog.Logger) *resolver {
+func newResolver(log *journal.Log) *resolver {
 	return &resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr)}
 }
 

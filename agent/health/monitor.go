@@ -5,19 +5,19 @@ package health
 
 import (
 	"context"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
 	"braid/agent/kernel/icmp"
 	"braid/agent/netstate"
+	"braid/transport/journal"
 )
 
 // Monitor watches paths. Set targets at any time; Changed tells when a verdict
 // is another one.
 type Monitor struct {
-	log      *slog.Logger
+	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
 	open     func(ctx context.Context, device string, source netip.Addr, id uint16) (conn, error)
@@ -30,7 +30,7 @@ type Monitor struct {
 }
 
 // NewMonitor makes a monitor that watches nothing yet.
-func NewMonitor(log *slog.Logger) *Monitor {
+func NewMonitor(log *journal.Log) *Monitor {
 	return &Monitor{
 		log:      log,
 		changedC: make(chan struct{}, 1),

@@ -7,7 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"log/slog"
+	"io"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -15,6 +15,7 @@ import (
 
 	"braid/agent/kernel/icmp"
 	"braid/test/link"
+	"braid/transport/journal"
 )
 
 var (
@@ -27,7 +28,7 @@ func both() []Target { return []Target{target("fibre", peer4, false), target("lt
 
 const long = 24 * time.Hour
 
-var discard = slog.New(slog.DiscardHandler)
+var discard = journal.New(io.Discard)
 
 // A stream over a 20 ms line ends in a black hole.
 func TestBlackHoleBusy(t *testing.T) {

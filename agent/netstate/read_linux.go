@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -41,7 +42,7 @@ func Read() (Snapshot, error) {
 		l.sort()
 		s.Links = append(s.Links, *l)
 	}
-	slices.SortFunc(s.Links, func(a, b Link) int { return cmp.Compare(a.Index, b.Index) })
+	sort.Slice(s.Links, func(i, j int) bool { return s.Links[i].Index < s.Links[j].Index })
 	if s.Tables, err = readTables(); err != nil {
 		return Snapshot{}, fmt.Errorf("reading rules: %w", err)
 	}
@@ -156,15 +157,13 @@ func gateway(gw net.IP, via netlink.Destination) netip.Addr {
 }
 
 func (l *Link) sort() {
-	slices.SortFunc(l.Addrs, func(a, b Addr) int { return a.Prefix.Compare(b.Prefix) })
-	slices.SortFunc(l.Defaults, func(a, b Default) int {
+	sort.Slice(l.Addrs, func(i, j int) bool { return l.Addrs[i].Prefix.Compare(l.Addrs[j].Prefix) < 0 })
+	sort.Slice(l.Defaults, func(i, j int) bool {
+		a, b := l.Defaults[i], l.Defaults[j]
 		if a.IPv6 != b.IPv6 {
-			if b.IPv6 {
-				return -1
-			}
-			return 1
+			return b.IPv6
 		}
-		return cmp.Or(cmp.Compare(a.Metric, b.Metric), a.Gateway.Compare(b.Gateway))
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), a.Gateway.Compare(b.Gateway)) < 0
 	})
 	// Source-specific IPv6 defaults, one a prefix, look all the same.
 	l.Defaults = slices.Compact(l.Defaults)

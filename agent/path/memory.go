@@ -6,11 +6,12 @@ package path
 import (
 	"bufio"
 	"container/list"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -112,22 +113,39 @@ func (m *Memory) serverLocked(addr netip.AddrPort) *server {
 	return s
 }
 
-// line is one server in a file.
-type line struct {
-	Addr  netip.AddrPort `json:"addr"`
-	MPTCP Tri            `json:"mptcp"`
-	Joins Tri            `json:"joins"`
-	Since time.Time      `json:"since"` // of joins
+// line is the server in a file: address, MPTCP, joins, and when these were
+// learned in seconds since 1970.
+func (s *server) line() string {
+	return fmt.Sprintf("%v %d %d %d\n", s.addr, s.known.MPTCP, s.known.Joins, s.joinsAt.Unix())
+}
+
+// parse reads what line has written.
+func parse(line string) (*server, error) {
+	f := strings.Fields(line)
+	if len(f) != 4 {
+		return nil, fmt.Errorf("%d fields instead of 4", len(f))
+	}
+	addr, err1 := netip.ParseAddrPort(f[0])
+	speaks, err2 := parseTri(f[1])
+	joins, err3 := parseTri(f[2])
+	at, err4 := strconv.ParseInt(f[3], 10, 64)
+	return &server{addr, Known{speaks, joins}, time.Unix(at, 0)}, errors.Join(err1, err2, err3, err4)
+}
+
+func parseTri(text string) (Tri, error) {
+	n, err := strconv.Atoi(text)
+	if t := Tri(n); err == nil && t >= Unknown && t <= No {
+		return t, nil
+	}
+	return Unknown, fmt.Errorf("%q is none of 0, 1 and 2", text)
 }
 
 // Save writes all that is known, a line a server, the least lately used first.
 func (m *Memory) Save(w io.Writer) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	enc := json.NewEncoder(w)
 	for e := m.recent.Back(); e != nil; e = e.Prev() {
-		s := e.Value.(*server)
-		if err := enc.Encode(line{s.addr, s.known.MPTCP, s.known.Joins, s.joinsAt}); err != nil {
+		if _, err := io.WriteString(w, e.Value.(*server).line()); err != nil {
 			return fmt.Errorf("saving what is known of servers: %w", err)
 		}
 	}
@@ -140,14 +158,13 @@ func (m *Memory) Load(r io.Reader) error {
 	var errs []error
 	sc := bufio.NewScanner(r)
 	for n := 1; sc.Scan(); n++ {
-		var l line
-		if err := json.Unmarshal(sc.Bytes(), &l); err != nil || !l.Addr.IsValid() || l.MPTCP < Unknown || l.MPTCP > No || l.Joins < Unknown || l.Joins > No {
-			errs = append(errs, fmt.Errorf("line %d is no server", n))
+		s, err := parse(sc.Text())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("line %d is no server: %w", n, err))
 			continue
 		}
 		m.mu.Lock()
-		s := m.serverLocked(l.Addr)
-		s.known, s.joinsAt = Known{l.MPTCP, l.Joins}, l.Since
+		*m.serverLocked(s.addr) = *s
 		m.mu.Unlock()
 	}
 	return errors.Join(append(errs, sc.Err())...)

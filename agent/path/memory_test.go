@@ -70,18 +70,42 @@ func TestMemorySurvives(t *testing.T) {
 	if err := a.Save(&file); err != nil {
 		t.Fatal(err)
 	}
-	text := file.String() + "nonsense\n{\"addr\":\"192.0.2.1:1\",\"mptcp\":9}\n"
-	err := b.Load(strings.NewReader(text))
-	if err == nil || !strings.Contains(err.Error(), "line 3") || !strings.Contains(err.Error(), "line 4") {
-		t.Errorf("error %v", err)
+	if err := b.Load(&file); err != nil {
+		t.Error(err)
 	}
 	if b.Lookup(server4) != (Known{MPTCP: Yes}) || b.Lookup(server6) != (Known{Yes, No}) || len(b.servers) != 2 {
 		t.Errorf("loaded %v, %v", b.Lookup(server4), b.Lookup(server6))
 	}
+	learned := func(m *Memory) time.Time { return m.servers[server6].Value.(*server).joinsAt }
+	if lost := learned(&a).Sub(learned(&b)); lost < 0 || lost >= time.Second {
+		t.Errorf("joins were learned %v, and are said to have been %v", learned(&a), learned(&b))
+	}
+	if b.recent.Front().Value.(*server).addr != server6 {
+		t.Error("the server that was used last is not the first any more")
+	}
+}
+
+func TestLoadPassesOverNonsense(t *testing.T) {
+	for _, line := range []string{
+		"", "nonsense", "192.0.2.1:1 1 0", "192.0.2.1:1 1 0 0 0", // too few and too many fields
+		"192.0.2.1 1 0 0", "192.0.2.1:65536 1 0 0", "example.net:1 1 0 0",
+		"192.0.2.1:1 3 0 0", "192.0.2.1:1 -1 0 0", "192.0.2.1:1 yes 0 0", "192.0.2.1:1 1 3 0",
+		"192.0.2.1:1 1 0 now",
+		`{"addr":"192.0.2.1:1","mptcp":1}`,
+	} {
+		var m Memory
+		err := m.Load(strings.NewReader("192.0.2.80:443 1 0 0\n" + line + "\n[2001:db8::80]:443 2 0 0\n"))
+		if err == nil || !strings.Contains(err.Error(), "line 2 is no server") || strings.Contains(err.Error(), "line 3") {
+			t.Errorf("%q: error %v, want one that names line 2", line, err)
+		}
+		if len(m.servers) != 2 {
+			t.Errorf("%q: %d servers are known, want the two others", line, len(m.servers))
+		}
+	}
 }
 
 func FuzzMemoryLoad(f *testing.F) {
-	f.Add("{\"addr\":\"192.0.2.1:1\",\"mptcp\":1}\n")
+	f.Add("192.0.2.1:1 1 2 1767323045\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		var m Memory
 		m.Load(strings.NewReader(s))

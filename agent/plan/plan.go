@@ -150,6 +150,7 @@ type Firewall struct {
 	Converters []netip.Addr   // never intercepted
 	PassMPTCP  bool           // nor is who speaks MPTCP
 	Late       bool           // SYNs are held until the agent says what becomes of them
+	Drain      bool           // nothing more is intercepted; what is open stays with the proxy
 	ProxyPort  uint16         // where the proxy listens on 127.0.0.1 and ::1
 	Rules      []FirewallRule // the first that matches holds
 	BlockQUIC  bool

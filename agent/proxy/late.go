@@ -41,7 +41,8 @@ type heldFlow struct {
 }
 
 // Hold answers held SYNs until ctx ends: each is let through once its far side
-// has answered, or refused the way the far side refuses.
+// has answered, or refused the way the far side refuses. Those that are still
+// held then get no answer, and come again.
 func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 	defer context.AfterFunc(ctx, func() { h.Close() })()
 	for {
@@ -65,6 +66,13 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
 	r, err := p.reach(ctx, path.Flow{Src: s.Src.Addr(), Dest: s.Dst}, true)
+	if ctx.Err() != nil {
+		p.held.drop(key)
+		if err == nil {
+			relay.Reset(r.conn.TCPConn)
+		}
+		return
+	}
 	if err == nil {
 		p.held.ready(key, &r)
 		p.answer(h.Accept, s)
@@ -118,6 +126,18 @@ func (h *held) ready(k flowKey, r *reached) {
 			relay.Reset(r.conn.TCPConn)
 		}
 	})
+}
+
+// waiting is how many far sides wait for a handshake.
+func (h *held) waiting() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.flows {
+		if f.far != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *held) drop(k flowKey) {

@@ -8,7 +8,6 @@ package proxy
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"braid/agent/config"
 	"braid/agent/path"
 	"braid/transport/guard"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -29,7 +29,7 @@ type Acceptor interface {
 
 // Proxy carries connections. It rejects them until it is given a Network.
 type Proxy struct {
-	Log    *slog.Logger
+	Log    *journal.Log
 	Guard  *guard.Guard
 	Memory *path.Memory
 	Doubt  func(converter string) // told of one that could not be reached

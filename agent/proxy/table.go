@@ -4,11 +4,10 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"net"
 	"net/netip"
-	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +46,10 @@ func (p *Proxy) Stats() *Stats { return &p.stats }
 
 // Dialer is what it dials with.
 func (p *Proxy) Dialer() *mptcp.Dialer { return &p.dialer }
+
+// Open is how many LAN connections there are, with those whose far side has
+// not been reached yet, and far sides that wait for their handshake.
+func (p *Proxy) Open() int { return p.table.len() + p.held.waiting() }
 
 // Connections are those being carried, oldest first.
 func (p *Proxy) Connections() []Connection { return p.table.list() }
@@ -112,6 +115,12 @@ func (t *table) remove(c *connection) {
 	t.mu.Unlock()
 }
 
+func (t *table) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conns)
+}
+
 func (t *table) resetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,6 +147,6 @@ func (t *table) list() []Connection {
 		}
 		list = append(list, v)
 	}
-	slices.SortFunc(list, func(a, b Connection) int { return cmp.Compare(a.ID, b.ID) })
+	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
 	return list
 }

@@ -24,6 +24,7 @@ import (
 
 // Reconciler applies plans, one at a time.
 type Reconciler struct {
+	file   string // of the keeper
 	keeper *sysctl.Keeper
 	filter filters
 	flows  conntrack.Sweeper
@@ -37,11 +38,19 @@ func New(dir string) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := sysctl.Open(filepath.Join(dir, fmt.Sprintf("originals-%d.json", inode(ns))))
+	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns)))}
+	return r, r.Resume()
+}
+
+// Resume takes up the work after another process may have done it for a while:
+// what that one has left in the kernel is known only from the file.
+func (r *Reconciler) Resume() error {
+	keeper, err := sysctl.Open(r.file)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Reconciler{keeper: keeper}, nil
+	r.keeper, r.filter = keeper, filters{}
+	return nil
 }
 
 // Apply applies a plan. A step that fails does not keep the others from being

@@ -59,42 +59,53 @@ func Marshal(v any) (Data, error) {
 
 // appendTable appends what is in the struct or map.
 func appendTable(b []byte, v reflect.Value, depth int) ([]byte, error) {
+	err := eachMember(v, func(name string, v reflect.Value) (err error) {
+		b, err = appendValue(b, name, v, depth)
+		return err
+	})
+	return b, err
+}
+
+// eachMember calls fn with what is in the struct or map, in the order of the
+// fields or of the keys.
+func eachMember(v reflect.Value, fn func(name string, v reflect.Value) error) error {
 	if v.Kind() == reflect.Struct {
 		l, err := layoutOf(v.Type())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, m := range l.members {
 			fv := v.FieldByIndex(m.index)
 			if m.omits(fv) {
 				continue
 			}
-			if b, err = appendValue(b, m.name, fv, depth); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.name, err)
+			if err := fn(m.name, fv); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
 			}
 		}
-		return b, nil
+		return nil
 	}
 	if v.Type().Key().Kind() != reflect.String || hasText(v.Type().Key()) {
-		return nil, fmt.Errorf("%v has keys that are no strings", v.Type())
+		return fmt.Errorf("%v has keys that are no strings", v.Type())
 	}
 	values := make(map[string]reflect.Value, v.Len())
 	for it := v.MapRange(); it.Next(); {
 		values[it.Key().String()] = it.Value()
 	}
-	var err error
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if b, err = appendValue(b, name, values[name], depth); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if err := fn(name, values[name]); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return b, nil
+	return nil
 }
 
-func appendValue(b []byte, name string, v reflect.Value, depth int) ([]byte, error) {
+// plain follows pointers and interfaces, and puts a string in the place of
+// what has a text form. What is null becomes the zero Value.
+func plain(v reflect.Value) (reflect.Value, error) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
-			return appendField(b, Null, name, nil)
+			return reflect.Value{}, nil
 		}
 		if hasText(v.Type()) && v.Kind() == reflect.Pointer {
 			break
@@ -105,14 +116,25 @@ func appendValue(b []byte, name string, v reflect.Value, depth int) ([]byte, err
 	switch {
 	case hasText(t):
 		text, err := v.Interface().(encoding.TextMarshaler).MarshalText()
-		if err != nil {
-			return nil, err
-		}
-		return appendString(b, name, string(text))
+		return reflect.ValueOf(string(text)), err
 	case t.Implements(jsonType):
-		return nil, fmt.Errorf("%v has a JSON form of its own", t)
+		return v, fmt.Errorf("%v has a JSON form of its own", t)
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return v, fmt.Errorf("%v has no form in a message", t)
+	case (t.Kind() == reflect.Map || t.Kind() == reflect.Slice) && v.IsNil():
+		return reflect.Value{}, nil
+	}
+	return v, nil
+}
+
+func appendValue(b []byte, name string, v reflect.Value, depth int) ([]byte, error) {
+	v, err := plain(v)
+	if err != nil {
+		return nil, err
 	}
 	switch v.Kind() {
+	case reflect.Invalid:
+		return appendField(b, Null, name, nil)
 	case reflect.Bool:
 		if v.Bool() {
 			return appendField(b, Bool, name, []byte{1})
@@ -138,22 +160,15 @@ func appendValue(b []byte, name string, v reflect.Value, depth int) ([]byte, err
 	case reflect.Struct, reflect.Map, reflect.Slice, reflect.Array:
 		return appendNested(b, name, v, depth+1)
 	}
-	return nil, fmt.Errorf("%v has no form in a message", t)
+	return nil, fmt.Errorf("%v has no form in a message", v.Type())
 }
 
 func appendNested(b []byte, name string, v reflect.Value, depth int) ([]byte, error) {
-	k := v.Kind()
-	if (k == reflect.Map || k == reflect.Slice) && v.IsNil() {
-		return appendField(b, Null, name, nil)
-	}
 	if depth > MaxDepth {
 		return nil, fmt.Errorf("nested deeper than %d", MaxDepth)
 	}
-	if k == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
-		return nil, fmt.Errorf("%v has no form in a message", v.Type())
-	}
 	typ := Table
-	if k == reflect.Slice || k == reflect.Array {
+	if k := v.Kind(); k == reflect.Slice || k == reflect.Array {
 		typ = Array
 	}
 	b, at, err := openField(b, typ, name)

@@ -4,10 +4,10 @@
 package uci
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -36,7 +36,7 @@ func FromValues(values map[string]any) ([]Section, error) {
 		}
 		all = append(all, indexed{s, index})
 	}
-	slices.SortFunc(all, func(a, b indexed) int { return cmp.Compare(a.index, b.index) })
+	sort.Slice(all, func(i, j int) bool { return all[i].index < all[j].index })
 
 	sections := make([]Section, len(all))
 	count := make(map[string]int)

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"braid/mcp/config"
 	"braid/transport/guard"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -25,7 +25,7 @@ import (
 // Server is one converter.
 type Server struct {
 	Config config.Config
-	Log    *slog.Logger
+	Log    *journal.Log
 	Stats  Stats
 
 	dialer  mptcp.Dialer
@@ -41,7 +41,7 @@ type Server struct {
 }
 
 // New makes a converter that has not started.
-func New(c config.Config, log *slog.Logger) *Server {
+func New(c config.Config, log *journal.Log) *Server {
 	return &Server{
 		Config:  c,
 		Log:     log,

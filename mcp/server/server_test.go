@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"braid/mcp/config"
 	"braid/test/netns"
 	"braid/transport/convert"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -51,7 +51,7 @@ func start(t *testing.T) *Server {
 			{Name: "net", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Connections: 2},
 		},
 	}
-	s := New(c, slog.New(slog.DiscardHandler))
+	s := New(c, journal.New(io.Discard))
 	s.requestTimeout, s.dialTimeout = 400*time.Millisecond, 400*time.Millisecond
 	undo, err := s.PrepareHost()
 	if err != nil {
@@ -307,7 +307,7 @@ func TestInfo(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	run(t, "", "ip", "addr", "replace", "203.0.113.10/32", "dev", "lo")
-	s := New(config.Config{AllowDestinations: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, slog.New(slog.DiscardHandler))
+	s := New(config.Config{AllowDestinations: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, journal.New(io.Discard))
 	for addr, want := range map[string]bool{
 		"192.0.2.80": true, "2001:db8::1": true, "10.1.2.3": true, "64:ff9b::c000:250": true,
 		"10.2.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "100.64.0.1": false, "169.254.1.1": false,
@@ -334,7 +334,7 @@ func TestPrepareHost(t *testing.T) {
 		t.Fatalf("endpoints before: %v, %v", eps, err)
 	}
 	limits, _ := mptcp.GetLimits()
-	s := New(config.Config{}, slog.New(slog.DiscardHandler))
+	s := New(config.Config{}, journal.New(io.Discard))
 	undo, err := s.PrepareHost()
 	if err != nil {
 		t.Fatal(err)

@@ -267,27 +267,42 @@ func (p *Process) Log() string { return p.log.String() }
 // Signal sends it a signal.
 func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Stop ends it the way an init system does, and tells how it ended.
+// Stop ends it the way an init system does, but does not wait for open
+// connections to end, and tells how it ended.
 func (p *Process) Stop() error {
 	select {
 	case <-p.doneC:
 		return nil
 	default:
 	}
-	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	const tries = 30
+	for range tries {
+		if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		err := p.Wait(500 * time.Millisecond)
+		if !errors.Is(err, errRuns) {
+			return err
+		}
 	}
+	p.Kill()
+	return fmt.Errorf("%s did not stop\n%s", p.name, p.Log())
+}
+
+// Wait waits for it to end by itself, and tells how it ended.
+func (p *Process) Wait(within time.Duration) error {
 	select {
 	case <-p.doneC:
-	case <-time.After(15 * time.Second):
-		p.Kill()
-		return fmt.Errorf("%s did not stop\n%s", p.name, p.Log())
+	case <-time.After(within):
+		return fmt.Errorf("%s: %w after %v\n%s", p.name, errRuns, within, p.Log())
 	}
 	if p.err != nil {
 		return fmt.Errorf("%s: %w\n%s", p.name, p.err, p.Log())
 	}
 	return nil
 }
+
+var errRuns = errors.New("still runs")
 
 // Kill ends it without warning.
 func (p *Process) Kill() {

@@ -9,12 +9,12 @@ package guard
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 )
 
@@ -33,7 +33,7 @@ const (
 
 // Guard guards the connections it is given while Run runs.
 type Guard struct {
-	Log       *slog.Logger
+	Log       *journal.Log
 	Destroyed atomic.Uint64 // subflows given up
 
 	seen []mptcp.Subflow // of the connection that is looked at

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/transport/guard"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 )
 
@@ -82,7 +82,7 @@ func transfer(t *testing.T, upload bool) {
 	}
 
 	var sent atomic.Uint64
-	g := guard.Guard{Log: slog.New(slog.DiscardHandler)}
+	g := guard.Guard{Log: journal.New(io.Discard)}
 	remove := g.Add(from, &sent)
 	ctx, cancel := context.WithCancel(t.Context())
 	guardedC := make(chan error, 1)

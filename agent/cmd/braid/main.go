@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"braid/agent/daemon"
 	"braid/agent/ubus"
 	"braid/agent/uci"
+	"braid/transport/journal"
 )
 
 // version is set by the linker.
@@ -125,8 +125,7 @@ func agent(ctx context.Context, name string, args []string, _, stderr io.Writer)
 	if _, ok := parse(f, args, 0); !ok {
 		return exitUsage
 	}
-	level := new(slog.LevelVar)
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := journal.New(stderr)
 	hupC := make(chan struct{})
 	go func() {
 		signalC := make(chan os.Signal, 1)
@@ -135,11 +134,25 @@ func agent(ctx context.Context, name string, args []string, _, stderr io.Writer)
 			hupC <- struct{}{}
 		}
 	}()
-	if err := daemon.New(o, log, level).Run(ctx, hupC); err != nil {
+	if err := daemon.New(o, log).Run(ctx, secondStop(), hupC); err != nil {
 		log.Error("agent", "error", err)
 		return exitFailed
 	}
 	return exitOK
+}
+
+// secondStop ends with the second signal that ends this program; the first is
+// what main has made its context of.
+func secondStop() context.Context {
+	signalC := make(chan os.Signal, 2)
+	signal.Notify(signalC, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-signalC
+		<-signalC
+		cancel()
+	}()
+	return ctx
 }
 
 func check(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {

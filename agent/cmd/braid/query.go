@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,9 +74,10 @@ func query(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	case err != nil:
 		return fail(fmt.Errorf("asking the agent: %w", err))
 	case *asJSON:
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "\t")
-		err = enc.Encode(answer)
+		var text []byte
+		if text, err = ubus.JSON(answer); err == nil {
+			_, err = stdout.Write(text)
+		}
 	default:
 		s := screen{colour: colourful(stdout)}
 		show(&s)

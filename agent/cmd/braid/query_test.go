@@ -61,6 +61,35 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
+// What is printed with -json is what encoding/json would print of the model.
+func TestJSON(t *testing.T) {
+	a := startAgent(t, startBus(t))
+	for _, tt := range []struct {
+		model any
+		args  []string
+	}{
+		{new(report.Status), []string{"status"}},
+		{new(report.WANs), []string{"wans"}},
+		{new(report.Connections), []string{"connections", "-limit", "9999"}},
+		{new(report.Explanation), []string{"explain", "192.0.2.80"}},
+	} {
+		status, out, errs := braid(t, append(tt.args, "-json", "-ubus", a.socket)...)
+		if status != exitOK || errs != "" {
+			t.Errorf("%v: status %d, %s", tt.args, status, errs)
+		}
+		if err := json.Unmarshal([]byte(out), tt.model); err != nil {
+			t.Fatalf("%v: %v", tt.args, err)
+		}
+		want, err := json.MarshalIndent(tt.model, "", "\t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want)+"\n", out); diff != "" {
+			t.Errorf("%v: -encoding/json +braid:\n%s", tt.args, diff)
+		}
+	}
+}
+
 func TestConnectionsPages(t *testing.T) {
 	a := startAgent(t, startBus(t))
 	for limit, want := range map[string]int{"1": 1, "500": 500, "501": 501, "9999": manyConnections} {

@@ -46,11 +46,11 @@ func (e *ChangedError) Error() string {
 }
 
 type entry struct {
-	Original string `json:"original"`
+	Original string
 	// Ours is what may stand in the kernel by our hand, the newest last. There
 	// is more than one from before a new value is written until it has been.
-	Ours []string `json:"ours"`
-	held bool     // this process has written it or seen it to be as it should
+	Ours []string
+	held bool // this process has written it or seen it to be as it should
 }
 
 // foreign says whether something else made the value what it is now. An

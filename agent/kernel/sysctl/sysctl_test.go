@@ -306,10 +306,48 @@ func TestCannotSave(t *testing.T) {
 
 func TestOpenBroken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "originals")
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+	const good = `"sysctl" "net/ipv4/tcp_fastopen" "1" "5"` + "\n"
+	for _, text := range []string{
+		"", "{", "\n", good + "\n", good + good[:len(good)-2], good[1:],
+		`"sysctl" "net/ipv4/tcp_fastopen" "1"`,      // nothing of ours
+		`"sysctl"  "net/ipv4/tcp_fastopen" "1" "5"`, // two spaces
+		`"sysctl" "net/ipv4/tcp_fastopen" "1" "5" `,
+		`"sysctl""net/ipv4/tcp_fastopen" "1" "5"`,
+		`sysctl net/ipv4/tcp_fastopen 1 5`,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sysctl.Open(file); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: error %v, want one that names the file", text, err)
+		}
+	}
+	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sysctl.Open(file); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("error %v, want one that names the file", err)
+	open(t, file)
+}
+
+// Whatever a key or a value has in it, the next Keeper reads.
+func TestOddValues(t *testing.T) {
+	for _, odd := range []string{"", "two words", "a\nb", "4096\t131072", `"`, `\`, "\x00\xff", "über"} {
+		file := filepath.Join(t.TempDir(), "originals")
+		kernel := odd
+		kind := sysctl.Kind{
+			Name:  "kind of " + odd,
+			Read:  func(string) (string, error) { return kernel, nil },
+			Write: func(_, v string) error { kernel = v; return nil },
+		}
+		key := "key " + odd
+		if err := open(t, file).Keep(kind, []sysctl.Setting{{Key: key, Value: "ours " + odd}}); err != nil || kernel != "ours "+odd {
+			t.Errorf("setting %q: %q, %v", odd, kernel, err)
+		}
+		if err := open(t, file).Keep(kind, []sysctl.Setting{{Key: key, Value: "ours " + odd}}); err != nil {
+			t.Errorf("a successor takes %q for somebody else's: %v", kernel, err)
+		}
+		if err := open(t, file).Keep(kind, nil); err != nil || kernel != odd {
+			t.Errorf("putting %q back: %q, %v", odd, kernel, err)
+		}
+		absent(t, file)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"braid/mcp/config"
 	"braid/mcp/server"
+	"braid/transport/journal"
 )
 
 // version is set by the linker.
@@ -54,12 +54,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.Usage = func() { fmt.Fprint(stderr, usage) }
 	var file string
 	var listen, clients list
-	level := new(slog.LevelVar)
+	var level journal.Level
 	switch args[0] {
 	case "serve":
 		fs.Var(&listen, "listen", "address to listen at")
 		fs.Var(&clients, "client", "network whose hosts are clients")
-		fs.TextVar(level, "log", level, "debug, info, warn or error")
+		fs.TextVar(&level, "log", level, "debug, info, warn or error")
 		fallthrough
 	case "check":
 		fs.StringVar(&file, "config", "", "configuration, "+config.DefaultFile+" if there is one")
@@ -93,7 +93,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if args[0] == "check" {
 		return 0
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := journal.New(stderr)
+	log.SetLevel(level)
 	if err := serve(ctx, c, log); err != nil {
 		log.Error("serving", "error", err)
 		return exitFailed
@@ -101,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func serve(ctx context.Context, c config.Config, log *slog.Logger) error {
+func serve(ctx context.Context, c config.Config, log *journal.Log) error {
 	s := server.New(c, log)
 	undo, err := s.PrepareHost()
 	defer undo()

@@ -125,6 +125,12 @@ func TestApply(t *testing.T) {
 					t.Errorf("after %q (-want +got):\n%s", harm, diff)
 				}
 			}
+			drain := example
+			drain.Drain = true
+			apply(&drain)
+			if drained := everything(t); strings.Contains(drained, "--match-set braid_alive") || !strings.Contains(drained, "-m socket --transparent") {
+				t.Errorf("what is to intercept nothing but keep what is open:\n%s", drained)
+			}
 			less := example
 			less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], nil, nil, nil
 			apply(&less)

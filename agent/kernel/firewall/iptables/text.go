@@ -181,6 +181,9 @@ func (t *text) candidate(f plan.Firewall) []string {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", netip.PrefixFrom(a, a.BitLen())))
 		}
 	}
+	if f.Drain {
+		return rules
+	}
 	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, intercepted)))
 }
 

@@ -82,6 +82,14 @@ func TestApply(t *testing.T) {
 		}
 	}
 	apply(&example, false)
+	drain := example
+	drain.Drain = true
+	apply(&drain, true)
+	drained := nft(t, "list", "ruleset")
+	if strings.Contains(drained, "nfproto @alive") || !strings.Contains(drained, "socket transparent 1") {
+		t.Errorf("what is to intercept nothing but keep what is open:\n%s", drained)
+	}
+	apply(&example, true)
 	// Another table's change is none of our business.
 	nft(t, "add", "chain", "inet", "fw4", "input")
 	nft(t, "delete", "chain", "inet", "fw4", "input")

@@ -88,6 +88,7 @@ func values(f plan.Firewall) fill {
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
 			"never":     never(f),
+			"take":      when(!f.Drain, "meta nfproto @alive meta mark set meta mark | "+hex(plan.MarkIntercept)),
 			"intercept": intercept(f.Late),
 			"translate": translate(f.WANs),
 		},
