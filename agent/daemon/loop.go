@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/uci"
+	"braid/transport/mptcp"
 )
 
 const (
@@ -132,6 +134,7 @@ func (l *loop) update(ctx context.Context) {
 		p.Firewall.Late = false
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
 	}
+	l.proxy.Guard.Settle(leaving(l.plan.Endpoints, p.Endpoints))
 	err = l.reconciler.Apply(ctx, p)
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	if p.Firewall != nil {
@@ -176,4 +179,14 @@ func (l *loop) teardown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
 	defer cancel()
 	return l.reconciler.Apply(ctx, plan.Plan{})
+}
+
+// leaving lists the addresses of endpoints that are not wanted any more.
+func leaving(had, want []mptcp.Endpoint) (addrs []netip.Addr) {
+	for _, e := range had {
+		if !slices.ContainsFunc(want, func(w mptcp.Endpoint) bool { return w.Addr == e.Addr }) {
+			addrs = append(addrs, e.Addr)
+		}
+	}
+	return addrs
 }

@@ -43,6 +43,7 @@ const (
 	PrefDevice    = 711 // by device: sockets bound to one
 	PrefDNS       = 712 // the WANs' DNS servers
 	PrefMain      = 715 // what the system has a route for that is no default
+	PrefLost      = 716 // by source address: a WAN without a way out
 	PrefMark      = 720 // by mark: flows that are steered
 	PrefDefault   = 730 // all else: the best WAN
 	PrefLast      = 799

@@ -23,6 +23,7 @@ func (m *maker) route() {
 	lo := slices.IndexFunc(m.Net.Links, func(l netstate.Link) bool { return l.Loopback })
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
 		v6 := all.Addr().Is6()
+		p.Routes = append(p.Routes, Route{Table: TableNowhere, Dest: all, Unreachable: true})
 		if lo >= 0 {
 			p.Routes = append(p.Routes, Route{Table: TableLocal, Dest: all, Link: m.Net.Links[lo].Index, Local: true})
 			p.Rules = append(p.Rules, Rule{Pref: PrefIntercept, IPv6: v6, Mark: MarkIntercept, Mask: MarkIntercept, Table: TableLocal})
@@ -49,14 +50,23 @@ func (m *maker) routeWAN(w WAN) {
 	var nets []netip.Prefix
 	for _, a := range link.Addrs {
 		addr := a.Prefix.Addr()
-		if has := addr.Is4() && w.IPv4.Source.IsValid() && w.Link4 == 0 || addr.Is6() && w.IPv6.Source.IsValid(); !has {
+		has := addr.Is4() && w.IPv4.Source.IsValid() && w.Link4 == 0 || addr.Is6() && w.IPv6.Source.IsValid()
+		if !has && link.Up {
+			continue
+		}
+		// A device that goes down takes its routes along. What subflows over it
+		// send again must not leave over the others, behind a NAT.
+		host := netip.PrefixFrom(addr, addr.BitLen())
+		if !addr.IsLinkLocalUnicast() {
+			p.Rules = append(p.Rules, Rule{Pref: PrefLost, IPv6: addr.Is6(), Source: host, Table: TableNowhere})
+		}
+		if !has {
 			continue
 		}
 		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
 			nets = append(nets, net)
 			p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: net, Link: w.Link})
 		}
-		host := netip.PrefixFrom(addr, addr.BitLen())
 		p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: addr.Is6(), Source: host, Table: w.Table()})
 	}
 	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {

@@ -123,9 +123,6 @@ func (m *maker) resolvers() {
 	for _, s := range servers {
 		p.Rules = append(p.Rules, Rule{Pref: PrefDNS, IPv6: s.Is6(), Dest: netip.PrefixFrom(s, s.BitLen()), Own: true, Table: via[s]})
 	}
-	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
-		p.Routes = append(p.Routes, Route{Table: TableNowhere, Dest: all, Unreachable: true})
-	}
 }
 
 // dns are the servers that netifd has learned on a WAN.

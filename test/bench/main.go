@@ -7,7 +7,7 @@
 // are medians, and ratios of figures of the same run.
 //
 //	bench                  everything but stalls and never-slower, under 4 minutes
-//	bench -only stalls     one part; these two take two minutes each
+//	bench -only stalls     one part; these two take some minutes each
 //	bench -repeat 9        more turns
 package main
 

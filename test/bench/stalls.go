@@ -42,8 +42,9 @@ var breakages = []breakage{
 type stall struct{ ms, rate float64 }
 
 // stalls compares how long a running transfer stands still when a line breaks.
-// The four of a turn run at once, each in a world of its own that lives only
-// for it; as the worlds are built one after the other, so do their lines break.
+// The two that are compared run at once, each in a world of its own that lives
+// only for it; as the worlds are built one after the other, so do their lines
+// break.
 func (b *bench) stalls(ctx context.Context) error {
 	n := 2*b.repeat - 1
 	t := newTable(fmt.Sprintf("Longest stall when the 50 of 50 Mbit/s 10 ms + 20 Mbit/s 30 ms breaks, ms: median of %d", n),
@@ -58,9 +59,9 @@ func (b *bench) stalls(ctx context.Context) error {
 	for _, br := range breakages {
 		all := make([][2][]stall, len(ops))
 		for range n {
-			var mu sync.Mutex
-			var wg sync.WaitGroup
 			for i, op := range ops {
+				var mu sync.Mutex
+				var wg sync.WaitGroup
 				for j, way := range ways {
 					wg.Go(func() {
 						s, err := way(ctx, br, op.op)
@@ -73,8 +74,8 @@ func (b *bench) stalls(ctx context.Context) error {
 						all[i][j] = append(all[i][j], s)
 					})
 				}
+				wg.Wait()
 			}
-			wg.Wait()
 			if ctx.Err() != nil {
 				return errors.Join(errs...)
 			}

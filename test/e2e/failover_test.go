@@ -71,6 +71,10 @@ func TestFailover(t *testing.T) {
 						t.Errorf("fibre is %s", w.State)
 					}
 				}
+				// What subflows over it send again does not leave by the other line.
+				if out, err := r.Gateway.Run("ip route get 192.0.2.10 from 198.51.100.2"); i == 0 && err == nil {
+					t.Errorf("the way of fibre's packets: %s", out)
+				}
 				// New connections start on what is left.
 				if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e6); rep.FirstByte > time.Second {
 					t.Errorf("a new connection: %v", rep)
@@ -130,7 +134,8 @@ func TestFlaps(t *testing.T) {
 	defer cancel()
 	flaps := 0
 	done := make(chan struct{})
-	during(t, r, traffic.Download, 46e6, func() {
+	// Fibre never proves itself, so the other line takes 21 s, and the flaps 20 s.
+	during(t, r, traffic.Download, 52e6, func() {
 		go func() {
 			defer close(done)
 			for ; ctx.Err() == nil && flaps < 100; flaps++ {
@@ -143,10 +148,9 @@ func TestFlaps(t *testing.T) {
 	})
 	cancel()
 	<-done
-	if flaps < 30 {
+	if flaps < 100 {
 		t.Errorf("only %d flaps", flaps)
 	}
-	t.Log(flaps, "flaps")
 }
 
 // A cellular line that stalls now and then, or whose delay jumps about, is not

