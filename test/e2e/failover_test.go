@@ -134,8 +134,8 @@ func TestFlaps(t *testing.T) {
 	defer cancel()
 	flaps := 0
 	done := make(chan struct{})
-	// Fibre never proves itself, so the other line takes 21 s, and the flaps 20 s.
-	during(t, r, traffic.Download, 52e6, func() {
+	// Fibre never proves itself, so the other line takes 21 s, the flaps 20 s.
+	during(t, r, traffic.Download, 78e6, func() {
 		go func() {
 			defer close(done)
 			for ; ctx.Err() == nil && flaps < 100; flaps++ {

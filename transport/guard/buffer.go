@@ -25,6 +25,16 @@ const (
 	smallest = 128 << 10
 	largest  = 4 << 20
 	initial  = 1 << 20
+	// What a path loses, or delivers late, keeps all that follows on any path
+	// unacknowledged for another round trip. A lossy path has had to send so
+	// much again within a span, one of the last two: beyond what congestion
+	// control loses on a line that loses nothing by itself.
+	lossyNum, lossyDen = 1, 200
+	lossSpan           = 2 * time.Second
+	// A path that has become slow, as cellular ones do, takes so many times its
+	// least round trip, at so little of its rate. A queue of our own making
+	// leaves the rate as it is.
+	slowRTT, slowRate = 2, 0.7
 	// horizon is how far back rates and round trips are looked for.
 	horizon = 10 * time.Second
 )
@@ -41,15 +51,24 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 	if len(flows) < 2 && w.set == 0 {
 		return 0, false
 	}
-	var sum float64
+	var sum, rates, repair float64 // bytes, bytes a second, ns
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if f.RTT > 0 {
 			s.rtt.add(now, float64(f.RTT))
 		}
 		s.rate.add(now, float64(f.DeliveryRate))
+		rates += s.rate.value()
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
+		late := 0.
+		if s.loss.add(now, f.BytesSent, f.BytesRetrans) ||
+			float64(f.RTT) > slowRTT*s.rtt.value() && float64(f.DeliveryRate) < slowRate*s.rate.value() {
+			late = float64(f.RTT)
+		}
+		s.late.add(now, late)
+		repair = max(repair, s.late.value())
 	}
+	sum += rates * repair / float64(time.Second)
 	want := min(max(int(sum)*overheadNum/overheadDen, smallest), largest)
 	switch {
 	case w.set == 0 && want == largest:
@@ -65,6 +84,23 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 		return max(want, w.set*8/10), true
 	}
 	return 0, false
+}
+
+// loss is what a subflow has sent again.
+type loss struct {
+	since         time.Time // of this span
+	sent, retrans uint64    // until then
+	before, lossy bool      // the last span but one, the last
+}
+
+// add says whether the path is a lossy one.
+func (l *loss) add(now time.Time, sent, retrans uint64) bool {
+	if now.Sub(l.since) >= lossSpan {
+		l.before = l.lossy
+		l.lossy = !l.since.IsZero() && (retrans-l.retrans)*lossyDen > (sent-l.sent)*lossyNum
+		l.since, l.sent, l.retrans = now, sent, retrans
+	}
+	return l.lossy || l.before
 }
 
 // maximum and minimum are those of the last horizon, in two halves: cheap, and

@@ -37,6 +37,8 @@ type subflow struct {
 	givenUp  bool
 	rate     maximum // bytes a second delivered
 	rtt      minimum
+	late     maximum // round trip while it lost or was slow, ns
+	loss     loss
 }
 
 // dead finds the subflows that are to be given up, each once. The connection

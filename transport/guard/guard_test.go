@@ -226,6 +226,66 @@ func TestSize(t *testing.T) {
 			t.Errorf("set %d, want %d", w.set, bound(50, 0))
 		}
 	})
+	// What goes wrong on the second path, for a while.
+	for name, spoil := range map[string]func(f *mptcp.Subflow, at time.Duration){
+		"a path loses 2 %": func(f *mptcp.Subflow, at time.Duration) {
+			f.RTT += at / fastTick % 2 * 15 * ms
+			f.BytesSent = uint64(at/ms) * 2500
+			f.BytesRetrans = uint64(min(at, 10*second)/ms) * 50
+		},
+		"a path becomes slow": func(f *mptcp.Subflow, at time.Duration) {
+			if at > 2*second && at < 10*second {
+				f.RTT, f.DeliveryRate = 150*ms, f.DeliveryRate/2
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w ward
+			most := 0
+			for at := time.Duration(0); at < 40*second; at += fastTick {
+				var flows []mptcp.Subflow
+				for i := range 2 {
+					f := flow(uint16(i), []time.Duration{20 * ms, 60 * ms}[i], nil).Subflow
+					f.DeliveryRate = []uint64{50e6 / 8, 20e6 / 8}[i]
+					if i == 1 && at > 0 {
+						spoil(&f, at)
+					}
+					flows = append(flows, f)
+				}
+				w.dead(flows, start.Add(at))
+				if n, change := w.size(flows, start.Add(at)); change {
+					w.set = n
+				}
+				if at > 5*second {
+					most = max(most, w.set)
+				}
+			}
+			more := map[string]float64{"a path loses 2 %": 0.075, "a path becomes slow": 0.150}[name] * 70e6 / 8
+			if want := bound(50, 20) + int(more)*overheadNum/overheadDen; !near(most, want) {
+				t.Errorf("set %d meanwhile, want %d", most, want)
+			}
+			if !near(w.set, bound(50, 20)) {
+				t.Errorf("set %d after it, want %d", w.set, bound(50, 20))
+			}
+		})
+	}
+	t.Run("a queue of our own", func(t *testing.T) {
+		var w ward
+		for at := time.Duration(0); at < 10*second; at += fastTick {
+			f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
+			f.DeliveryRate, g.DeliveryRate = 50e6/8, 20e6/8
+			if at > second {
+				g.RTT = 300 * ms
+			}
+			w.dead([]mptcp.Subflow{f, g}, start.Add(at))
+			if n, change := w.size([]mptcp.Subflow{f, g}, start.Add(at)); change {
+				w.set = n
+			}
+		}
+		if !near(w.set, bound(50, 20)) {
+			t.Errorf("set %d, want %d", w.set, bound(50, 20))
+		}
+	})
 	t.Run("none is left, and one returns", func(t *testing.T) {
 		var w ward
 		run(&w, 0, 10*second, rates{50, 20}, 2)
