@@ -109,6 +109,7 @@ func (c *capacity) of(configured, rate float64, now time.Time) float64 {
 type minimum struct {
 	old, cur time.Duration
 	turn     time.Time
+	settled  bool // one of them was the line's, or they are of half the horizon
 }
 
 func (m *minimum) add(now time.Time, v time.Duration) {
@@ -118,6 +119,7 @@ func (m *minimum) add(now time.Time, v time.Duration) {
 		m.old, m.cur, m.turn = v, v, now
 	case now.Sub(m.turn) > rttHorizon/2:
 		m.old, m.cur, m.turn = m.cur, v, now
+		m.settled = true
 	default:
 		m.cur = min(m.cur, v)
 	}
@@ -143,9 +145,11 @@ func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 			w = new(wan)
 			b.wans[s.WAN] = w
 		}
-		w.rtt.add(now, s.RTT)
 		sum += s.RX + s.TX
-		fill[s.WAN] = max(ratio(s.RX, w.down.of(s.RateDown, s.RX, now)), ratio(s.TX, w.up.of(s.RateUp, s.TX, now)))
+		f := max(ratio(s.RX, w.down.of(s.RateDown, s.RX, now)), ratio(s.TX, w.up.of(s.RateUp, s.TX, now)))
+		fill[s.WAN] = f
+		w.rtt.add(now, s.RTT)
+		w.rtt.settled = w.rtt.settled || max(s.RX, s.TX) < noise || f > 0 && f < roomy
 	}
 	uses := make(map[string]Use, len(samples))
 	for _, s := range samples {
@@ -208,7 +212,7 @@ func (w *wan) isSlow(best time.Duration) bool {
 		factor, margin = factor*recovered, margin*recovered
 	}
 	rtt := float64(w.rtt.value())
-	return best > 0 && rtt > factor*float64(best) && rtt-float64(best) > margin
+	return best > 0 && w.rtt.settled && rtt > factor*float64(best) && rtt-float64(best) > margin
 }
 
 func rank(r config.Role) int {

@@ -138,6 +138,28 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
+// An agent that starts while the lines are full sees their queues, and does not
+// take a line for a slow one by the first of them.
+func TestStartsFull(t *testing.T) {
+	s := newScene(t,
+		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 20 * ms, RX: 50 * mbit},
+		Sample{WAN: "lte", Role: config.RoleBond, RTT: 300 * ms, RX: 20 * mbit})
+	lte := s.of("lte")
+	s.pass(rttHorizon/4, func() { s.held() })
+	lte.RTT = 60 * ms // its queue drains for a moment
+	s.pass(Interval)
+	lte.RTT = 300 * ms
+	s.pass(rttHorizon/2, func() { s.held() })
+	// One that has been slow for long is slow.
+	s.until("lte", true, rttHorizon)
+	// One that is slow while it has room is so from the start.
+	s = newScene(t,
+		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 20 * ms, RX: 50 * mbit},
+		Sample{WAN: "lte", Role: config.RoleBond, RTT: 300 * ms, RX: noise / 2})
+	s.pass(Interval)
+	s.held("lte")
+}
+
 // A burst into a modem's buffer is not the line's rate, and a line that has
 // become slower is seen to be full again.
 func TestLearnedRate(t *testing.T) {

@@ -37,7 +37,7 @@ func TestJSON(t *testing.T) {
 		"nil map":        map[string]int(nil),
 		"empty":          []any{[]int{}, map[string]int{}, struct{}{}, [0]int{}},
 		"nested":         map[string]any{"b": []wan{{}, exampleWAN()}, "a": map[string][]int{"x": {1, 2}, "": nil}},
-		"integers":       []any{math.MinInt64, uint64(math.MaxUint64), int8(-128), uint16(65535)},
+		"integers":       []any{int64(math.MinInt64), uint64(math.MaxUint64), int8(-128), uint16(65535)},
 		"floats":         []any{0.0, -0.5, 1e20, 0.000001, 1.0 / 3, float32(0.1), float32(1) / 3},
 		"text":           []any{netip.Addr{}, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddrPort("[2001:db8::1]:443")},
 		"strings":        []string{"", "a \"quoted\" \\ word", "\x00\x01\x1f\x7f\n\t", "<a> & 'b'", "über 日本 \U0001f600"},

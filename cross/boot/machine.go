@@ -108,18 +108,40 @@ func addSystem(root initramfs, t cross.Target) ([]byte, error) {
 	return s.kernel, nil
 }
 
-// ownKernel reads the kernel of a target for which Debian has none.
+// ownKernel reads the kernel of a target for which Debian has none: the one
+// that BRAID_KERNEL_TARGET names, or one that is there already, or one that
+// cross/kernel builds now.
 func ownKernel(t cross.Target) ([]byte, error) {
-	variable := "BRAID_KERNEL_" + strings.ToUpper(t.Name)
-	name := os.Getenv(variable)
-	if name == "" {
-		name = "../shared/examples/qemu/vmlinux-mips-be.xz"
+	name, err := findKernel(t)
+	if err != nil {
+		return nil, err
 	}
 	kernel, err := output(exec.Command("xz", "-dcf", name))
 	if err != nil {
-		return nil, fmt.Errorf("reading a kernel; cross/kernel builds one for %s to name: %w", variable, err)
+		return nil, fmt.Errorf("reading a kernel: %w", err)
 	}
 	return []byte(kernel), nil
+}
+
+func findKernel(t cross.Target) (string, error) {
+	if name := os.Getenv("BRAID_KERNEL_" + strings.ToUpper(t.Name)); name != "" {
+		return name, nil
+	}
+	dir, err := cacheDir("kernel")
+	if err != nil {
+		return "", err
+	}
+	built := filepath.Join(dir, "vmlinux-"+t.Name+".xz")
+	for _, name := range []string{"../shared/examples/qemu/vmlinux-mips-be.xz", built} {
+		if _, err := os.Stat(name); err == nil {
+			return name, nil
+		}
+	}
+	fmt.Println("building a kernel, which takes some minutes")
+	if _, err := output(exec.Command("cross/kernel", built)); err != nil {
+		return "", fmt.Errorf("building a kernel: %w", err)
+	}
+	return built, nil
 }
 
 // emulate shows the console, and wants the guest's last line to say that all

@@ -98,7 +98,7 @@ func transfer(t *testing.T, upload bool) {
 		b := make([]byte, 64<<10)
 		for i := 0; i < size; i += len(b) {
 			for j := range b {
-				b[j] = byte((i + j) * 2654435761 >> 7)
+				b[j] = byte((i + j) * 0x61c88647 >> 7)
 			}
 			want.Write(b)
 			if _, err := (counted{from, &sent}).Write(b); err != nil {
