@@ -61,6 +61,12 @@ test-cross: package ## prove the packages on emulated MIPS and ARM machines, 4 m
 	@go build -o bin/boot ./cross/boot
 	@bin/boot
 
+.PHONY: kernel
+kernel: ## build the big-endian MIPS kernel that test-cross boots, unless there is one, 6 minutes (root)
+	@test/deps xz
+	@go build -o bin/boot ./cross/boot
+	@bin/boot -kernels
+
 .PHONY: test-openwrt
 test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI RPCD NETIFD, which these name (root)
 	go test -tags openwrt -count=1 ./agent/ubus ./test/openwrt

@@ -60,7 +60,11 @@ func (d debian) download(archives, kernel string) error {
 			return err
 		}
 	}
-	sources := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian " + suite + " main\n"
+	mirror, err := mirror()
+	if err != nil {
+		return err
+	}
+	sources := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " + mirror + " " + suite + " main\n"
 	config := fmt.Sprintf(`
 Dir::State %[1]q;
 Dir::State::lists "lists";
@@ -73,7 +77,7 @@ APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 `, d.dir, d.arch)
-	err := errors.Join(
+	err = errors.Join(
 		os.WriteFile(filepath.Join(d.dir, "sources.list"), []byte(sources), 0o644),
 		os.WriteFile(filepath.Join(d.dir, "apt.conf"), []byte(config), 0o644))
 	if err != nil {
@@ -98,6 +102,20 @@ Acquire::Languages "none";
 	cmd.Dir = archives
 	_, err = output(cmd)
 	return err
+}
+
+// mirror is where this machine gets Debian from.
+func mirror() (string, error) {
+	uris, err := output(exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"))
+	if err != nil {
+		return "", err
+	}
+	for uri := range strings.FieldsSeq(uris) {
+		if path.Base(uri) == "debian" {
+			return uri, nil
+		}
+	}
+	return "", errors.New("apt of this machine knows no mirror of Debian")
 }
 
 func (d debian) command(name string, args ...string) *exec.Cmd {

@@ -48,7 +48,7 @@ func bootMachine(ctx context.Context, dist string, t cross.Target) error {
 	if err := errors.Join(os.WriteFile(image, kernel, 0o644), os.WriteFile(initrd, root.pack(), 0o644)); err != nil {
 		return err
 	}
-	return emulate(ctx, t.Emulator, image, initrd)
+	return emulate(ctx, t, image, initrd)
 }
 
 // addPackages takes the programs out of the packages in dist. The converter
@@ -108,9 +108,7 @@ func addSystem(root initramfs, t cross.Target) ([]byte, error) {
 	return s.kernel, nil
 }
 
-// ownKernel reads the kernel of a target for which Debian has none: the one
-// that BRAID_KERNEL_TARGET names, or one that is there already, or one that
-// cross/kernel builds now.
+// ownKernel reads the kernel of a target for which Debian has none.
 func ownKernel(t cross.Target) ([]byte, error) {
 	name, err := findKernel(t)
 	if err != nil {
@@ -123,6 +121,8 @@ func ownKernel(t cross.Target) ([]byte, error) {
 	return []byte(kernel), nil
 }
 
+// findKernel gives the file that BRAID_KERNEL_TARGET names, or one that is there
+// already, or one that cross/kernel builds now.
 func findKernel(t cross.Target) (string, error) {
 	if name := os.Getenv("BRAID_KERNEL_" + strings.ToUpper(t.Name)); name != "" {
 		return name, nil
@@ -132,7 +132,13 @@ func findKernel(t cross.Target) (string, error) {
 		return "", err
 	}
 	built := filepath.Join(dir, "vmlinux-"+t.Name+".xz")
-	for _, name := range []string{"../shared/examples/qemu/vmlinux-mips-be.xz", built} {
+	names := []string{built}
+	// One may lie beside the project, or beside what that is in.
+	for up, n := "..", 0; n < 3; n++ {
+		names = append(names, filepath.Join(up, "shared/examples/qemu/vmlinux-mips-be.xz"))
+		up = filepath.Join(up, "..")
+	}
+	for _, name := range names {
 		if _, err := os.Stat(name); err == nil {
 			return name, nil
 		}
@@ -146,7 +152,8 @@ func findKernel(t cross.Target) (string, error) {
 
 // emulate shows the console, and wants the guest's last line to say that all
 // is well.
-func emulate(ctx context.Context, e *cross.Emulator, kernel, initrd string) error {
+func emulate(ctx context.Context, t cross.Target, kernel, initrd string) error {
+	e := t.Emulator
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-"+e.System,
@@ -161,7 +168,7 @@ func emulate(ctx context.Context, e *cross.Emulator, kernel, initrd string) erro
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	last := watch(console, began)
+	last := watch(t.Name, console, began)
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("emulating: %w", errors.Join(err, ctx.Err()))
 	}
@@ -173,11 +180,11 @@ func emulate(ctx context.Context, e *cross.Emulator, kernel, initrd string) erro
 
 // watch prints what the console says and returns the line that begins with
 // DONE.
-func watch(console io.Reader, began time.Time) (last string) {
+func watch(name string, console io.Reader, began time.Time) (last string) {
 	in := bufio.NewScanner(console)
 	for in.Scan() {
 		line := strings.TrimRight(in.Text(), "\r")
-		fmt.Printf("%6.1f %s\n", time.Since(began).Seconds(), line)
+		fmt.Printf("%-6s %6.1f %s\n", name, time.Since(began).Seconds(), line)
 		if strings.HasPrefix(line, "DONE ") {
 			last = line
 		}

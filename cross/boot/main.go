@@ -19,64 +19,108 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"braid/cross"
 )
 
 func main() {
 	dist := flag.String("dist", "dist", "`directory` of the packages")
+	kernels := flag.Bool("kernels", false, "only see to it that the kernels are there which have to be built")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./cross/boot [-dist DIR] [TARGET]...")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./cross/boot [-dist DIR] [-kernels] [TARGET]...")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dist, flag.Args()); err != nil {
+	targets, err := emulated(flag.Args())
+	switch {
+	case err != nil:
+	case *kernels:
+		err = buildKernels(targets)
+	default:
+		err = run(ctx, *dist, targets)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dist string, names []string) error {
-	targets := cross.Targets
-	if len(names) > 0 {
-		targets = nil
-		for _, name := range names {
-			t, ok := cross.Find(name)
-			if !ok || t.Emulator == nil {
-				return fmt.Errorf("there is no emulator for a target %q", name)
-			}
-			targets = append(targets, t)
+// emulated are the targets of these names, or all that have an emulator.
+func emulated(names []string) (targets []cross.Target, err error) {
+	for _, name := range names {
+		t, ok := cross.Find(name)
+		if !ok || t.Emulator == nil {
+			return nil, fmt.Errorf("there is no emulator for a target %q", name)
 		}
+		targets = append(targets, t)
 	}
-	began := time.Now()
-	var errs []error
+	if len(names) > 0 {
+		return targets, nil
+	}
+	return slices.DeleteFunc(slices.Clone(cross.Targets), func(t cross.Target) bool { return t.Emulator == nil }), nil
+}
+
+func buildKernels(targets []cross.Target) error {
 	for _, t := range targets {
-		if t.Emulator == nil {
+		if t.Emulator.Kernel != "" {
 			continue
 		}
-		for _, step := range []struct {
-			name string
-			run  func() error
-		}{
-			{"tests under an emulated processor", func() error { return testProcessor(ctx, t) }},
-			{"machine", func() error { return bootMachine(ctx, dist, t) }},
-		} {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			fmt.Printf("== %s: %s\n", t.Name, step.name)
-			if err := step.run(); err != nil {
-				err = fmt.Errorf("%s: %s: %w", t.Name, step.name, err)
-				fmt.Println(err)
-				errs = append(errs, err)
-			}
+		name, err := findKernel(t)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		fmt.Println(name)
+	}
+	return nil
+}
+
+// run tests all targets, as many at a time as there are processors: an emulated
+// one takes one of them.
+func run(ctx context.Context, dist string, targets []cross.Target) error {
+	began := time.Now()
+	errs := make([]error, len(targets))
+	var g errgroup.Group
+	g.SetLimit(runtime.NumCPU())
+	for i, t := range targets {
+		g.Go(func() error {
+			errs[i] = test(ctx, dist, t)
+			return nil
+		})
+	}
+	g.Wait()
+	failures := len(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+	fmt.Printf("== %d of %d failed, in %v\n", failures, len(targets), time.Since(began).Round(time.Second))
+	return errors.Join(errs...)
+}
+
+// test tests one target.
+func test(ctx context.Context, dist string, t cross.Target) error {
+	var errs []error
+	for _, step := range []struct {
+		name string
+		run  func() error
+	}{
+		{"tests under an emulated processor", func() error { return testProcessor(ctx, t) }},
+		{"machine", func() error { return bootMachine(ctx, dist, t) }},
+	} {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		fmt.Printf("== %s: %s\n", t.Name, step.name)
+		if err := step.run(); err != nil {
+			err = fmt.Errorf("%s: %s: %w", t.Name, step.name, err)
+			fmt.Println(err)
+			errs = append(errs, err)
 		}
 	}
-	fmt.Printf("== %d failures in %v\n", len(errs), time.Since(began).Round(time.Second))
 	return errors.Join(errs...)
 }
 

@@ -31,6 +31,7 @@ func testProcessor(ctx context.Context, t cross.Target) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-skip", timed, "-exec", "qemu-" + t.Emulator.User + "-static"}, pure...)...)
 	cmd.Env = t.Env()
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
+	out, err := cmd.CombinedOutput() // in one piece: others print at the same time
+	os.Stdout.Write(out)
+	return err
 }
