@@ -26,11 +26,22 @@ func (l *loop) hold(f *plan.Firewall) error {
 		go func() {
 			if err := l.proxy.Hold(ctx, h); err != nil {
 				l.log.Error("holding SYNs", "error", err)
+				select {
+				case l.letGoC <- struct{}{}:
+				case <-ctx.Done():
+				}
 			}
 		}()
-	case !late && l.unhold != nil:
+	case !late:
+		l.letGo()
+	}
+	return nil
+}
+
+// letGo ends the holding of SYNs. The next update may begin anew.
+func (l *loop) letGo() {
+	if l.unhold != nil {
 		l.unhold()
 		l.unhold = nil
 	}
-	return nil
 }

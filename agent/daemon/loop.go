@@ -44,6 +44,7 @@ type loop struct {
 	problems  config.Problems        // of the configuration in the file
 	plan      plan.Plan
 	unhold    context.CancelFunc // nil: SYNs are not held
+	letGoC    chan struct{}      // they are not any more: the device was away
 	failed    string             // the last error logged, so that a lasting one is told once
 }
 
@@ -79,6 +80,8 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			l.update(ctx)
 			close(r.doneC)
 			continue
+		case <-l.letGoC:
+			l.letGo()
 		case <-l.netifd.changedC:
 		case <-l.clats.changedC:
 		}
@@ -141,6 +144,9 @@ func (l *loop) update(ctx context.Context) {
 		err = errors.Join(err, l.heart.Beat())
 	}
 	l.complain(err)
+	if err != nil {
+		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
+	}
 	l.health.SetTargets(p.Probes)
 	l.announce(p)
 	l.plan = p

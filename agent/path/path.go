@@ -77,7 +77,8 @@ type Decision struct {
 	n        int
 }
 
-// maxAttempts bounds the ways that are tried: converters, and direct.
+// maxAttempts bounds the ways that are tried: converters, over two WANs each,
+// and direct.
 const maxAttempts = 6
 
 // Attempts are the ways to try, in order.
@@ -170,16 +171,23 @@ func (n *Network) converts(w WAN) bool {
 	})
 }
 
-// convert adds an attempt for every converter that may answer.
+// convert adds an attempt for every converter that may answer, and then one
+// each over the next WAN: the first may have died without anybody knowing yet.
 func (n *Network) convert(d *Decision) {
-	for i := range n.Converters {
-		c := &n.Converters[i]
-		if c.State == ConverterDown || c.State == ConverterRefused {
-			continue
-		}
-		if a, ok := n.Reach(c.Addrs); ok && d.n < maxAttempts-1 { // the last place is direct's
-			a.Path, a.Converter = config.PathConvert, c
-			d.try(a)
+	for _, again := range []bool{false, true} {
+		for i := range n.Converters {
+			c := &n.Converters[i]
+			if c.State == ConverterDown || c.State == ConverterRefused {
+				continue
+			}
+			a, rest, ok := reach(n.WANs, c.Addrs)
+			if again {
+				a, _, ok = reach(rest, c.Addrs)
+			}
+			if ok && d.n < maxAttempts-1 { // the last place is direct's
+				a.Path, a.Converter = config.PathConvert, c
+				d.try(a)
+			}
 		}
 	}
 }
@@ -198,14 +206,20 @@ func (n *Network) unconverted() Reason {
 // Reach finds the first pair of WAN and address that fit each other, by
 // the order of WANs, then that of the addresses.
 func (n *Network) Reach(peers []netip.AddrPort) (Attempt, bool) {
-	for _, w := range n.WANs {
+	a, _, ok := reach(n.WANs, peers)
+	return a, ok
+}
+
+// reach is Reach over some WANs; rest are those after the one found.
+func reach(wans []WAN, peers []netip.AddrPort) (a Attempt, rest []WAN, ok bool) {
+	for i, w := range wans {
 		for _, p := range peers {
 			if s := w.source(p.Addr()); s.IsValid() {
-				return Attempt{WAN: w.Name, Source: s, Peer: p}, true
+				return Attempt{WAN: w.Name, Source: s, Peer: p}, wans[i+1:], true
 			}
 		}
 	}
-	return Attempt{}, false
+	return Attempt{}, nil, false
 }
 
 func (w WAN) source(peer netip.Addr) netip.Addr {

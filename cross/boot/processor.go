@@ -31,7 +31,6 @@ func testProcessor(ctx context.Context, t cross.Target) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-skip", timed, "-exec", "qemu-" + t.Emulator.User + "-static"}, pure...)...)
 	cmd.Env = t.Env()
-	out, err := cmd.CombinedOutput() // in one piece: others print at the same time
-	os.Stdout.Write(out)
-	return err
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
 }

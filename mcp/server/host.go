@@ -4,6 +4,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -44,18 +45,18 @@ func (s *Server) PrepareHost() (undo func(), err error) {
 		}
 		steps = append(steps, func() { mptcp.SetLimits(old) })
 	}
-	reset, err := enableFastOpen()
-	if err != nil {
-		return undo, err
+	// Without it connections take a round trip more, and nothing else.
+	reset, fastOpenErr := enableFastOpen()
+	if fastOpenErr == nil {
+		steps = append(steps, reset)
 	}
-	steps = append(steps, reset)
 	eps, err := mptcp.Endpoints()
 	if err != nil {
-		return undo, err
+		return undo, errors.Join(fastOpenErr, err)
 	}
 	addrs, err := s.announced()
 	if err != nil {
-		return undo, err
+		return undo, errors.Join(fastOpenErr, err)
 	}
 	for _, a := range addrs {
 		if e, ok := find(eps, a); ok {
@@ -64,7 +65,7 @@ func (s *Server) PrepareHost() (undo func(), err error) {
 		}
 		e := mptcp.Endpoint{Addr: a, Flags: mptcp.FlagSignal}
 		if err := mptcp.AddEndpoint(e); err != nil {
-			return undo, err
+			return undo, errors.Join(fastOpenErr, err)
 		}
 		s.Log.Info("announcing", "address", a)
 		steps = append(steps, func() {
@@ -75,7 +76,7 @@ func (s *Server) PrepareHost() (undo func(), err error) {
 			}
 		})
 	}
-	return undo, nil
+	return undo, fastOpenErr
 }
 
 func find(eps []mptcp.Endpoint, a netip.Addr) (mptcp.Endpoint, bool) {

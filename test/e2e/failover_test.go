@@ -84,6 +84,23 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// A line that dies while nothing uses it costs the next connection one more
+// second, the time it takes to try the other line too.
+func TestDeadWhileIdle(t *testing.T) {
+	const bound = 2500 * time.Millisecond
+	r := start(t, rig.Options{Lab: lines()})
+	time.Sleep(3 * time.Second) // until nothing probes it in a hurry
+	r.Link("fibre").Blackhole(true)
+	for range 3 {
+		if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e4); rep.FirstByte > bound {
+			t.Errorf("a new connection: %v", rep)
+		}
+	}
+	if c := status(t, r).Connections; c.Convert != 3 || c.TCPFallback != 0 {
+		t.Errorf("connections %+v", c)
+	}
+}
+
 // A line that returns is used again by the connection that was open all the
 // time, but not before it has proved itself.
 func TestReturn(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -154,8 +155,16 @@ func prepare(fd, family int, source netip.Addr) error {
 }
 
 // receiveBuffer, which the kernel doubles, holds all that a peer with the
-// default of net.ipv4.tcp_wmem has under way.
-const receiveBuffer = 4 << 20
+// default of net.ipv4.tcp_wmem has under way; on hosts with little memory less,
+// 1 MiB of 64: the buffers of hosts on the LAN that have stopped to read fill.
+var receiveBuffer = sync.OnceValue(func() int {
+	const most = 4 << 20
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return most
+	}
+	return int(min(uint64(host.Totalram)*uint64(host.Unit)/64, most))
+})
 
 // fixReceiveBuffer keeps the kernel from tuning the size itself. While it does,
 // a peer that sends over several subflows runs past the window; what is beyond
@@ -164,7 +173,7 @@ const receiveBuffer = 4 << 20
 // a tenth of the rate; MPTcpExtNoDSSInWindow counts). Without CAP_NET_ADMIN
 // only a far too small size could be had, so it stays as it is.
 func fixReceiveBuffer(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer())
 }
 
 // connect starts the handshake and says how much of the data the SYN took.
