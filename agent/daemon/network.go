@@ -90,6 +90,10 @@ func (d *Daemon) Explain(f path.Flow, proto config.Proto) (report.Explanation, e
 	if n == nil {
 		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", f.Dest)
 	}
+	if r := n.Passes(f); r != nil {
+		by := path.Decision{Reason: path.ReasonRule, Rule: r.Name}
+		return report.Explanation{Path: config.PathPass, Reason: by.Explain(), Rule: r.Name, Subflows: []report.ExpectedSubflow{}}, nil
+	}
 	dec := n.Decide(f, d.proxy.Memory.Lookup(f.Dest))
 	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {

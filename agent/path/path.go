@@ -91,6 +91,15 @@ func (d *Decision) try(a Attempt) {
 	}
 }
 
+// Passes is the rule by which the packet filter keeps a flow away from here, nil
+// if there is none.
+func (n *Network) Passes(f Flow) *config.Rule {
+	if r := n.match(f); r != nil && r.Path == config.PathPass {
+		return r
+	}
+	return nil
+}
+
 // Decide says how to carry a flow.
 func (n *Network) Decide(f Flow, k Known) Decision {
 	var d Decision

@@ -17,7 +17,10 @@ import (
 func (n *Network) match(f Flow) *config.Rule {
 	for i := range n.Rules {
 		r := &n.Rules[i]
-		if len(r.MACs) > 0 || len(r.Domains) > 0 || r.Proto != config.ProtoAny && r.Proto != config.ProtoTCP {
+		if len(r.Domains) > 0 || r.Proto != config.ProtoAny && r.Proto != config.ProtoTCP {
+			continue
+		}
+		if len(r.MACs) > 0 && len(r.Sources) == 0 {
 			continue
 		}
 		if matchAddr(r.Sources, f.Src) && matchAddr(r.Dests, f.Dest.Addr()) && matchPort(r.DestPorts, f.Dest.Port()) {

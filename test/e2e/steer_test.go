@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"braid/agent/config"
+	"braid/agent/report"
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/test/rig"
@@ -519,6 +524,18 @@ config rule 'eight'
 					t.Errorf("TCP where only UDP is refused: %v", err)
 				}
 			})
+			for to, want := range map[netip.Addr]report.Explanation{
+				at(82): {Path: config.PathPass, Rule: "two", Reason: "rule two says so", Subflows: []report.ExpectedSubflow{}},
+				at(84): {Path: config.PathReject, Rule: "four", Reason: "rule four says so", Subflows: []report.ExpectedSubflow{}},
+			} {
+				var got report.Explanation
+				out, err := r.Braid("explain", netip.AddrPortFrom(to, rig.Port).String(), "-json")
+				must(t, err)
+				must(t, json.Unmarshal(out, &got))
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("%v is explained (-want +got):\n%s", to, d)
+				}
+			}
 			if wan := udpOver(at(83)); !strings.Contains(wan, "refused") && !strings.Contains(wan, "no route to host") {
 				t.Errorf("UDP that is refused: %s", wan)
 			}
