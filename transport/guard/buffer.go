@@ -27,14 +27,15 @@ const (
 	initial  = 1 << 20
 	// What a path loses, or delivers late, keeps all that follows on any path
 	// unacknowledged for another round trip. A lossy path has had to send so
-	// much again within a span, one of the last two: beyond what congestion
-	// control loses on a line that loses nothing by itself.
+	// much again within each of the last two spans: more, and more steadily, than
+	// what congestion control loses in finding out what a line carries.
 	lossyNum, lossyDen = 1, 200
 	lossSpan           = 2 * time.Second
 	// A path that has become slow, as cellular ones do, takes so many times its
-	// least round trip, at so little of its rate. A queue of our own making
-	// leaves the rate as it is.
+	// least round trip, and that much longer, at so little of its rate. A queue
+	// of our own making leaves the rate as it is, but for the start.
 	slowRTT, slowRate = 2, 0.7
+	slowMargin        = 60 * time.Millisecond
 	// horizon is how far back rates and round trips are looked for.
 	horizon = 10 * time.Second
 )
@@ -61,8 +62,7 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 		rates += s.rate.value()
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
 		late := 0.
-		if s.loss.add(now, f.BytesSent, f.BytesRetrans) ||
-			float64(f.RTT) > slowRTT*s.rtt.value() && float64(f.DeliveryRate) < slowRate*s.rate.value() {
+		if s.loss.add(now, f.BytesSent, f.BytesRetrans) || s.slow(f, now) {
 			late = float64(f.RTT)
 		}
 		s.late.add(now, late)
@@ -86,6 +86,13 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 	return 0, false
 }
 
+// slow says whether a path is slower than it was.
+func (s *subflow) slow(f mptcp.Subflow, now time.Time) bool {
+	rtt, least := float64(f.RTT), s.rtt.value()
+	return now.Sub(s.born) > lossSpan && rtt > slowRTT*least && rtt-least > float64(slowMargin) &&
+		float64(f.DeliveryRate) < slowRate*s.rate.value()
+}
+
 // loss is what a subflow has sent again.
 type loss struct {
 	since         time.Time // of this span
@@ -100,7 +107,7 @@ func (l *loss) add(now time.Time, sent, retrans uint64) bool {
 		l.lossy = !l.since.IsZero() && (retrans-l.retrans)*lossyDen > (sent-l.sent)*lossyNum
 		l.since, l.sent, l.retrans = now, sent, retrans
 	}
-	return l.lossy || l.before
+	return l.lossy && l.before
 }
 
 // maximum and minimum are those of the last horizon, in two halves: cheap, and

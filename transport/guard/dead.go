@@ -33,6 +33,7 @@ type subflow struct {
 	since    time.Time // something has been unacknowledged and nothing acknowledged
 	progress time.Time // last acknowledgement; zero: none yet
 	gap      time.Duration
+	born     time.Time
 	seen     time.Time
 	givenUp  bool
 	rate     maximum // bytes a second delivered
@@ -51,7 +52,7 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if s == nil {
-			s = &subflow{acked: f.BytesAcked, since: now}
+			s = &subflow{acked: f.BytesAcked, since: now, born: now}
 			w.flows[pair{f.Local, f.Remote}] = s
 		}
 		s.seen = now

@@ -269,13 +269,18 @@ func TestSize(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a queue of our own", func(t *testing.T) {
+	t.Run("a queue of our own, which overflows", func(t *testing.T) {
 		var w ward
 		for at := time.Duration(0); at < 10*second; at += fastTick {
 			f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
 			f.DeliveryRate, g.DeliveryRate = 50e6/8, 20e6/8
 			if at > second {
 				g.RTT = 300 * ms
+			}
+			g.BytesSent = uint64(at/ms) * 2500
+			g.BytesRetrans = uint64(min(at, second)/ms) * 75 // at the start, and once more
+			if at > 6*second {
+				g.BytesRetrans += 50_000
 			}
 			w.dead([]mptcp.Subflow{f, g}, start.Add(at))
 			if n, change := w.size([]mptcp.Subflow{f, g}, start.Add(at)); change {
