@@ -82,6 +82,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			continue
 		case <-l.letGoC:
 			l.letGo()
+			continue // until the next beat: the device may still be away
 		case <-l.netifd.changedC:
 		case <-l.clats.changedC:
 		}

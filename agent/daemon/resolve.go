@@ -56,10 +56,7 @@ func (r *resolver) set(c config.Config) {
 		return
 	}
 	r.names = names
-	select {
-	case r.wakeC <- struct{}{}:
-	default:
-	}
+	hint(r.wakeC)
 }
 
 // resolved are the addresses found so far, by name.
@@ -108,9 +105,6 @@ func (r *resolver) lookup(ctx context.Context, name string) error {
 	}
 	r.addrs[name] = found
 	r.log.Info("converter", "name", name, "addresses", found)
-	select {
-	case r.changedC <- struct{}{}:
-	default:
-	}
+	hint(r.changedC)
 	return nil
 }
