@@ -47,7 +47,7 @@ func lte(ms time.Duration) link.Spec {
 
 // neverSlower compares downloads over two lines with the better one alone.
 func (b *bench) neverSlower(ctx context.Context) error {
-	n := (b.repeat + 2) / 3
+	n := (b.repeat + 1) / 2
 	t := newTable(fmt.Sprintf("Never slower, download over two lines, Mbit/s: median of %d, %v each, the first %v not counted",
 		n, slowerLength, slowerSkip), "better line", "braid", "ratio", "capacity", "of capacity")
 	var errs []error

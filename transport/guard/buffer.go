@@ -61,12 +61,10 @@ func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change boo
 		s.rate.add(now, float64(f.DeliveryRate))
 		rates += s.rate.value()
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
-		late := 0.
 		if s.loss.add(now, f.BytesSent, f.BytesRetrans) || s.slow(f, now) {
-			late = float64(f.RTT)
+			s.line.late.add(now, float64(f.RTT))
 		}
-		s.late.add(now, late)
-		repair = max(repair, s.late.value())
+		repair = max(repair, s.line.late.value(now))
 	}
 	sum += rates * repair / float64(time.Second)
 	want := min(max(int(sum)*overheadNum/overheadDen, smallest), largest)

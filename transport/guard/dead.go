@@ -38,8 +38,8 @@ type subflow struct {
 	givenUp  bool
 	rate     maximum // bytes a second delivered
 	rtt      minimum
-	late     maximum // round trip while it lost or was slow, ns
 	loss     loss
+	line     *line
 }
 
 // dead finds the subflows that are to be given up, each once. The connection
@@ -52,10 +52,10 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if s == nil {
-			s = &subflow{acked: f.BytesAcked, since: now, born: now}
+			s = &subflow{acked: f.BytesAcked, since: now, born: now, line: w.lines.of(f, now)}
 			w.flows[pair{f.Local, f.Remote}] = s
 		}
-		s.seen = now
+		s.seen, s.line.used = now, now
 		switch {
 		case f.BytesAcked != s.acked:
 			if gap := now.Sub(s.since); gap <= maxGap {

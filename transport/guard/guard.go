@@ -36,7 +36,8 @@ type Guard struct {
 	Log       *journal.Log
 	Destroyed atomic.Uint64 // subflows given up
 
-	seen []mptcp.Subflow // of the connection that is looked at
+	seen  []mptcp.Subflow // of the connection that is looked at
+	lines lines
 
 	mu    sync.Mutex
 	conns map[*ward]struct{}
@@ -50,6 +51,7 @@ type ward struct {
 	last  uint64    // sent, at the last slow tick
 	until time.Time // looked at closely until then
 	flows map[pair]*subflow
+	lines *lines
 	buffer
 }
 
@@ -59,7 +61,7 @@ func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
 	if !c.MPTCP {
 		return func() {}
 	}
-	w := &ward{conn: c, sent: sent}
+	w := &ward{conn: c, sent: sent, lines: &g.lines}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns == nil {

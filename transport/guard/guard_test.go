@@ -99,7 +99,7 @@ func TestDead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var w ward
+			w := ward{lines: new(lines)}
 			var got []uint16
 			start := time.Unix(1_000_000, 0)
 			for at := time.Duration(0); at < time.Minute; at += fastTick {
@@ -126,7 +126,7 @@ func TestDead(t *testing.T) {
 // Where a subflow is in doubt, the connection is watched until that is over,
 // though it has nothing to send.
 func TestWatchedWhileInDoubt(t *testing.T) {
-	var w ward
+	w := ward{lines: new(lines)}
 	start := time.Unix(1_000_000, 0)
 	flows := []*simulated{flow(1, 20*ms, steady([2]time.Duration{3 * time.Second, never})), flow(2, 60*ms, steady())}
 	for at := time.Duration(0); at < 4*time.Second; at += fastTick {
@@ -167,7 +167,7 @@ func TestSize(t *testing.T) {
 	near := func(got, want int) bool { return got >= want*9/10 && got <= want*11/10 }
 
 	t.Run("follows", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		got := run(&w, 0, 10*second, rates{50, 20}, 2)
 		if len(got) == 0 || got[0] != initial || !near(w.set, bound(50, 20)) {
 			t.Errorf("set %d, want %d to %d", got, initial, bound(50, 20))
@@ -195,31 +195,31 @@ func TestSize(t *testing.T) {
 		}
 	})
 	t.Run("raised by more than it begins with", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		if got := run(&w, 0, second, rates{100, 80}, 2); len(got) != 1 || !near(got[0], bound(100, 80)) {
 			t.Errorf("set %d, want %d", got, bound(100, 80))
 		}
 	})
 	t.Run("one that fits is set too", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		if got := run(&w, 0, second, rates{40, 40}, 2); len(got) == 0 {
 			t.Errorf("the kernel's tuning goes on, and %d would do", bound(40, 40))
 		}
 	})
 	t.Run("too fast for a bound", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		if got := run(&w, 0, 10*second, rates{5000, 20}, 2); got != nil {
 			t.Errorf("set %d", got)
 		}
 	})
 	t.Run("one path", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		if got := run(&w, 0, 10*second, rates{50, 0}, 1); got != nil {
 			t.Errorf("set %d", got)
 		}
 	})
 	t.Run("one path of two is left", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 20*second, rates{50, 0}, 1)
 		if !near(w.set, bound(50, 0)) {
@@ -240,37 +240,53 @@ func TestSize(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var w ward
-			most := 0
-			for at := time.Duration(0); at < 40*second; at += fastTick {
-				var flows []mptcp.Subflow
-				for i := range 2 {
-					f := flow(uint16(i), []time.Duration{20 * ms, 60 * ms}[i], nil).Subflow
-					f.DeliveryRate = []uint64{50e6 / 8, 20e6 / 8}[i]
-					if i == 1 && at > 0 {
-						spoil(&f, at)
+			var l lines
+			// connection is the largest bound of one after its beginning.
+			connection := func(begin time.Duration, spoil func(*mptcp.Subflow, time.Duration)) (most int) {
+				w := ward{lines: &l}
+				for at := time.Duration(0); at < 15*second; at += fastTick {
+					var flows []mptcp.Subflow
+					for i := range 2 {
+						f := flow(uint16(i), []time.Duration{20 * ms, 60 * ms}[i], nil).Subflow
+						f.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), uint16(begin/second))
+						f.DeliveryRate = []uint64{50e6 / 8, 20e6 / 8}[i]
+						if i == 1 && at > 0 {
+							spoil(&f, at)
+						}
+						flows = append(flows, f)
 					}
-					flows = append(flows, f)
+					w.dead(flows, start.Add(begin+at))
+					if n, change := w.size(flows, start.Add(begin+at)); change {
+						w.set = n
+					}
+					if at > 5*second {
+						most = max(most, w.set)
+					}
 				}
-				w.dead(flows, start.Add(at))
-				if n, change := w.size(flows, start.Add(at)); change {
-					w.set = n
-				}
-				if at > 5*second {
-					most = max(most, w.set)
-				}
+				return most
 			}
+			well := func(*mptcp.Subflow, time.Duration) {}
 			more := map[string]float64{"a path loses 2 %": 0.075, "a path becomes slow": 0.150}[name] * 70e6 / 8
-			if want := bound(50, 20) + int(more)*overheadNum/overheadDen; !near(most, want) {
-				t.Errorf("set %d meanwhile, want %d", most, want)
+			roomy := bound(50, 20) + int(more)*overheadNum/overheadDen
+			if got := connection(0, spoil); !near(got, roomy) {
+				t.Errorf("set %d meanwhile, want %d", got, roomy)
 			}
-			if !near(w.set, bound(50, 20)) {
-				t.Errorf("set %d after it, want %d", w.set, bound(50, 20))
+			if got := connection(time.Minute, well); !near(got, roomy) {
+				t.Errorf("set %d for the next connection, want %d", got, roomy)
+			}
+			if got := connection(lineMemory+second*30, well); !near(got, bound(50, 20)) {
+				t.Errorf("set %d when it is forgotten, want %d", got, bound(50, 20))
+			}
+			connection(3*lineMemory, func(f *mptcp.Subflow, _ time.Duration) {
+				f.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, 1}), 1)
+			})
+			if len(l.all) != 3 { // the second line was another one at first
+				t.Errorf("%d lines remembered", len(l.all))
 			}
 		})
 	}
 	t.Run("a queue of our own, which overflows", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		for at := time.Duration(0); at < 10*second; at += fastTick {
 			f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
 			f.DeliveryRate, g.DeliveryRate = 50e6/8, 20e6/8
@@ -292,7 +308,7 @@ func TestSize(t *testing.T) {
 		}
 	})
 	t.Run("none is left, and one returns", func(t *testing.T) {
-		var w ward
+		w := ward{lines: new(lines)}
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 10*second, rates{}, 0)
 		if !near(w.set, smallest) {
@@ -354,7 +370,7 @@ func BenchmarkLook(b *testing.B) {
 	}
 	defer c.Close()
 	var g Guard
-	w := &ward{conn: c}
+	w := &ward{conn: c, lines: &g.lines}
 	b.ReportAllocs()
 	for b.Loop() {
 		g.look(w, time.Now())
