@@ -29,14 +29,22 @@ const (
 	downInterval = time.Second
 	maxInterval  = time.Minute
 	askTimeout   = 3 * time.Second
+	// patience is how long one WAN is asked over alone.
+	patience = time.Second
 )
 
-// Target is a converter and how to reach it.
+// Target is a converter and how to reach it: over one WAN and, because that
+// may have died without anybody knowing yet, over another.
 type Target struct {
 	Name   string
-	Source netip.Addr // of the WAN that is tried
-	Peer   netip.AddrPort
+	Ways   [2]Way // the second may be zero
 	Cookie string
+}
+
+// Way is a WAN's address and the converter's that fits it.
+type Way struct {
+	Source netip.Addr
+	Peer   netip.AddrPort
 }
 
 // Status is what is known of a converter.
@@ -183,10 +191,49 @@ func (a *asker) run(ctx context.Context) {
 	}
 }
 
-// ask makes one connection and has the converter say what it can do.
+// ask asks over the first way and, if there is no answer within a second, over
+// the second one as well.
 func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	type answer struct {
+		rtt time.Duration
+		err error
+	}
+	answerC := make(chan answer, len(a.target.Ways))
+	asked := 0
+	next := func() {
+		if asked < len(a.target.Ways) && a.target.Ways[asked].Peer.IsValid() {
+			w := a.target.Ways[asked]
+			asked++
+			go func() {
+				rtt, err := a.askOver(ctx, w)
+				answerC <- answer{rtt, err}
+			}()
+		}
+	}
+	next()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	var errs []error
+	for ended := 0; ended < asked; {
+		select {
+		case <-timer.C:
+			next()
+		case r := <-answerC:
+			if r.err == nil || errors.As(r.err, new(convert.Error)) {
+				return r.rtt, r.err
+			}
+			ended++
+			errs = append(errs, r.err)
+			next()
+		}
+	}
+	return 0, errors.Join(errs...)
+}
+
+// askOver makes one connection and has the converter say what it can do.
+func (a *asker) askOver(ctx context.Context, w Way) (rtt time.Duration, err error) {
 	m := convert.Message{TLVs: []convert.TLV{convert.Info{}}}
 	if a.target.Cookie != "" {
 		m.TLVs = append(m.TLVs, convert.Cookie{Value: []byte(a.target.Cookie)})
@@ -196,14 +243,13 @@ func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 		return 0, err
 	}
 	began := time.Now()
-	c, err := a.m.dialer.Dial(ctx, a.target.Source, a.target.Peer, b)
+	c, err := a.m.dialer.Dial(ctx, w.Source, w.Peer, b)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
 	rtt = time.Since(began)
-	deadline, _ := ctx.Deadline()
-	c.SetReadDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	answer, err := convert.Read(c)
 	if err != nil {
 		return 0, fmt.Errorf("asking converter %s: %w", a.target.Name, err)
