@@ -33,6 +33,7 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 test: build lint ## run every test on the real kernel (root)
 	@test/deps ip nft gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
 	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
+	go test ./agent/health # the long simulations, which are too much for -race
 	go test -count=1 -p 1 -timeout 20m ./test/... ./cross/...
 
 .PHONY: lint

@@ -43,9 +43,9 @@ type Target struct {
 	Path
 	Device string
 	Source netip.Addr
-	// Peer is who is asked. When it is invalid, the path fares as the same
+	// Ways are how it is asked. When there are none, the path fares as the same
 	// WAN's other family does.
-	Peer netip.Addr
+	Ways Ways
 	// Patient paths stall now and then without being dead, as cellular ones do.
 	Patient bool
 }
@@ -68,6 +68,14 @@ const (
 	gapMemory = 10 * time.Minute
 	gapFactor = 2
 	maxGap    = time.Second
+	// A path that was taken for dead and was not is patient for stallMemory,
+	// doubled with each time within stallHistory, up to maxStallMemory. What
+	// tells is the answer, within maxStall, to a probe that was sent before: a
+	// stall holds it back, an outage loses it.
+	maxStall       = 3 * time.Second
+	stallMemory    = time.Hour
+	maxStallMemory = 24 * time.Hour
+	stallHistory   = 7 * 24 * time.Hour
 
 	// lostInARow is how many probes without an answer make a path dead, if the
 	// first of them was sent lostFor ago, or lostForPatient on a path that is
@@ -95,6 +103,7 @@ const (
 // Intervals between probes.
 const (
 	idleInterval    = 30 * time.Second
+	idleTCPInterval = time.Minute // what asks by TCP costs several times as much
 	busyInterval    = time.Second
 	urgentInterval  = 250 * time.Millisecond // after a loss, and while proving
 	suspectInterval = 40 * time.Millisecond
@@ -102,6 +111,6 @@ const (
 	startProbes     = 6               // at urgentInterval, so that a new path is known soon
 	// patientDeadInterval is that of a patient path after patientDeadProbes:
 	// where nobody ever answers, the requests alone add up.
-	patientDeadInterval = 15 * time.Second
+	patientDeadInterval = 25 * time.Second
 	patientDeadProbes   = 60
 )

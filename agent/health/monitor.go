@@ -5,11 +5,9 @@ package health
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"time"
 
-	"braid/agent/kernel/icmp"
 	"braid/agent/netstate"
 	"braid/transport/journal"
 )
@@ -20,7 +18,7 @@ type Monitor struct {
 	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
-	open     func(ctx context.Context, device string, source netip.Addr, id uint16) (conn, error)
+	open     func(ctx context.Context, t Target, tcp bool, id uint16) (conn, error)
 	counters func() map[string]netstate.Traffic
 
 	mu       sync.Mutex
@@ -35,9 +33,7 @@ func NewMonitor(log *journal.Log) *Monitor {
 		log:      log,
 		changedC: make(chan struct{}, 1),
 		wakeC:    make(chan struct{}, 1),
-		open: func(ctx context.Context, device string, source netip.Addr, id uint16) (conn, error) {
-			return icmp.Open(ctx, device, source, id)
-		},
+		open:     open,
 		counters: netstate.Counters,
 		trackers: make(map[Path]*tracker),
 		probers:  make(map[Path]*prober),
@@ -59,7 +55,7 @@ func (m *Monitor) Health() map[Path]Health {
 	for p, t := range m.targets {
 		other := Path{p.WAN, !p.IPv6}
 		// A translator may fail alone: it is a device of its own.
-		if o := m.targets[other]; !t.Peer.IsValid() && o.Peer.IsValid() && o.Device == t.Device && all[other].Verdict == Down {
+		if o := m.targets[other]; !t.Ways.any() && o.Ways.any() && o.Device == t.Device && all[other].Verdict == Down {
 			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
 		}
 	}
@@ -149,17 +145,17 @@ func (m *Monitor) note(p Path, change func(*tracker)) {
 
 // othersAnswerLocked says whether paths other than a target's have been
 // answered since its first loss, so that the loss is its own. Those that ask
-// the same peer are heard, if there are any. Where no other path was ever
+// a peer it asks too are heard, if there are any. Where no other path was ever
 // answered, none can tell.
 func (m *Monitor) othersAnswerLocked(t Target) bool {
 	since := m.trackers[t.Path].missedFrom
 	same := false
 	for path, p := range m.probers {
-		same = same || path != t.Path && p.target.Peer == t.Peer
+		same = same || path != t.Path && p.target.Ways.meet(&t.Ways)
 	}
 	others, known := false, false
 	for path, p := range m.probers {
-		if path == t.Path || same && p.target.Peer != t.Peer {
+		if path == t.Path || same && !p.target.Ways.meet(&t.Ways) {
 			continue
 		}
 		o := m.trackers[path]

@@ -148,7 +148,7 @@ func TestMonitor(t *testing.T) {
 		if source.Is6() {
 			peer = peer6
 		}
-		targets = append(targets, Target{Path: Path{v.wan, source.Is6()}, Device: v.wan, Source: source, Peer: peer})
+		targets = append(targets, Target{Path: Path{v.wan, source.Is6()}, Device: v.wan, Source: source, Ways: Ways{peer}})
 	}
 	m.SetTargets(targets)
 	fibre := func(v Verdict) func(map[Path]Health) bool {
@@ -217,8 +217,8 @@ func TestICMPFiltered(t *testing.T) {
 	doneC := make(chan error, 1)
 	go func() { doneC <- m.Run(ctx) }()
 	m.SetTargets([]Target{
-		{Path: fibre4, Device: "fibre", Source: netip.MustParseAddr("198.51.100.2"), Peer: peer4},
-		{Path: lte4, Device: "lte", Source: netip.MustParseAddr("100.64.0.2"), Peer: peer4, Patient: true},
+		{Path: fibre4, Device: "fibre", Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
+		{Path: lte4, Device: "lte", Source: netip.MustParseAddr("100.64.0.2"), Ways: Ways{peer4}, Patient: true},
 	})
 	wait(t, m, 8*time.Second, "filtered", func(h map[Path]Health) bool {
 		if h[fibre4].Verdict == Down || h[lte4].Verdict == Down {
@@ -237,11 +237,60 @@ func TestICMPFiltered(t *testing.T) {
 	}
 }
 
+// A peer that answers no ping is asked by TCP, and that the connection is
+// refused is an answer. A black hole is found by it.
+func TestEchoFiltered(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	f := newFar(t)
+	f.drop("icmp type echo-request drop; icmpv6 type echo-request")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m := NewMonitor(discard)
+	doneC := make(chan error, 1)
+	go func() { doneC <- m.Run(ctx) }()
+	var targets []Target
+	for _, v := range []struct{ wan, source string }{
+		{"fibre", "198.51.100.2"}, {"fibre", "2001:db8:f::2"}, {"lte", "100.64.0.2"}, {"lte", "2001:db8:c::2"},
+	} {
+		source, peer := netip.MustParseAddr(v.source), peer4
+		if source.Is6() {
+			peer = peer6
+		}
+		targets = append(targets, Target{Path: Path{v.wan, source.Is6()}, Device: v.wan, Source: source,
+			Ways: Ways{peer, netip.AddrPortFrom(peer.Addr(), 5124)}})
+	}
+	m.SetTargets(targets)
+	f.stream(ctx, "198.51.100.2:9")
+	wait(t, m, 10*time.Second, "answers", func(h map[Path]Health) bool {
+		for _, p := range []Path{fibre4, fibre6, lte4, lte6} {
+			if h[p].Verdict != Up || h[p].RTT == 0 || p.WAN == "fibre" && m.samples(p) < minSamples {
+				return false
+			}
+		}
+		return true
+	})
+	f.nft(`'table netdev t { chain e { type filter hook egress device "fibre" priority 0; drop; }; }'`)
+	wait(t, m, time.Second, "black hole", func(h map[Path]Health) bool {
+		return h[fibre4].Verdict == Down && h[fibre6].Verdict == Down
+	})
+	for p, h := range m.Health() {
+		if p.WAN == "fibre" && !strings.HasPrefix(h.Reason, "received nothing for ") || p.WAN == "lte" && h.Verdict != Up {
+			t.Errorf("%+v: %+v", p, h)
+		}
+	}
+	f.nft("delete table netdev t")
+	wait(t, m, proof+4*deadInterval, "back", func(h map[Path]Health) bool { return h[fibre4].Verdict != Down && h[fibre6].Verdict != Down })
+	cancel()
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunEndsAtOnce(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	m := NewMonitor(discard)
 	m.SetTargets([]Target{
-		{Path: fibre4, Device: "none", Source: netip.MustParseAddr("198.51.100.2"), Peer: peer4},
+		{Path: fibre4, Device: "none", Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
 		{Path: lte4, Device: "none"},
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*ms)

@@ -41,7 +41,7 @@ func (m *Monitor) outcomes(wan string) map[Path]int {
 	defer m.mu.Unlock()
 	n := make(map[Path]int)
 	for path, p := range m.probers {
-		if path.WAN == wan && p.target.Peer.IsValid() {
+		if path.WAN == wan && p.target.Ways.any() {
 			n[path] = m.trackers[path].probes
 		}
 	}

@@ -17,13 +17,6 @@ import (
 // remembered is how many probes are kept to match late answers with.
 const remembered = 64
 
-// conn is what probes are sent by: an icmp.Conn.
-type conn interface {
-	Send(peer netip.Addr, seq uint16) error
-	Receive() (seq uint16, from netip.Addr, err error)
-	Close() error
-}
-
 // prober sends the probes of one target.
 type prober struct {
 	m      *Monitor
@@ -38,12 +31,13 @@ type prober struct {
 	asked   time.Time // when the first probe after that was sent
 
 	// Of the goroutine that runs.
-	conn      conn // nil: to be opened
+	ways      ways
+	echo, tcp conn // nil: to be opened
 	receiving sync.WaitGroup
 	answerC   chan answer
-	problem   string // the last error logged, so that a lasting one is told once
 	id, seq   uint16
 	sent      [remembered]time.Time // zero: answered, or never sent
+	by        [remembered]int       // in which way
 	open      [remembered]bool      // no outcome yet
 	last      time.Time             // when the last probe was sent
 	started   int
@@ -51,12 +45,18 @@ type prober struct {
 
 func newProber(ctx context.Context, m *Monitor, t Target) *prober {
 	ctx, stop := context.WithCancel(ctx)
-	return &prober{
+	p := &prober{
 		m: m, target: t, ctx: ctx, stop: stop,
 		kickC:   make(chan struct{}, 1),
 		answerC: make(chan answer, remembered),
 		id:      uint16(rand.Uint32()),
 	}
+	for _, to := range t.Ways {
+		if to.IsValid() {
+			p.ways = append(p.ways, way{to: to})
+		}
+	}
+	return p
 }
 
 // kick has a probe sent now.
@@ -74,12 +74,13 @@ type answer struct {
 }
 
 func (p *prober) run() {
-	if !p.target.Peer.IsValid() {
+	if !p.target.Ways.any() {
 		p.waitOnly()
 		return
 	}
 	defer p.receiving.Wait()
-	defer p.close()
+	defer shut(&p.echo)
+	defer shut(&p.tcp)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -98,7 +99,7 @@ func (p *prober) run() {
 		if kicked || !now.Before(p.last.Add(p.interval())) {
 			p.send(now)
 		}
-		timer.Reset(p.next().Sub(now))
+		timer.Reset(p.next(now).Sub(now))
 	}
 }
 
@@ -145,13 +146,18 @@ func (p *prober) receive(c conn) {
 
 // send sends a probe. When it cannot, that is an answer that never comes.
 func (p *prober) send(now time.Time) {
+	p.m.mu.Lock()
+	soon := p.m.trackers[p.target.Path].soon()
+	p.m.mu.Unlock()
+	n := p.ways.next(now, soon)
 	p.seq++
 	i := p.seq % remembered
-	p.sent[i], p.open[i], p.last = now, true, now
+	p.sent[i], p.by[i], p.open[i], p.last = now, n, true, now
 	p.started = min(p.started+1, startProbes)
-	err := p.transmit()
+	w := &p.ways[n]
+	err := p.transmit(w)
 	if err == nil {
-		p.problem = ""
+		w.problem = ""
 		p.m.mu.Lock()
 		if p.suspect && p.asked.IsZero() {
 			p.asked = now
@@ -159,58 +165,80 @@ func (p *prober) send(now time.Time) {
 		p.m.mu.Unlock()
 		return
 	}
-	if err.Error() != p.problem {
-		p.problem = err.Error()
+	if err.Error() != w.problem {
+		w.problem = err.Error()
 		p.m.log.Warn("probing", "wan", p.target.WAN, "ipv6", p.target.IPv6, "error", err)
 	}
 }
 
-func (p *prober) transmit() error {
-	if p.conn == nil {
-		c, err := p.m.open(p.ctx, p.target.Device, p.target.Source, p.id)
+func (p *prober) transmit(w *way) error {
+	c := &p.echo
+	if w.tcp() {
+		c = &p.tcp
+	}
+	if *c == nil {
+		opened, err := p.m.open(p.ctx, p.target, w.tcp(), p.id)
 		if err != nil {
 			return err
 		}
-		p.conn = c
-		p.receiving.Go(func() { p.receive(c) })
+		*c = opened
+		p.receiving.Go(func() { p.receive(opened) })
 	}
-	err := p.conn.Send(p.target.Peer, p.seq)
+	err := (*c).Send(w.to, p.seq)
 	if err != nil && !errors.Is(err, syscall.ENOBUFS) {
 		// The device may be another one of the same name: a socket stays bound
 		// to that which was.
-		p.close()
+		shut(c)
 	}
 	return err
 }
 
-func (p *prober) close() {
-	if p.conn != nil {
-		p.conn.Close()
-		p.conn = nil
+func shut(c *conn) {
+	if *c != nil {
+		(*c).Close()
+		*c = nil
 	}
 }
 
 func (p *prober) answered(a answer) {
 	i := a.seq % remembered
-	if a.from != p.target.Peer || p.sent[i].IsZero() || p.seq-a.seq >= remembered {
+	w := &p.ways[p.by[i]]
+	if a.from != w.to.Addr() || p.sent[i].IsZero() || p.seq-a.seq >= remembered {
 		return
 	}
 	sent, late := p.sent[i], !p.open[i]
 	p.sent[i], p.open[i] = time.Time{}, false
-	p.m.note(p.target.Path, func(t *tracker) { t.answered(a.at, sent, late) })
+	p.ways.heard(w)
+	p.m.note(p.target.Path, func(t *tracker) {
+		// Not what another peer takes that only stands in for a moment.
+		if t.samples == 0 || a.from == p.ways.preferred().to.Addr() {
+			t.measure(a.from, a.at.Sub(sent))
+		}
+		t.answered(a.at, sent, late)
+	})
 }
 
 // expire gives up on probes whose answer is overdue. The answer still counts
 // should it come.
 func (p *prober) expire(now time.Time) {
-	overdue := p.overdue()
+	overdue := p.overdue(now)
 	for n := range uint16(remembered) {
 		i := (p.seq + 1 + n) % remembered // the oldest first
 		if !p.open[i] || now.Sub(p.sent[i]) < overdue {
 			continue
 		}
 		p.open[i] = false
+		w := &p.ways[p.by[i]]
+		w.missed(p.sent[i])
 		p.m.note(p.target.Path, func(t *tracker) {
+			if w.mute() && !p.ways.allMute() && t.heard.After(w.since) {
+				// The way is to blame, not the path; unless that has died just now.
+				if w.misses == 2 {
+					t.amend()
+				}
+				p.kick()
+				return
+			}
 			others := p.m.othersAnswerLocked(p.target)
 			// Not at the first loss, which is common on a lossy line; nor for
 			// ever, which a cellular line would pay for.
@@ -223,8 +251,8 @@ func (p *prober) expire(now time.Time) {
 }
 
 // next is when there is something to do: a probe to send, or one to give up.
-func (p *prober) next() time.Time {
-	next, overdue := p.last.Add(p.interval()), p.overdue()
+func (p *prober) next(now time.Time) time.Time {
+	next, overdue := p.last.Add(p.interval()), p.overdue(now)
 	for i, open := range p.open {
 		if at := p.sent[i].Add(overdue); open && at.Before(next) {
 			next = at
@@ -233,14 +261,18 @@ func (p *prober) next() time.Time {
 	return next
 }
 
-func (p *prober) overdue() time.Duration {
+func (p *prober) overdue(now time.Time) time.Duration {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	return p.m.trackers[p.target.Path].overdue()
+	return p.m.trackers[p.target.Path].overdue(now)
 }
 
 func (p *prober) interval() time.Duration {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	return p.m.trackers[p.target.Path].interval(p.busy, p.suspect, p.started < startProbes)
+	d := p.m.trackers[p.target.Path].interval(p.busy, p.suspect, p.started < startProbes)
+	if d == idleInterval && p.ways.preferred().tcp() {
+		return idleTCPInterval
+	}
+	return d
 }

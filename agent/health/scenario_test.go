@@ -6,14 +6,14 @@ package health
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"braid/agent/kernel/icmp"
 	"braid/test/link"
 	"braid/transport/journal"
 )
@@ -25,6 +25,9 @@ var (
 
 // both are two WANs with IPv4 and the same peer.
 func both() []Target { return []Target{target("fibre", peer4, false), target("lte", peer4, true)} }
+
+// tcp4 is the peer's port.
+var tcp4 = netip.AddrPortFrom(peer4.Addr(), 5124)
 
 const long = 24 * time.Hour
 
@@ -80,20 +83,31 @@ func TestBlackHoleIdle(t *testing.T) {
 		{"slow", 20 * ms, 900 * ms, "lte", 6 * time.Second},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const at = 95 * time.Second
-				lines := map[string]*line{"fibre": {rtt: steady(tt.fibre)}, "lte": {rtt: steady(tt.lte)}}
-				lines[tt.dead].rtt = until(at, long, lines[tt.dead].rtt)
-				s := run(t, lines, both(), func(*sim) { time.Sleep(5 * time.Minute) })
-				s.died(Path{WAN: tt.dead}, at, idleInterval+tt.within)
-				for p := range s.m.Health() {
-					if p.WAN != tt.dead {
-						s.lived(p)
+		var found []time.Duration // in either way
+		for _, w := range []Ways{{peer4}, {peer4, tcp4}} {
+			t.Run(fmt.Sprintf("%s, %v", tt.name, w), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const at = 95 * time.Second
+					lines := map[string]*line{"fibre": {rtt: steady(tt.fibre)}, "lte": {rtt: steady(tt.lte)}}
+					lines[tt.dead].rtt = until(at, long, lines[tt.dead].rtt)
+					targets := both()
+					targets[0].Ways, targets[1].Ways = w, w
+					s := run(t, lines, targets, func(*sim) { time.Sleep(5 * time.Minute) })
+					s.died(Path{WAN: tt.dead}, at, idleInterval+tt.within)
+					for _, c := range s.changes(Path{WAN: tt.dead}, at) {
+						found = append(found, c.at)
 					}
-				}
+					for p := range s.m.Health() {
+						if p.WAN != tt.dead {
+							s.lived(p)
+						}
+					}
+				})
 			})
-		})
+		}
+		if len(found) != 2 || found[0] != found[1] {
+			t.Errorf("%s: found at %v, a second way makes a difference", tt.name, found)
+		}
 	}
 }
 
@@ -113,44 +127,48 @@ func TestPeerDies(t *testing.T) {
 		{name: "far", fibre: 20 * ms, lte: 600 * ms, busyF: true, busyL: true, patient: true},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const at = 40*time.Second + 123*ms
-				lines := map[string]*line{
-					"fibre": {rtt: until(at, 5*time.Minute, steady(tt.fibre))},
-					"lte":   {rtt: until(at, 5*time.Minute, steady(tt.lte))},
-				}
-				if tt.busyF {
-					lines["fibre"].stream = flow(ms, [2]time.Duration{0, at + tt.fibre/2})
-				}
-				if tt.busyL {
-					lines["lte"].stream = flow(ms, [2]time.Duration{0, at + tt.lte/2})
-				}
-				run(t, lines, []Target{target("fibre", peer4, false), target("lte", peer4, tt.patient)}, func(s *sim) {
-					for s.now() < 5*time.Minute {
-						time.Sleep(10 * ms)
-						h := s.m.Health()
-						if h[fibre4].Verdict == Down && h[lte4].Verdict == Down {
-							t.Fatalf("after %v both are down: %+v", s.now()-at, h)
-						}
+		for _, w := range []Ways{{peer4}, {peer4, tcp4}} {
+			t.Run(fmt.Sprintf("%s, %v", tt.name, w), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const at = 40*time.Second + 123*ms
+					lines := map[string]*line{
+						"fibre": {rtt: until(at, 5*time.Minute, steady(tt.fibre))},
+						"lte":   {rtt: until(at, 5*time.Minute, steady(tt.lte))},
 					}
-					for p, h := range s.m.Health() {
-						if h.Verdict != Degraded {
-							t.Errorf("in the end %+v is %+v", p, h)
-						}
+					if tt.busyF {
+						lines["fibre"].stream = flow(ms, [2]time.Duration{0, at + tt.fibre/2})
 					}
-					back := s.now()
-					time.Sleep(5 * time.Minute)
-					for p := range s.m.Health() {
-						for _, c := range s.changes(p, back) {
-							if c.Verdict == Down {
-								t.Errorf("when the peer is back: %+v", c)
+					if tt.busyL {
+						lines["lte"].stream = flow(ms, [2]time.Duration{0, at + tt.lte/2})
+					}
+					targets := both()
+					targets[0].Ways, targets[1].Ways, targets[1].Patient = w, w, tt.patient
+					run(t, lines, targets, func(s *sim) {
+						for s.now() < 5*time.Minute {
+							time.Sleep(10 * ms)
+							h := s.m.Health()
+							if h[fibre4].Verdict == Down && h[lte4].Verdict == Down {
+								t.Fatalf("after %v both are down: %+v", s.now()-at, h)
 							}
 						}
-					}
+						for p, h := range s.m.Health() {
+							if h.Verdict != Degraded {
+								t.Errorf("in the end %+v is %+v", p, h)
+							}
+						}
+						back := s.now()
+						time.Sleep(5 * time.Minute)
+						for p := range s.m.Health() {
+							for _, c := range s.changes(p, back) {
+								if c.Verdict == Down {
+									t.Errorf("when the peer is back: %+v", c)
+								}
+							}
+						}
+					})
 				})
 			})
-		})
+		}
 	}
 }
 
@@ -300,60 +318,26 @@ func TestModemThatSleeps(t *testing.T) {
 	})
 }
 
-// Ten minutes of a cellular line that carries all it can.
-func TestLTE(t *testing.T) {
-	for seed := range uint64(2) {
-		synctest.Test(t, func(t *testing.T) {
-			const length = 10 * time.Minute
-			var slots arrivals
-			trace := link.LTE(seed)
-			for len(slots) == 0 || slots[len(slots)-1] < length+time.Minute {
-				var text bytes.Buffer
-				trace.WriteTo(&text)
-				base := time.Duration(0)
-				if len(slots) > 0 {
-					base = slots[len(slots)-1]
-				}
-				for in := bufio.NewScanner(&text); in.Scan(); {
-					v, err := strconv.Atoi(in.Text())
-					if err != nil {
-						t.Fatal(err)
-					}
-					slots = append(slots, base+time.Duration(v)*ms)
-				}
+// lteSlots are when packets arrive over a cellular line that carries all it
+// can.
+func lteSlots(t *testing.T, seed uint64, length time.Duration) (slots arrivals) {
+	t.Helper()
+	for trace, base := link.LTE(seed), time.Duration(0); base < length; base = slots[len(slots)-1] {
+		var text bytes.Buffer
+		trace.WriteTo(&text)
+		for in := bufio.NewScanner(&text); in.Scan(); {
+			v, err := strconv.Atoi(in.Text())
+			if err != nil {
+				t.Fatal(err)
 			}
-			s := run(t, map[string]*line{
-				"fibre": {rtt: steady(20 * ms)},
-				"lte":   {rtt: func(at time.Duration) time.Duration { return slots.next(at+40*ms) - at + 20*ms }, stream: slots.count},
-			}, both(), func(*sim) { time.Sleep(length) })
-			s.lived(fibre4, lte4)
-		})
-	}
-}
-
-// Ten minutes of a fixed line whose packets are up to 400 ms late, each way.
-func TestJitter(t *testing.T) {
-	for seed := range uint64(2) {
-		for _, every := range []time.Duration{ms, 10 * ms} {
-			synctest.Test(t, func(t *testing.T) {
-				const length = 10 * time.Minute
-				up, down := newJitter(400*ms, seed, length+time.Minute), newJitter(400*ms, seed+100, length+time.Minute)
-				in := through(down, every, length+30*time.Second)
-				s := run(t, map[string]*line{
-					"fibre": {
-						rtt: func(at time.Duration) time.Duration {
-							there := at + 10*ms + up.at(at)
-							return there + down.at(there) - at
-						},
-						stream: in.count,
-					},
-					"lte": {rtt: steady(60 * ms)},
-				}, both(), func(*sim) { time.Sleep(length) })
-				s.lived(fibre4, lte4)
-			})
+			slots = append(slots, base+time.Duration(v)*ms)
 		}
 	}
+	return slots
 }
+
+// late is the round trip of a probe that is answered in the next slot.
+func (a arrivals) late(at time.Duration) time.Duration { return a.next(at+40*ms) - at + 20*ms }
 
 // 5 % of the probes of a busy line are lost.
 func TestLoss(t *testing.T) {
@@ -422,50 +406,4 @@ func TestFlaps(t *testing.T) {
 			}
 		}
 	})
-}
-
-// What a backup WAN that carries nothing costs in a month, in both families.
-func TestBudget(t *testing.T) {
-	const budget = 20e6
-	month := 31 * 24 * time.Hour
-	tests := []struct {
-		name   string
-		answer bool
-	}{{"answered", true}, {"never answered", false}}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				lines := map[string]*line{"lte": {rtt: steady(60 * ms)}, "lte6": {rtt: steady(60 * ms)}}
-				if !tt.answer {
-					for _, l := range lines {
-						l.rtt = func(time.Duration) time.Duration { return -1 }
-					}
-				}
-				v6 := target("lte", peer6, true)
-				v6.Device = "lte6"
-				// No watch of devices, which would take a simulated month to sleep through.
-				ctx, cancel := context.WithCancel(t.Context())
-				s := &sim{t: t, start: time.Now(), lines: lines}
-				s.m = NewMonitor(discard)
-				s.m.open = s.open
-				s.m.SetTargets([]Target{target("lte", peer4, true), v6})
-				for p, target := range s.m.targets {
-					s.m.probers[p] = newProber(ctx, s.m, target)
-					go s.m.probers[p].run()
-				}
-				time.Sleep(month)
-				cancel()
-				synctest.Wait()
-				four, six := lines["lte"], lines["lte6"]
-				bytes := (four.sent+four.answers)*icmp.Size4 + (six.sent+six.answers)*icmp.Size6
-				t.Logf("%d + %d probes, %.1f MB", four.sent, six.sent, float64(bytes)/1e6)
-				if bytes > budget {
-					t.Errorf("%d bytes", bytes)
-				}
-				if four.sent < int(month/time.Minute) {
-					t.Errorf("%d probes", four.sent)
-				}
-			})
-		})
-	}
 }

@@ -40,15 +40,24 @@ type change struct {
 // line is what a device is connected to. Its functions get the time since the
 // start.
 type line struct {
-	rtt     func(at time.Duration) time.Duration // of a probe sent then; negative: it is lost
-	stream  func(at time.Duration) int           // packets that have come in beside answers
+	rtt     func(at time.Duration) time.Duration                    // of a probe sent then; negative: it is lost
+	beyond  func(to netip.AddrPort, at time.Duration) time.Duration // what is added to that; negative: nobody answers
+	stream  func(at time.Duration) int                              // packets that have come in beside answers
+	sent    int                                                     // probes
 	answers int
-	sent    int // probes
+	// Those by TCP among them.
+	sentTCP, answersTCP int
+}
+
+// cost is what all this has taken in bytes, where an echo and its answer are
+// of one size, a connect has another, and a SYN that is lost is sent twice.
+func (l *line) cost(echo, connect, syn int) int {
+	return (l.sent-l.sentTCP+l.answers-l.answersTCP)*echo + l.answersTCP*connect + (l.sentTCP-l.answersTCP)*2*syn
 }
 
 var (
-	peer4 = netip.MustParseAddr("192.0.2.10")
-	peer6 = netip.MustParseAddr("2001:db8:10::10")
+	peer4 = netip.MustParseAddrPort("192.0.2.10:0")
+	peer6 = netip.MustParseAddrPort("[2001:db8:10::10]:0")
 )
 
 func steady(rtt time.Duration) func(time.Duration) time.Duration {
@@ -101,8 +110,8 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	return s
 }
 
-func (s *sim) open(_ context.Context, device string, _ netip.Addr, _ uint16) (conn, error) {
-	return &wire{s: s, device: device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
+func (s *sim) open(_ context.Context, t Target, _ bool, _ uint16) (conn, error) {
+	return &wire{s: s, device: t.Device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
 }
 
 func (s *sim) now() time.Duration { return time.Since(s.start) }
@@ -116,6 +125,13 @@ func (s *sim) look() {
 			s.log = append(s.log, change{s.now(), p, h.Verdict, h.Reason})
 		}
 	}
+}
+
+// sent are the probes over a device, and those of them by TCP.
+func (s *sim) sent(device string) (all, tcp int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines[device].sent, s.lines[device].sentTCP
 }
 
 // changes are the verdicts of one path since a time.
@@ -173,17 +189,28 @@ type wire struct {
 	closedC chan struct{}
 }
 
-func (w *wire) Send(peer netip.Addr, seq uint16) error {
+func (w *wire) Send(to netip.AddrPort, seq uint16) error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	l := w.s.lines[w.device]
 	l.sent++
-	if d := l.rtt(w.s.now()); d >= 0 {
+	if to.Port() != 0 {
+		l.sentTCP++
+	}
+	d, more := l.rtt(w.s.now()), time.Duration(0)
+	if l.beyond != nil {
+		more = l.beyond(to, w.s.now())
+	}
+	if d >= 0 && more >= 0 {
+		d += more
 		time.AfterFunc(d, func() {
 			w.s.mu.Lock()
 			defer w.s.mu.Unlock()
 			l.answers++
-			w.answerC <- answer{seq: seq, from: peer}
+			if to.Port() != 0 {
+				l.answersTCP++
+			}
+			w.answerC <- answer{seq: seq, from: to.Addr()}
 		})
 	}
 	return nil
@@ -203,8 +230,8 @@ func (w *wire) Close() error {
 	return nil
 }
 
-func target(wan string, peer netip.Addr, patient bool) Target {
-	return Target{Path: Path{wan, peer.Is6()}, Device: wan, Peer: peer, Patient: patient}
+func target(wan string, peer netip.AddrPort, patient bool) Target {
+	return Target{Path: Path{wan, peer.Addr().Is6()}, Device: wan, Ways: Ways{peer}, Patient: patient}
 }
 
 // jitter adds between 0 and most to a delay, wandering from one random value

@@ -5,14 +5,16 @@ package health
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
 // tracker is the history of one path. It knows no clock: every method is told
 // the time.
 type tracker struct {
-	patient bool
+	patient bool // by nature
 
+	peer         netip.Addr    // whose round trips these are
 	srtt, rttvar time.Duration // RFC 6298 section 2
 	samples      int
 	outcomes     [window]bool // answered; a ring
@@ -29,14 +31,19 @@ type tracker struct {
 	provenFrom time.Time // of the first answer since the last loss, while down
 	deaths     int
 	lastDeath  time.Time
+	judged     time.Time     // when that was, if it was not seen to be away and nothing has shown yet that it lives
+	acquitted  time.Time     // when one was last seen to have been none
+	bearing    time.Duration // for how long the path is patient since then
 	gap        time.Duration // the longest silence that ended well
 	gapAt      time.Time
 }
 
-// answered notes the answer to a probe that was sent at a time. Late says that
-// it has been given up before.
-func (t *tracker) answered(now, sent time.Time, late bool) {
-	rtt := now.Sub(sent)
+// measure notes the time that a peer took to answer. Another peer's times have
+// nothing to do with those before.
+func (t *tracker) measure(peer netip.Addr, rtt time.Duration) {
+	if peer != t.peer {
+		t.peer, t.samples = peer, 0
+	}
 	if t.samples == 0 || t.samples < startProbes && rtt < t.srtt/4 {
 		// The first ones may have waited for a neighbour's address or a modem.
 		t.srtt, t.rttvar = rtt, rtt/2
@@ -45,6 +52,11 @@ func (t *tracker) answered(now, sent time.Time, late bool) {
 		t.srtt += (rtt - t.srtt) / 8
 	}
 	t.samples++
+}
+
+// answered notes the answer to a probe that was sent at a time. Late says that
+// it has been given up before.
+func (t *tracker) answered(now, sent time.Time, late bool) {
 	if late {
 		t.amend()
 	} else {
@@ -54,7 +66,24 @@ func (t *tracker) answered(now, sent time.Time, late bool) {
 		t.heard = sent
 	}
 	t.lost, t.alone = 0, false
+	if !sent.After(t.judged) && now.Sub(sent) <= maxStall {
+		t.acquit(now)
+	}
 	t.prove(now)
+}
+
+// acquit notes that the path was not dead when it was taken for that.
+func (t *tracker) acquit(now time.Time) {
+	t.bearing = min(2*t.bearing, maxStallMemory)
+	if t.bearing == 0 || now.Sub(t.acquitted) > stallHistory {
+		t.bearing = stallMemory
+	}
+	t.acquitted, t.judged = now, time.Time{}
+}
+
+// stalls says whether the path does so without being dead.
+func (t *tracker) stalls(now time.Time) bool {
+	return t.patient || t.bearing > 0 && now.Sub(t.acquitted) < t.bearing
 }
 
 // prove notes that nothing speaks against a path that was dead; when that has
@@ -83,7 +112,7 @@ func (t *tracker) missed(now, sent time.Time, others, busy bool) {
 	}
 	t.lost++
 	enough := lostFor
-	if t.patient || busy {
+	if t.stalls(now) || busy {
 		enough = lostForPatient
 	}
 	row := now.Sub(t.lostFrom)
@@ -126,7 +155,7 @@ func (t *tracker) gone(now time.Time) {
 	if !t.down {
 		t.die(now, "was away")
 	}
-	t.provenFrom = time.Time{}
+	t.provenFrom, t.judged = time.Time{}, time.Time{}
 	t.lost, t.alone = 0, false
 }
 
@@ -136,13 +165,13 @@ func (t *tracker) die(now time.Time, reason string) {
 	}
 	t.down, t.reason, t.provenFrom = true, reason, time.Time{}
 	t.deaths++
-	t.lastDeath = now
+	t.lastDeath, t.judged = now, now
 }
 
 // patience is how long a silence may be.
 func (t *tracker) patience(now time.Time) time.Duration {
 	p := silenceFixed
-	if t.patient {
+	if t.stalls(now) {
 		p = silenceCellular
 	}
 	if t.samples < minSamples {
@@ -164,9 +193,9 @@ func (t *tracker) timeout() time.Duration {
 
 // overdue is when a probe counts as lost. Twice the timeout, so that a peer
 // which answers others after that was there for this probe too.
-func (t *tracker) overdue() time.Duration {
+func (t *tracker) overdue(now time.Time) time.Duration {
 	least := overdueFixed
-	if t.patient {
+	if t.stalls(now) {
 		least = overduePatient
 	}
 	return max(least, 2*t.timeout())

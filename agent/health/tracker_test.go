@@ -26,9 +26,15 @@ const ms = time.Millisecond
 func known(c *clock, n int, rtt time.Duration) *tracker {
 	t := new(tracker)
 	for range n {
-		t.answered(c.pass(rtt), c.Add(-rtt), false)
+		t.answer(c, rtt)
 	}
 	return t
+}
+
+// answer has a peer answer a probe within rtt.
+func (t *tracker) answer(c *clock, rtt time.Duration) {
+	t.measure(peer4.Addr(), rtt)
+	t.answered(c.pass(rtt), c.Add(-rtt), false)
 }
 
 func TestLost(t *testing.T) {
@@ -181,6 +187,82 @@ func TestProof(t *testing.T) {
 	}
 }
 
+// A death that was none makes the path patient: for an hour, longer each time,
+// and a week later for an hour again.
+func TestAcquitted(t *testing.T) {
+	tests := []struct {
+		name string
+		die  func(*tracker, *clock)
+		sent time.Duration // before the death
+		took time.Duration
+		want bool
+	}{
+		{"silent, answered late", nil, 50 * ms, 400 * ms, true},
+		{"lost, answered late", func(tr *tracker, c *clock) {
+			for range lostInARow + 1 {
+				tr.missed(c.pass(time.Second), c.Add(-500*ms), true, false)
+			}
+		}, time.Second, 2 * time.Second, true},
+		{"answered to a later probe", nil, -50 * ms, 20 * ms, false},
+		{"answered after an outage", nil, 50 * ms, maxStall + ms, false},
+		{"was away", func(tr *tracker, c *clock) { tr.gone(c.Time) }, 50 * ms, 400 * ms, false},
+		{"silent, then away", func(tr *tracker, c *clock) {
+			tr.silent(c.Time, time.Second, time.Second)
+			tr.gone(c.Time)
+		}, 50 * ms, 400 * ms, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newClock()
+			tr := known(c, minSamples, 20*ms)
+			if tt.die == nil {
+				tr.silent(c.Time, time.Second, time.Second)
+			} else {
+				tt.die(tr, c)
+			}
+			if !tr.down {
+				t.Fatal("lives")
+			}
+			sent := c.Add(-tt.sent)
+			c.Time = sent.Add(tt.took)
+			tr.answered(c.Time, sent, true)
+			if got := tr.stalls(c.Time); got != tt.want {
+				t.Fatalf("patient: %v", got)
+			}
+			tr.answered(c.pass(ms), c.Add(-30*ms), true) // to another of those probes
+			if tr.bearing > stallMemory {
+				t.Error("one death counts twice")
+			}
+		})
+	}
+
+	c := newClock()
+	tr := known(c, minSamples, 20*ms)
+	var memory []time.Duration
+	patient := func() {
+		for !tr.down {
+			tr.silent(c.Time, 10*time.Second, 10*time.Second)
+		}
+		tr.answered(c.pass(200*ms), c.Add(-300*ms), true)
+		start := c.Time
+		for tr.down {
+			tr.answered(c.pass(time.Second), c.Time, false)
+		}
+		for tr.patience(c.Time) == silenceCellular {
+			c.pass(time.Minute)
+		}
+		memory = append(memory, c.Sub(start).Round(time.Hour)/time.Hour)
+	}
+	for range 7 {
+		patient()
+	}
+	c.pass(stallHistory)
+	patient()
+	if d := cmp.Diff([]time.Duration{1, 2, 4, 8, 16, 24, 24, 1}, memory); d != "" {
+		t.Errorf("hours of patience (-want +got):\n%s", d)
+	}
+}
+
 // A path that was away and finds that nobody is answered is trusted too.
 func TestProofWithoutAnswers(t *testing.T) {
 	c := newClock()
@@ -201,23 +283,23 @@ func TestFigures(t *testing.T) {
 		t.Error(d)
 	}
 	// RFC 6298 section 2.2 and 2.3, by hand.
-	tr.answered(c.pass(100*ms), c.Add(-100*ms), false)
+	tr.answer(c, 100*ms)
 	if h := tr.health(); h.RTT != 100*ms || h.Jitter != 50*ms {
 		t.Errorf("after one: %+v", h)
 	}
-	tr.answered(c.pass(180*ms), c.Add(-180*ms), false)
+	tr.answer(c, 180*ms)
 	if h := tr.health(); h.RTT != 110*ms || h.Jitter != 57500*time.Microsecond {
 		t.Errorf("after two: %+v", h)
 	}
 	// A first one that took much longer than the next is forgotten.
 	slow := known(newClock(), 1, 1200*ms)
-	slow.answered(c.pass(20*ms), c.Add(-20*ms), false)
+	slow.answer(c, 20*ms)
 	if h := slow.health(); h.RTT != 20*ms || h.Jitter != 10*ms {
 		t.Errorf("after a slow first one: %+v", h)
 	}
 	// Of the last 20, one was lost; another only came late.
 	for range 16 {
-		tr.answered(c.pass(100*ms), c.Add(-100*ms), false)
+		tr.answer(c, 100*ms)
 	}
 	tr.missed(c.pass(time.Second), c.Time, true, false)
 	tr.missed(c.pass(time.Second), c.Time, true, false)
@@ -230,7 +312,7 @@ func TestFigures(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	for range window {
-		tr.answered(c.pass(100*ms), c.Add(-100*ms), false)
+		tr.answer(c, 100*ms)
 	}
 	if h := tr.health(); h.Loss != 0 || h.Verdict != Up {
 		t.Errorf("%+v", h)

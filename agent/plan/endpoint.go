@@ -126,7 +126,7 @@ func (m *maker) probe() {
 					Path:    health.Path{WAN: w.Name, IPv6: f.Source.Is6()},
 					Device:  device,
 					Source:  f.Source,
-					Peer:    m.peer(m.Config.WANs[i], f.Source.Is6()),
+					Ways:    m.ways(m.Config.WANs[i], f.Source.Is6()),
 					Patient: w.Kind == config.KindCellular,
 				})
 			}
@@ -134,20 +134,29 @@ func (m *maker) probe() {
 	}
 }
 
-// peer is who is asked: the WAN's own list, else the converters.
-func (m *maker) peer(c config.WAN, v6 bool) netip.Addr {
-	peers := c.Probes
-	if len(peers) == 0 {
-		for _, conv := range m.Config.Converters {
-			peers = append(peers, m.ConverterAddrs(conv)...)
+// ways are how a WAN is asked: the addresses of its own list, else those of the
+// converters, whose ports answer where no ping is answered.
+func (m *maker) ways(c config.WAN, v6 bool) (w health.Ways) {
+	n := 0
+	add := func(a netip.Addr, port uint16) {
+		if a.Is6() == v6 && n < len(w) {
+			w[n] = netip.AddrPortFrom(a, port)
+			n++
 		}
 	}
-	for _, p := range peers {
-		if p.Is6() == v6 {
-			return p
+	for _, a := range c.Probes {
+		add(a, 0)
+	}
+	if len(c.Probes) > 0 {
+		return w
+	}
+	for _, conv := range m.Config.Converters {
+		for _, a := range m.ConverterAddrs(conv) {
+			add(a, 0)
+			add(a, conv.Port)
 		}
 	}
-	return netip.Addr{}
+	return w
 }
 
 // setSysctls plans what MPTCP over several WANs needs of the kernel.
@@ -172,7 +181,7 @@ func (m *maker) setSysctls() {
 // filter plans which of the LAN's TCP is taken. Without a WAN there is
 // nothing to take it to, and the system answers as it would without braid.
 func (m *maker) filter() {
-	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), ProxyPort: m.ProxyPort,
+	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), Ports: m.Ports,
 		Late:      m.Config.Globals.Accept == config.AcceptLate,
 		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
 		BlockQUIC: m.Config.Globals.BlockQUIC,
@@ -207,7 +216,7 @@ func (m *maker) filter() {
 	}
 	slices.SortFunc(f.Converters, netip.Addr.Compare)
 	f.Converters = slices.Compact(f.Converters)
-	if usable && f.ProxyPort != 0 {
+	if usable && f.Ports != (Ports{}) {
 		m.plan.Firewall = &f
 	}
 }

@@ -78,8 +78,9 @@ func filter(fd int, v6 bool) error {
 	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
 }
 
-// Send sends an echo request.
-func (c *Conn) Send(peer netip.Addr, seq uint16) error {
+// Send sends an echo request to an address, whatever the port.
+func (c *Conn) Send(to netip.AddrPort, seq uint16) error {
+	peer := to.Addr()
 	var b [headerLen]byte
 	b[0] = echoRequest4
 	if c.v6 {

@@ -42,10 +42,10 @@ func TestEcho(t *testing.T) {
 		t.Run(peer.String(), func(t *testing.T) {
 			mine, others := open(t, peer, 7), open(t, peer, 8)
 			for seq := range uint16(3) {
-				if err := others.Send(peer, 100+seq); err != nil {
+				if err := others.Send(netip.AddrPortFrom(peer, 0), 100+seq); err != nil {
 					t.Fatal(err)
 				}
-				if err := mine.Send(peer, 65534+seq); err != nil { // 0 follows 65535
+				if err := mine.Send(netip.AddrPortFrom(peer, 0), 65534+seq); err != nil { // 0 follows 65535
 					t.Fatal(err)
 				}
 			}
@@ -71,7 +71,7 @@ func TestFilter(t *testing.T) {
 	defer exec.Command("nft", "delete table inet t").Run()
 	for _, peer := range loopbacks {
 		c := open(t, peer, 9)
-		if err := c.Send(peer, 1); err != nil {
+		if err := c.Send(netip.AddrPortFrom(peer, 0), 1); err != nil {
 			t.Fatal(err)
 		}
 		c.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -96,7 +96,7 @@ func TestClose(t *testing.T) {
 		if err := <-failedC; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v: Receive ends with %v", peer, err)
 		}
-		if err := c.Send(peer, 1); !errors.Is(err, net.ErrClosed) || !strings.HasPrefix(err.Error(), "probing "+peer.String()+" over lo: ") {
+		if err := c.Send(netip.AddrPortFrom(peer, 0), 1); !errors.Is(err, net.ErrClosed) || !strings.HasPrefix(err.Error(), "probing "+peer.String()+" over lo: ") {
 			t.Errorf("%v: Send ends with %v", peer, err)
 		}
 	}
