@@ -18,7 +18,6 @@ type Network struct {
 	WANs       []WAN       // usable ones, the primary first
 	Converters []Converter // preferred first
 	Fallback   config.Fallback
-	Rules      []config.Rule
 }
 
 // WAN is a usable WAN: the addresses from which subflows start, the invalid
@@ -48,10 +47,12 @@ const (
 	ConverterRefused // it answers, and does not serve us
 )
 
-// Flow is a LAN connection.
+// Flow is a LAN connection, and what the packet filter, which knows all that
+// rules go by, says of it.
 type Flow struct {
-	Src  netip.Addr
 	Dest netip.AddrPort
+	Path config.Path // convert, direct or auto
+	Rule string      // that says so, where it is known
 }
 
 // Attempt is one way to reach the destination of a flow.
@@ -70,7 +71,7 @@ type Attempt struct {
 type Decision struct {
 	Path   config.Path // of the first attempt; reject without any
 	Reason Reason
-	Rule   string // that decided, if one did
+	Rule   string // the flow's
 	Lost   string // WAN that leaving the converter would cost
 
 	attempts [maxAttempts]Attempt
@@ -91,33 +92,12 @@ func (d *Decision) try(a Attempt) {
 	}
 }
 
-// Passes is the rule by which the packet filter keeps a flow away from here, nil
-// if there is none.
-func (n *Network) Passes(f Flow) *config.Rule {
-	if r := n.match(f); r != nil && r.Path == config.PathPass {
-		return r
-	}
-	return nil
-}
-
 // Decide says how to carry a flow.
 func (n *Network) Decide(f Flow, k Known) Decision {
-	var d Decision
-	wanted := config.PathAuto
-	if r := n.match(f); r != nil {
-		wanted, d.Rule = r.Path, r.Name
-	}
-	switch wanted {
-	case config.PathReject:
-		d.Path, d.Reason = config.PathReject, ReasonRule
-		return d
-	case config.PathPass: // it is here because it began before the rule
-		wanted = config.PathDirect
-	case config.PathAuto:
+	d := Decision{Reason: ReasonRule, Rule: f.Rule}
+	wanted := f.Path
+	if wanted == config.PathAuto {
 		wanted, d.Reason, d.Lost = n.auto(f.Dest.Addr(), k)
-	}
-	if d.Rule != "" && d.Reason == 0 {
-		d.Reason = ReasonRule
 	}
 	direct, reachable := n.Reach([]netip.AddrPort{f.Dest})
 	direct.Path = config.PathDirect

@@ -90,7 +90,7 @@ func TestMatrix(t *testing.T) {
 				for _, k := range known {
 					for _, c := range converters {
 						n := Network{WANs: []WAN{wan("fibre", first), wan("lte", second)}, Converters: c.list, Fallback: config.FallbackDirect}
-						d := n.Decide(Flow{Dest: server}, k.Known)
+						d := n.Decide(Flow{Dest: server, Path: config.PathAuto}, k.Known)
 						family := "ipv4"
 						if server.Addr().Is6() {
 							family = "ipv6"
@@ -137,11 +137,11 @@ func TestCases(t *testing.T) {
 	fibre := WAN{Name: "fibre", IPv4: netip.MustParseAddr("198.51.100.2")}
 	mcp := []Converter{converter(true, true, ConverterUp)}
 	shared := Network{WANs: []WAN{fibre, {Name: "lte", IPv4: netip.MustParseAddr("100.64.0.2")}}, Converters: mcp}
-	if d := shared.Decide(Flow{Dest: server4}, Known{MPTCP: Yes}); d.Path != config.PathDirect {
+	if d := shared.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{MPTCP: Yes}); d.Path != config.PathDirect {
 		t.Errorf("case 1: %s: %s", d.Path, d.Explain())
 	}
 	only6 := Network{WANs: []WAN{fibre, {Name: "lte", IPv6: netip.MustParseAddr("2001:db8:c::2")}}, Converters: mcp}
-	d := only6.Decide(Flow{Dest: server4}, Known{MPTCP: Yes, Joins: Yes})
+	d := only6.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{MPTCP: Yes, Joins: Yes})
 	if d.Path != config.PathConvert || d.Lost != "lte" {
 		t.Errorf("case 2: %s: %s", d.Path, d.Explain())
 	}
@@ -150,36 +150,40 @@ func TestCases(t *testing.T) {
 	}
 }
 
-func TestRules(t *testing.T) {
-	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
-	n := Network{
-		WANs:       []WAN{wan("fibre", 3)},
-		Converters: []Converter{converter(true, true, ConverterUp)},
-		Rules: []config.Rule{
-			{Name: "mac", MACs: []config.MAC{{1}}, Proto: config.ProtoAny, Path: config.PathReject},
-			{Name: "dns", Proto: config.ProtoUDP, Path: config.PathReject},
-			{Name: "bank", Dests: prefix("203.0.113.0/24"), DestPorts: []config.PortRange{{First: 443, Last: 444}}, Proto: config.ProtoTCP, Path: config.PathDirect},
-			{Name: "kid", Sources: prefix("192.168.1.66/32"), Proto: config.ProtoAny, Path: config.PathReject},
-			{Name: "auto", Sources: prefix("192.168.1.67/32"), Proto: config.ProtoAny, Path: config.PathAuto},
-			{Name: "all", Proto: config.ProtoAny, Path: config.PathConvert},
-		},
-	}
+// What a rule wants is done, whatever is known of the server, as far as it can
+// be.
+func TestWanted(t *testing.T) {
+	up, down := []Converter{converter(true, true, ConverterUp)}, []Converter{converter(true, true, ConverterDown)}
 	for _, tt := range []struct {
-		src, dest string
-		path      config.Path
-		rule      string
+		path       config.Path
+		rule       string
+		known      Known
+		converters []Converter
+		want       string
 	}{
-		{"192.168.1.20", "203.0.113.7:443", config.PathDirect, "bank"},
-		{"192.168.1.20", "203.0.113.7:445", config.PathConvert, "all"},
-		{"192.168.1.66", "203.0.113.7:443", config.PathDirect, "bank"},
-		{"192.168.1.66", "192.0.2.80:443", config.PathReject, "kid"},
-		{"192.168.1.67", "192.0.2.80:443", config.PathDirect, "auto"},
-		{"192.168.1.20", "192.0.2.80:443", config.PathConvert, "all"},
+		{config.PathAuto, "", Known{}, up, "convert[fibre], direct[fibre]: it is not known yet whether the server speaks MPTCP"},
+		{config.PathAuto, "kid", Known{Yes, Yes}, up, "direct[fibre], convert[fibre]: the server speaks MPTCP, and every WAN reaches it"},
+		{config.PathConvert, "kid", Known{Yes, Yes}, up, "convert[fibre], direct[fibre]: rule kid says so"},
+		{config.PathConvert, "", Known{Yes, Yes}, up, "convert[fibre], direct[fibre]: a rule says so"},
+		{config.PathConvert, "kid", Known{}, down, "direct[fibre]: no converter answers"},
+		{config.PathDirect, "kid", Known{}, up, "direct[fibre]: rule kid says so"},
+		{config.PathDirect, "kid", Known{MPTCP: No}, down, "direct[fibre]: rule kid says so"},
 	} {
-		d := n.Decide(Flow{Src: netip.MustParseAddr(tt.src), Dest: netip.MustParseAddrPort(tt.dest)}, Known{Yes, Yes})
-		if d.Path != tt.path || d.Rule != tt.rule {
-			t.Errorf("%s to %s: %s by rule %q, want %s by %q", tt.src, tt.dest, d.Path, d.Rule, tt.path, tt.rule)
+		n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: tt.converters, Fallback: config.FallbackDirect}
+		d := n.Decide(Flow{Dest: server4, Path: tt.path, Rule: tt.rule}, tt.known)
+		if got := show(&n, &d); got != tt.want || d.Rule != tt.rule {
+			t.Errorf("%s by rule %q: %s, by %q, want %s", tt.path, tt.rule, got, d.Rule, tt.want)
 		}
+		if tt.path == config.PathDirect && d.Attempts()[0].MPTCP {
+			t.Error("a rule's direct fails with a server that does not speak MPTCP")
+		}
+	}
+	n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: down, Fallback: config.FallbackReject}
+	if d := n.Decide(Flow{Dest: server4, Path: config.PathConvert}, Known{}); d.Path != config.PathReject || d.Reason != ReasonFallbackReject {
+		t.Errorf("%s: %s", d.Path, d.Explain())
+	}
+	if d := n.Decide(Flow{Dest: server6, Path: config.PathDirect}, Known{}); d.Path != config.PathReject || d.Reason != ReasonUnreachable {
+		t.Errorf("%s: %s", d.Path, d.Explain())
 	}
 }
 
@@ -187,34 +191,31 @@ func TestFallback(t *testing.T) {
 	second := converter(true, false, ConverterUnknown)
 	second.Name = "second"
 	n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: []Converter{converter(true, true, ConverterDown), second}, Fallback: config.FallbackReject}
-	d := n.Decide(Flow{Dest: server4}, Known{})
+	d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{})
 	if a := d.Attempts(); len(a) != 1 || a[0].Converter.Name != "second" {
 		t.Errorf("attempts %+v", a)
 	}
 	n.Converters[1].State = ConverterDown
-	if d := n.Decide(Flow{Dest: server4}, Known{}); d.Path != config.PathReject || d.Reason != ReasonFallbackReject {
+	if d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{}); d.Path != config.PathReject || d.Reason != ReasonFallbackReject {
 		t.Errorf("%s: %s", d.Path, d.Explain())
 	}
 	n.Fallback = config.FallbackDirect
-	if d := n.Decide(Flow{Dest: server4}, Known{}); d.Path != config.PathDirect || d.Reason != ReasonConvertersDown {
+	if d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{}); d.Path != config.PathDirect || d.Reason != ReasonConvertersDown {
 		t.Errorf("%s: %s", d.Path, d.Explain())
 	}
 	// A server that speaks MPTCP is held to it only while there is a converter.
-	if d := n.Decide(Flow{Dest: server4}, Known{MPTCP: Yes}); d.Attempts()[0].MPTCP {
+	if d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{MPTCP: Yes}); d.Attempts()[0].MPTCP {
 		t.Error("MPTCP is insisted on without an alternative")
 	}
 }
 
 func BenchmarkDecide(b *testing.B) {
 	n := Network{WANs: []WAN{wan("fibre", 3), wan("lte", 1), wan("other", 4)}, Converters: []Converter{converter(true, true, ConverterUp)}}
-	for i := range 16 {
-		n.Rules = append(n.Rules, config.Rule{Name: fmt.Sprint(i), Dests: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24)}, Proto: config.ProtoTCP})
-	}
 	var m Memory
 	m.LearnMPTCP(server4, true)
 	b.ReportAllocs()
 	for b.Loop() {
-		if d := n.Decide(Flow{Dest: server4}, m.Lookup(server4)); d.n == 0 {
+		if d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, m.Lookup(server4)); d.n == 0 {
 			b.Fatal("no attempt")
 		}
 	}

@@ -7,36 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"braid/agent/config"
 )
-
-// match finds the first rule that a flow matches; nil if none does. Rules by
-// hardware address and by domain are the packet filter's: they are passed over
-// here.
-func (n *Network) match(f Flow) *config.Rule {
-	for i := range n.Rules {
-		r := &n.Rules[i]
-		if len(r.Domains) > 0 || r.Proto != config.ProtoAny && r.Proto != config.ProtoTCP {
-			continue
-		}
-		if len(r.MACs) > 0 && len(r.Sources) == 0 {
-			continue
-		}
-		if matchAddr(r.Sources, f.Src) && matchAddr(r.Dests, f.Dest.Addr()) && matchPort(r.DestPorts, f.Dest.Port()) {
-			return r
-		}
-	}
-	return nil
-}
-
-func matchAddr(ps []netip.Prefix, a netip.Addr) bool {
-	return len(ps) == 0 || slices.ContainsFunc(ps, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-func matchPort(rs []config.PortRange, port uint16) bool {
-	return len(rs) == 0 || slices.ContainsFunc(rs, func(r config.PortRange) bool { return r.First <= port && port <= r.Last })
-}
 
 // Subflow is a subflow that a decision leads one to expect.
 type Subflow struct {
@@ -89,6 +60,9 @@ const (
 func (d *Decision) Explain() string {
 	switch d.Reason {
 	case ReasonRule:
+		if d.Rule == "" {
+			return "a rule says so"
+		}
 		return fmt.Sprintf("rule %s says so", d.Rule)
 	case ReasonUnknown:
 		return "it is not known yet whether the server speaks MPTCP"

@@ -56,7 +56,7 @@ func TestGolden(t *testing.T) {
 			if !ok {
 				t.Fatal("no network")
 			}
-			in := plan.Input{ProxyPort: 5125, Config: parse(t, text+"\n")}
+			in := plan.Input{Ports: plan.Ports{5125, 5126, 5127}, Config: parse(t, text+"\n")}
 			if err := readNetwork(&in, network); err != nil {
 				t.Fatal(err)
 			}

@@ -23,9 +23,7 @@ type Input struct {
 	Health    map[health.Path]health.Health
 	Load      map[string]load.Use // by WAN
 	CLAT      map[string]CLAT     // translators that run, by WAN
-	// ProxyPort is where the proxy listens on 127.0.0.1 and ::1; 0: there is
-	// none, and nothing is intercepted.
-	ProxyPort uint16
+	Ports     Ports               // zero: there is no proxy, and nothing is intercepted
 }
 
 // Make plans. The problems are what a user should know of: things configured

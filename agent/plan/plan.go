@@ -22,9 +22,15 @@ const (
 	MarkIntercept = 0x20000000
 	// MarkLAN is the mark of braid's sockets towards the LAN.
 	MarkLAN = 31 << markShift
-	// MarkAgent is the mark of what the agent sends to itself over the
-	// loopback: the packets by which it says that it lives, and held SYNs.
+	// MarkAgent is the mark of the packets that the agent sends to itself over
+	// the loopback to say that it lives.
 	MarkAgent = MarkIntercept | MarkLAN
+	// In the mark of a SYN that has been taken, the place of the WAN holds the
+	// path that a rule has chosen, and whether the agent, which held it, has let
+	// it go on.
+	MarkConvert  = 1 << markShift
+	MarkDirect   = 2 << markShift
+	MarkAccepted = 16 << markShift
 
 	markShift = 24
 	maxWANs   = 30
@@ -53,6 +59,24 @@ const (
 	EndpointFirst = 224
 	EndpointLast  = 255
 )
+
+// Verdict is what the packet filter's rules say of a connection that is taken,
+// and the mark of its SYN.
+type Verdict struct {
+	Path config.Path
+	Mark uint32
+}
+
+// Verdicts are all there are.
+var Verdicts = [...]Verdict{
+	{config.PathAuto, MarkIntercept},
+	{config.PathConvert, MarkIntercept | MarkConvert},
+	{config.PathDirect, MarkIntercept | MarkDirect},
+}
+
+// Ports are where the proxy listens on 127.0.0.1 and ::1 for the connections of
+// each of Verdicts.
+type Ports [len(Verdicts)]uint16
 
 // Plan is what the kernel is to look like. The zero Plan is the kernel
 // without braid.
@@ -152,7 +176,7 @@ type Firewall struct {
 	PassMPTCP  bool           // nor is who speaks MPTCP
 	Late       bool           // SYNs are held until the agent says what becomes of them
 	Drain      bool           // nothing more is intercepted; what is open stays with the proxy
-	ProxyPort  uint16         // where the proxy listens on 127.0.0.1 and ::1
+	Ports      Ports
 	Rules      []FirewallRule // the first that matches holds
 	BlockQUIC  bool
 	Shares4    []Share // of what is steered; none: the routing tables decide

@@ -24,11 +24,12 @@ type Share struct {
 
 // FirewallRule is a rule of the configuration as the packet filter applies it.
 type FirewallRule struct {
-	Name    string // letters, digits and _
+	Section string // of the configuration
+	Name    string // for sets: letters, digits and _
 	Sources []netip.Prefix
 	MACs    []config.MAC
 	Dests   []netip.Prefix
-	Domains bool // the destination is in the rule's sets, which dnsmasq fills
+	Domains []string // the destination is in the rule's sets, which dnsmasq fills for them
 	Proto   config.Proto
 	Ports   []config.PortRange
 	Path    config.Path
@@ -216,7 +217,7 @@ func (m *maker) shares(v6 bool) (shares []Share) {
 func (m *maker) rules() (rules []FirewallRule) {
 	for _, r := range m.Config.Rules {
 		f := FirewallRule{
-			Name: identifier(r.Name), Sources: r.Sources, MACs: r.MACs, Dests: r.Dests, Domains: len(r.Domains) > 0,
+			Section: r.Name, Name: identifier(r.Name), Sources: r.Sources, MACs: r.MACs, Dests: r.Dests, Domains: r.Domains,
 			Proto: r.Proto, Ports: r.DestPorts, Path: r.Path,
 		}
 		for _, w := range m.plan.WANs {

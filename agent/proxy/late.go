@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -45,27 +44,20 @@ type heldFlow struct {
 // held then get no answer, and come again.
 func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 	defer context.AfterFunc(ctx, func() { h.Close() })()
-	for {
-		s, err := h.Next()
-		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
-		case err != nil:
-			return err
-		}
+	return h.Serve(func(s syn.SYN) {
 		switch first, ready := p.held.add(flowKey{s.Src, s.Dst}); {
 		case ready: // its handshake has got lost
 			p.answer(h.Accept, s)
 		case first:
 			go p.decide(ctx, h, s)
 		}
-	}
+	})
 }
 
 // decide finds a far side for a SYN and answers it.
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
-	r, err := p.reach(ctx, path.Flow{Src: s.Src.Addr(), Dest: s.Dst}, true)
+	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: s.Path}, true)
 	if ctx.Err() != nil {
 		p.held.drop(key)
 		if err == nil {
@@ -164,5 +156,5 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 	if r := p.held.take(flowKey{c.src, c.dest}); r != nil {
 		return *r, nil
 	}
-	return p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest}, false)
+	return p.reach(ctx, path.Flow{Dest: c.dest, Path: c.wanted}, false)
 }

@@ -23,7 +23,7 @@ import (
 
 // Acceptor is where intercepted connections come from.
 type Acceptor interface {
-	Serve(handle func(c *net.TCPConn, dest netip.AddrPort)) error
+	Serve(handle func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path)) error
 	Close() error
 }
 
@@ -52,8 +52,8 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 		p.table.resetAll()
 	})
 	defer stop()
-	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort) {
-		conn, ok := p.table.add(ctx, c, dest)
+	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path) {
+		conn, ok := p.table.add(ctx, c, dest, wanted)
 		if !ok {
 			relay.Reset(c)
 			return

@@ -67,6 +67,7 @@ type connection struct {
 	lan     *net.TCPConn
 	src     netip.AddrPort
 	dest    netip.AddrPort
+	wanted  config.Path // by the packet filter's rules
 	started time.Time
 
 	// Written once under the table's lock.
@@ -76,7 +77,7 @@ type connection struct {
 }
 
 // add refuses once ctx has ended: resetAll may have been already.
-func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort) (*connection, bool) {
+func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, wanted config.Path) (*connection, bool) {
 	src := lan.RemoteAddr().(*net.TCPAddr).AddrPort()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -92,6 +93,7 @@ func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort) 
 		lan:     lan,
 		src:     netip.AddrPortFrom(src.Addr().Unmap(), src.Port()),
 		dest:    dest,
+		wanted:  wanted,
 		started: time.Now(),
 	}
 	t.conns[c.id] = c

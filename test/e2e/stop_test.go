@@ -25,6 +25,12 @@ import (
 // kernel shows all of a gateway that braid may touch, and more.
 func kernel(t *testing.T, r *rig.Rig) string {
 	t.Helper()
+	eventually(t, 5*time.Second, func() error { // link-local addresses come, with their routes, up to a second after their link
+		if late := sh(t, r.Gateway, "ip -6 addr show tentative"); late != "" {
+			return fmt.Errorf("addresses that are not there yet:\n%s", late)
+		}
+		return nil
+	})
 	return sh(t, r.Gateway, `
 		ip -4 rule
 		ip -6 rule

@@ -5,6 +5,7 @@ package syn
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,11 +19,7 @@ func (h *Holder) Accept(s SYN) error {
 	tcp := s.packet[s.tcp:]
 	binary.BigEndian.PutUint16(tcp[16:], 0)
 	binary.BigEndian.PutUint16(tcp[16:], fold(pseudo(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, len(tcp))+add(tcp)))
-	fd := h.inject4
-	if s.Dst.Addr().Is6() {
-		fd = h.inject6
-	}
-	return send(fd, s.packet, s.Dst.Addr())
+	return h.ways[s.way].back.send(s.packet, s.Dst.Addr())
 }
 
 // Refuse answers as a server does whose port is closed (RFC 9293 section
@@ -68,7 +65,7 @@ func (h *Holder) answer(s SYN, proto byte, payload []byte, sum int) error {
 		copy(ip[12:], src.AsSlice())
 		copy(ip[16:], dst.AsSlice())
 		binary.BigEndian.PutUint16(ip[10:], fold(add(ip)))
-		return send(h.out4, append(ip, payload...), dst)
+		return h.toLAN.send(append(ip, payload...), dst)
 	}
 	binary.BigEndian.PutUint16(payload[sum:], fold(pseudo(src, dst, proto, len(payload))+add(payload)))
 	ip := make([]byte, 40, 40+len(payload))
@@ -76,15 +73,20 @@ func (h *Holder) answer(s SYN, proto byte, payload []byte, sum int) error {
 	binary.BigEndian.PutUint16(ip[4:], uint16(len(payload)))
 	copy(ip[8:], src.AsSlice())
 	copy(ip[24:], dst.AsSlice())
-	return send(h.out6, append(ip, payload...), dst)
+	return h.toLAN.send(append(ip, payload...), dst)
 }
 
-func send(fd int, packet []byte, to netip.Addr) error {
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.As16()}
+func (r raw) send(packet []byte, to netip.Addr) error {
+	f, sa := r.v6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.As16()})
 	if to.Is4() {
-		sa = &unix.SockaddrInet4{Addr: to.As4()}
+		f, sa = r.v4, &unix.SockaddrInet4{Addr: to.As4()}
 	}
-	if err := unix.Sendto(fd, packet, 0, sa); err != nil {
+	var failed error
+	rc, err := f.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(fd uintptr) { failed = unix.Sendto(int(fd), packet, 0, sa) })
+	}
+	if err := errors.Join(err, failed); err != nil {
 		return fmt.Errorf("answering a SYN for %v: %w", to, err)
 	}
 	return nil

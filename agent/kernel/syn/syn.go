@@ -5,7 +5,7 @@
 //
 // The packet filter drops an intercepted SYN at the loopback, where a packet
 // socket has seen it. When the far side has answered, the very same packet is
-// sent again with plan.MarkAgent, which the filter gives to the proxy's
+// sent again with plan.MarkAccepted, which the filter gives to the proxy's
 // listener; or the LAN host gets the refusal that the server would have sent.
 // Retransmitted SYNs come by here as well, so that nothing is lost should a
 // packet be.
@@ -20,14 +20,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"braid/agent/config"
 	"braid/agent/plan"
 )
 
 // SYN is a held SYN.
 type SYN struct {
 	Src, Dst netip.AddrPort
-	packet   []byte // from the IP header on
-	tcp      int    // offset of the TCP header
+	Path     config.Path // that the packet filter's rules want
+	packet   []byte      // from the IP header on
+	tcp      int         // offset of the TCP header
+	way      int
 }
 
 // maxPacket is room for a SYN that carries data (TCP Fast Open).
@@ -35,63 +38,87 @@ const maxPacket = 2048
 
 // Holder sees the SYNs and answers them.
 type Holder struct {
-	in *os.File // packet socket on the loopback
-	// Raw sockets: towards the LAN, and back to the loopback. -1: IPv6 is off.
-	out4, out6, inject4, inject6 int
-	raw                          []int
+	toLAN raw
+	ways  [len(plan.Verdicts)]way
+	files []*os.File // all
 }
+
+// way is where the SYNs come by of which the packet filter says the same.
+type way struct {
+	in   *os.File // packet socket on the loopback
+	back raw      // to the loopback
+}
+
+// raw are sockets of each family for packets with their headers; nil: IPv6 is
+// off.
+type raw struct{ v4, v6 *os.File }
 
 // Open starts to see SYNs. It needs CAP_NET_RAW and CAP_NET_ADMIN.
 func Open() (*Holder, error) {
-	h := &Holder{}
-	in, err := openPacket()
-	if err != nil {
-		return nil, fmt.Errorf("opening packet socket: %w", err)
-	}
-	h.in = os.NewFile(uintptr(in), "packet")
-	for _, s := range []struct {
-		fd     *int
-		family int
-		mark   int
-	}{
-		{&h.out4, unix.AF_INET, plan.MarkLAN}, {&h.inject4, unix.AF_INET, plan.MarkAgent},
-		{&h.out6, unix.AF_INET6, plan.MarkLAN}, {&h.inject6, unix.AF_INET6, plan.MarkAgent},
-	} {
-		fd, err := openRaw(s.family, s.mark)
-		if errors.Is(err, unix.EAFNOSUPPORT) {
-			fd = -1 // IPv6 is off
-		} else if err != nil {
-			h.Close()
-			return nil, fmt.Errorf("opening raw socket: %w", err)
-		}
-		*s.fd = fd
-		h.raw = append(h.raw, fd)
+	h := new(Holder)
+	if err := h.open(); err != nil {
+		h.Close()
+		return nil, err
 	}
 	return h, nil
 }
 
-func openRaw(family, mark int) (int, error) {
+func (h *Holder) open() (err error) {
+	if h.toLAN, err = h.openRaw(plan.MarkLAN); err != nil {
+		return err
+	}
+	for i, v := range plan.Verdicts {
+		w := &h.ways[i]
+		if w.back, err = h.openRaw(int(v.Mark | plan.MarkAccepted)); err != nil {
+			return err
+		}
+		if w.in, err = openPacket(v.Mark); err != nil {
+			return err
+		}
+		h.files = append(h.files, w.in)
+	}
+	return nil
+}
+
+func (h *Holder) openRaw(mark int) (r raw, err error) {
+	for _, s := range []struct {
+		file   **os.File
+		family int
+	}{{&r.v4, unix.AF_INET}, {&r.v6, unix.AF_INET6}} {
+		switch *s.file, err = openRaw(s.family, mark); {
+		case errors.Is(err, unix.EAFNOSUPPORT): // IPv6 is off
+		case err != nil:
+			return r, fmt.Errorf("opening raw socket: %w", err)
+		default:
+			h.files = append(h.files, *s.file)
+		}
+	}
+	return r, nil
+}
+
+func openRaw(family, mark int) (*os.File, error) {
+	// IPPROTO_RAW implies IP_HDRINCL, and IPV6_HDRINCL (kernel 4.5).
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
 		unix.Close(fd)
-		return -1, err
+		return nil, err
 	}
-	return fd, nil // IPPROTO_RAW implies IP_HDRINCL, and IPV6_HDRINCL (kernel 4.5)
+	return os.NewFile(uintptr(fd), "raw"), nil
 }
 
-// openPacket opens a packet socket that sees the TCP packets on the loopback
-// which bear plan.MarkIntercept, and are not sent by Accept.
-func openPacket() (int, error) {
+// openPacket opens a packet socket that sees the packets on the loopback which
+// bear a mark.
+func openPacket(mark uint32) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return -1, err
+		return nil, fmt.Errorf("opening packet socket: %w", err)
 	}
 	lo, err := loopback()
 	if err == nil {
-		filter := markFilter()
+		filter := markFilter(mark)
 		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	}
 	if err == nil {
@@ -99,46 +126,61 @@ func openPacket() (int, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, err
+		return nil, fmt.Errorf("binding packet socket: %w", err)
 	}
-	return fd, nil
+	return os.NewFile(uintptr(fd), "packet"), nil
 }
 
-// markFilter is a classic BPF program: received packets with the interception
-// mark.
-func markFilter() []unix.SockFilter {
+// markFilter is a classic BPF program: received packets with a mark of ours.
+func markFilter(mark uint32) []unix.SockFilter {
 	const (
 		adOff    = -0x1000 & 0xffffffff // SKF_AD_OFF
 		adType   = 4                    // SKF_AD_PKTTYPE
 		adMark   = 20                   // SKF_AD_MARK
 		loadWord = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		jumpEq   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		jumpSet  = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
 		and      = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
 		ret      = unix.BPF_RET | unix.BPF_K
 	)
 	return []unix.SockFilter{
 		{Code: loadWord, K: adOff + adType},
-		{Code: jumpEq, K: unix.PACKET_HOST, Jf: 4},
+		{Code: jumpEq, K: unix.PACKET_HOST, Jf: 3},
 		{Code: loadWord, K: adOff + adMark},
 		{Code: and, K: plan.MarkWAN | plan.MarkIntercept},
-		{Code: jumpEq, K: plan.MarkAgent, Jt: 1}, // what Accept has sent
-		{Code: jumpSet, K: plan.MarkIntercept, Jt: 1},
+		{Code: jumpEq, K: mark, Jt: 1},
 		{Code: ret, K: 0},
 		{Code: ret, K: maxPacket},
 	}
 }
 
-// Next waits for a SYN. After Close it returns os.ErrClosed.
-func (h *Holder) Next() (SYN, error) {
+// Serve hands every SYN to handle, those of one path one after the other, until
+// Close.
+func (h *Holder) Serve(handle func(SYN)) error {
+	failedC := make(chan error)
+	for i := range h.ways {
+		go func() { failedC <- h.serve(i, handle) }()
+	}
+	var errs []error
+	for range h.ways {
+		errs = append(errs, <-failedC)
+		h.Close() // some alone are of no use
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Holder) serve(way int, handle func(SYN)) error {
 	for {
 		b := make([]byte, maxPacket)
-		n, err := h.in.Read(b)
-		if err != nil {
-			return SYN{}, err
+		n, err := h.ways[way].in.Read(b)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case err != nil:
+			return err
 		}
 		if s, ok := parse(b[:n]); ok {
-			return s, nil
+			s.Path, s.way = plan.Verdicts[way].Path, way
+			handle(s)
 		}
 	}
 }
@@ -166,13 +208,13 @@ func parse(b []byte) (SYN, bool) {
 	return s, true
 }
 
-// Close ends Next.
+// Close ends Serve.
 func (h *Holder) Close() error {
-	err := h.in.Close()
-	for _, fd := range h.raw {
-		if fd >= 0 {
-			unix.Close(fd)
+	var errs []error
+	for _, f := range h.files {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }

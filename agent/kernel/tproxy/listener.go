@@ -16,42 +16,58 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"braid/agent/config"
 	"braid/agent/plan"
 )
 
 // Listener accepts intercepted connections of both families. It listens on
 // the loopback addresses alone, where only the packet filter brings the LAN's
 // packets; the local address of what it accepts is the destination that the
-// LAN host dialled.
-type Listener struct {
+// LAN host dialled, the port that it came to what the filter's rules say of it.
+type Listener [len(plan.Verdicts)]pair
+
+// pair listens on one port.
+type pair struct {
 	v4, v6 *net.TCPListener // v6 is nil where the kernel has no IPv6
 	port   uint16
 }
 
-// Listen opens a listener on a port of the kernel's choice. It needs
+// Listen opens a listener on ports of the kernel's choice. It needs
 // CAP_NET_ADMIN.
 func Listen(ctx context.Context) (*Listener, error) {
+	l := new(Listener)
+	for i := range l {
+		var err error
+		if l[i], err = listen(ctx); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func listen(ctx context.Context) (pair, error) {
 	const tries = 8 // the port must be free in both families
 	for try := 1; ; try++ {
-		l, err := listen(ctx)
+		p, err := listenOnce(ctx)
 		if !errors.Is(err, syscall.EADDRINUSE) || try == tries {
-			return l, err
+			return p, err
 		}
 	}
 }
 
-func listen(ctx context.Context) (*Listener, error) {
+func listenOnce(ctx context.Context) (pair, error) {
 	v4, err := listenTCP(ctx, "tcp4", "127.0.0.1:0", unix.SOL_IP, unix.IP_TRANSPARENT)
 	if err != nil {
-		return nil, err
+		return pair{}, err
 	}
 	port := netip.MustParseAddrPort(v4.Addr().String()).Port()
 	v6, err := listenTCP(ctx, "tcp6", "[::1]:"+strconv.Itoa(int(port)), unix.SOL_IPV6, unix.IPV6_TRANSPARENT)
 	if err != nil && !errors.Is(err, syscall.EAFNOSUPPORT) {
 		v4.Close()
-		return nil, err
+		return pair{}, err
 	}
-	return &Listener{v4, v6, port}, nil
+	return pair{v4, v6, port}, nil
 }
 
 func listenTCP(ctx context.Context, network, addr string, level, opt int) (*net.TCPListener, error) {
@@ -74,27 +90,36 @@ func listenTCP(ctx context.Context, network, addr string, level, opt int) (*net.
 	return l.(*net.TCPListener), nil
 }
 
-// Port is where the listener listens, on 127.0.0.1 and ::1.
-func (l *Listener) Port() uint16 { return l.port }
+// Ports are where the listener listens, on 127.0.0.1 and ::1.
+func (l *Listener) Ports() (ports plan.Ports) {
+	for i, p := range l {
+		ports[i] = p.port
+	}
+	return ports
+}
 
-// Serve hands every accepted connection with its destination to handle, in
-// the accepting goroutine, until Close. A connection made to the listener
-// itself, which would be carried to itself for ever, is reset.
-func (l *Listener) Serve(handle func(c *net.TCPConn, dest netip.AddrPort)) error {
-	failedC := make(chan error, 2)
-	listeners := l.listeners()
-	for _, tl := range listeners {
-		go func() { failedC <- serve(tl, handle) }()
+// Serve hands every accepted connection with its destination, and the path that
+// the filter's rules want for it, to handle, in the accepting goroutine, until
+// Close. A connection made to the listener itself, which would be carried to
+// itself for ever, is reset.
+func (l *Listener) Serve(handle func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path)) error {
+	failedC := make(chan error)
+	running := 0
+	for i, p := range l {
+		for _, tl := range p.listeners() {
+			running++
+			go func() { failedC <- serve(tl, plan.Verdicts[i].Path, handle) }()
+		}
 	}
 	var errs []error
-	for range listeners {
+	for range running {
 		errs = append(errs, <-failedC)
-		l.Close() // one alone is of no use
+		l.Close() // some alone are of no use
 	}
 	return errors.Join(errs...)
 }
 
-func serve(l *net.TCPListener, handle func(*net.TCPConn, netip.AddrPort)) error {
+func serve(l *net.TCPListener, wanted config.Path, handle func(*net.TCPConn, netip.AddrPort, config.Path)) error {
 	self := netip.MustParseAddrPort(l.Addr().String())
 	for {
 		c, err := l.AcceptTCP()
@@ -113,26 +138,31 @@ func serve(l *net.TCPListener, handle func(*net.TCPConn, netip.AddrPort)) error 
 			c.Close()
 			continue
 		}
-		handle(c, dest)
+		handle(c, dest, wanted)
 	}
 }
 
 // Close ends Serve. Connections stay.
 func (l *Listener) Close() error {
 	var errs []error
-	for _, tl := range l.listeners() {
-		if err := tl.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
+	for _, p := range l {
+		for _, tl := range p.listeners() {
+			if err := tl.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (l *Listener) listeners() []*net.TCPListener {
-	if l.v6 == nil {
-		return []*net.TCPListener{l.v4}
+// listeners are those that are open.
+func (p pair) listeners() (open []*net.TCPListener) {
+	for _, tl := range []*net.TCPListener{p.v4, p.v6} {
+		if tl != nil {
+			open = append(open, tl)
+		}
 	}
-	return []*net.TCPListener{l.v4, l.v6}
+	return open
 }
 
 func setMark(fd int, mark int) error {

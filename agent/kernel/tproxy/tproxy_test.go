@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"braid/agent/config"
 	"braid/agent/kernel/firewall/nft"
 	"braid/agent/plan"
 	"braid/test/netns"
@@ -55,9 +56,16 @@ func withoutIPv6(t *testing.T) {
 	t.Cleanup(func() { set("0") })
 }
 
-// A connection made to a far address ends here, and knows that address.
+// A connection made to a far address ends here, and knows that address and the
+// path for which the filter has chosen its port.
 func TestIntercept(t *testing.T) {
 	l := listener(t)
+	var tproxy strings.Builder
+	for i, port := range l.Ports() {
+		fmt.Fprintf(&tproxy, `
+				meta nfproto ipv4 tcp dport %[1]d tproxy ip to 127.0.0.1:%[2]d
+				meta nfproto ipv6 tcp dport %[1]d tproxy ip6 to [::1]:%[2]d`, 440+i, port)
+	}
 	run(t, fmt.Sprintf(`
 		for f in -4 -6; do ip $f rule add fwmark 1 lookup 100; ip $f route add local default dev lo table 100; done
 		ip route add 203.0.113.0/24 dev lo; ip -6 route add 2001:db8:7::/64 dev lo
@@ -69,39 +77,41 @@ func TestIntercept(t *testing.T) {
 				ip6 daddr 2001:db8:7::/64 meta mark set 1
 			}
 			chain prerouting {
-				type filter hook prerouting priority mangle
-				meta nfproto ipv4 ip daddr 203.0.113.0/24 meta l4proto tcp tproxy ip to 127.0.0.1:%[1]d
-				meta nfproto ipv6 ip6 daddr 2001:db8:7::/64 meta l4proto tcp tproxy ip6 to [::1]:%[1]d
+				type filter hook prerouting priority mangle%s
 			}
 		}
-.`, l.Port()))
+.`, tproxy.String()))
 	defer run(t, "nft delete table inet t; for f in -4 -6; do ip $f rule del fwmark 1; done")
 	type accepted struct {
-		dest netip.AddrPort
-		mark int
+		dest   netip.AddrPort
+		wanted config.Path
+		mark   int
 	}
 	acceptedC := make(chan accepted, 1)
 	doneC := make(chan error)
 	go func() {
-		doneC <- l.Serve(func(c *net.TCPConn, dest netip.AddrPort) {
+		doneC <- l.Serve(func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path) {
 			defer c.Close()
 			rc, err := c.SyscallConn()
 			if err != nil {
 				t.Error(err)
 			}
-			a := accepted{dest: dest}
+			a := accepted{dest: dest, wanted: wanted}
 			rc.Control(func(fd uintptr) { a.mark, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK) })
 			acceptedC <- a
 		})
 	}()
-	for _, dest := range []string{"203.0.113.9:443", "[2001:db8:7::9]:80"} {
-		c, err := net.DialTimeout("tcp", dest, 5*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if a := <-acceptedC; a.dest != netip.MustParseAddrPort(dest) || a.mark != plan.MarkLAN {
-			t.Errorf("accepted %+v, want %v with mark %#x", a, dest, plan.MarkLAN)
+	for i, wanted := range []config.Path{config.PathAuto, config.PathConvert, config.PathDirect} {
+		for _, addr := range []string{"203.0.113.9", "2001:db8:7::9"} {
+			want := accepted{netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(440+i)), wanted, plan.MarkLAN}
+			c, err := net.DialTimeout("tcp", want.dest.String(), 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if a := <-acceptedC; a != want {
+				t.Errorf("accepted %+v, want %+v", a, want)
+			}
 		}
 	}
 	if err := l.Close(); err != nil {
@@ -117,9 +127,11 @@ func TestIntercept(t *testing.T) {
 
 func TestConnectionToItself(t *testing.T) {
 	l := listener(t)
-	go l.Serve(func(_ *net.TCPConn, dest netip.AddrPort) { t.Errorf("handed over, for %v", dest) })
-	for _, addr := range []string{"127.0.0.1", "::1"} {
-		reset(t, netip.AddrPortFrom(netip.MustParseAddr(addr), l.Port()))
+	go l.Serve(func(_ *net.TCPConn, dest netip.AddrPort, _ config.Path) { t.Errorf("handed over, for %v", dest) })
+	for _, port := range l.Ports() {
+		for _, addr := range []string{"127.0.0.1", "::1"} {
+			reset(t, netip.AddrPortFrom(netip.MustParseAddr(addr), port))
+		}
 	}
 }
 
@@ -137,11 +149,18 @@ func reset(t *testing.T, addr netip.AddrPort) {
 	}
 }
 
-func TestPort(t *testing.T) {
+func TestPorts(t *testing.T) {
 	l := listener(t)
-	want := []string{fmt.Sprintf("127.0.0.1:%d", l.Port()), fmt.Sprintf("[::1]:%d", l.Port())}
-	if d := cmp.Diff(want, []string{l.v4.Addr().String(), l.v6.Addr().String()}); d != "" {
-		t.Errorf("listens (-want +got):\n%s", d)
+	seen := make(map[uint16]bool)
+	for i, port := range l.Ports() {
+		want := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("[::1]:%d", port)}
+		if d := cmp.Diff(want, []string{l[i].v4.Addr().String(), l[i].v6.Addr().String()}); d != "" {
+			t.Errorf("listens (-want +got):\n%s", d)
+		}
+		if seen[port] {
+			t.Errorf("port %d twice", port)
+		}
+		seen[port] = true
 	}
 	// A port that is free in one family only will not do.
 	run(t, "sysctl -qw net.ipv4.ip_local_port_range='40000 40007'")
@@ -154,10 +173,11 @@ func TestPort(t *testing.T) {
 		defer tl.Close()
 	}
 	for range 3 {
-		if l, err := Listen(t.Context()); err == nil {
-			defer l.Close()
-			if l.Port()%2 == 0 || l.Port() < 40000 || l.Port() > 40007 {
-				t.Errorf("port %d", l.Port())
+		if p, err := listen(t.Context()); err == nil {
+			defer p.v4.Close()
+			defer p.v6.Close()
+			if p.port%2 == 0 || p.port < 40000 || p.port > 40007 {
+				t.Errorf("port %d", p.port)
 			}
 		} else if !errors.Is(err, syscall.EADDRINUSE) { // it tries at random
 			t.Error(err)
@@ -169,8 +189,8 @@ func TestWithoutIPv6(t *testing.T) {
 	withoutIPv6(t)
 	l := listener(t)
 	doneC := make(chan error)
-	go func() { doneC <- l.Serve(func(*net.TCPConn, netip.AddrPort) {}) }()
-	reset(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Port()))
+	go func() { doneC <- l.Serve(func(*net.TCPConn, netip.AddrPort, config.Path) {}) }()
+	reset(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Ports()[0]))
 	l.Close()
 	if err := <-doneC; err != nil {
 		t.Error(err)
@@ -201,7 +221,7 @@ func alive(t *testing.T) (families []string) {
 
 func TestHeart(t *testing.T) {
 	var f nft.Filter
-	if err := f.Apply(t.Context(), &plan.Firewall{LANDevices: []string{"lan0"}, WANs: []plan.FirewallWAN{{Device: "wan0", Mark: 1 << 24}}, ProxyPort: 1}); err != nil {
+	if err := f.Apply(t.Context(), &plan.Firewall{LANDevices: []string{"lan0"}, WANs: []plan.FirewallWAN{{Device: "wan0", Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}}); err != nil {
 		t.Fatal(err)
 	}
 	defer f.Apply(t.Context(), nil)

@@ -132,7 +132,7 @@ func (t *Filter) open(ctx context.Context, wanted bool) error {
 	for _, fam := range families {
 		shown, err := fam.show(ctx)
 		if err == nil {
-			err = fam.drop(shown)
+			err = fam.drop(ctx, shown)
 		}
 		if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 	}
 	f.applied = unknown
 	if text == "" {
-		err = f.drop(shown)
+		err = f.drop(ctx, shown)
 	} else {
 		err = f.load(ctx, text, shown)
 	}
@@ -195,7 +195,7 @@ const unknown = "\x00"
 // load fills the chains and hooks in those that are not. Chains that are not
 // wanted any more are no longer reached then, and go last.
 func (f *family) load(ctx context.Context, text string, shown state) error {
-	if _, err := f.run(ctx, text, "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockTimeout)); err != nil {
+	if err := f.restore(ctx, text); err != nil {
 		return err
 	}
 	stale := make(state)
@@ -220,11 +220,18 @@ func (f *family) load(ctx context.Context, text string, shown state) error {
 			return fmt.Errorf("hooking into %s: %w", h.chain, err)
 		}
 	}
-	return f.drop(stale)
+	return f.drop(ctx, stale)
+}
+
+// restore makes the chains that a text declares, empties those that are there,
+// and does what else the text says, one transaction a table.
+func (f *family) restore(ctx context.Context, text string) error {
+	_, err := f.run(ctx, text, "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockTimeout))
+	return err
 }
 
 // drop takes chains and hooks away, hooks first, in the reverse order.
-func (f *family) drop(stale state) error {
+func (f *family) drop(ctx context.Context, stale state) error {
 	var errs []error
 	for _, h := range slices.Backward(hooks) {
 		for _, line := range stale[h.table] {
@@ -237,12 +244,15 @@ func (f *family) drop(stale state) error {
 		}
 	}
 	for table, lines := range stale {
-		for _, act := range []func(table, chain string) error{f.ipt.ClearChain, f.ipt.DeleteChain} { // they refer to each other
-			for _, line := range lines {
-				if c, ok := strings.CutPrefix(line, ":"); ok {
-					errs = append(errs, act(table, c))
-				}
+		var empty, remove strings.Builder // they refer to each other
+		for _, line := range lines {
+			if c, ok := strings.CutPrefix(line, ":"); ok {
+				fmt.Fprintf(&empty, ":%s - [0:0]\n", c)
+				fmt.Fprintf(&remove, "-X %s\n", c)
 			}
+		}
+		if empty.Len() > 0 {
+			errs = append(errs, f.restore(ctx, fmt.Sprintf("*%s\n%s%sCOMMIT\n", table, &empty, &remove)))
 		}
 	}
 	return errors.Join(errs...)

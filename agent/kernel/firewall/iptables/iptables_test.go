@@ -33,11 +33,11 @@ var example = plan.Firewall{
 	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
-	ProxyPort:  5125,
+	Ports:      plan.Ports{5125, 5126, 5127},
 	Late:       true,
 	BlockQUIC:  true,
 	Rules: []plan.FirewallRule{
-		{Name: "a_name_that_is_quite_long_indeed", Domains: true, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
+		{Name: "a_name_that_is_quite_long_indeed", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
 		{
 			Name: "games", Proto: config.ProtoAny, Path: config.PathReject,
 			Sources: []netip.Prefix{netip.MustParsePrefix("192.168.1.20/32"), netip.MustParsePrefix("192.168.0.0/16")},
@@ -45,6 +45,7 @@ var example = plan.Firewall{
 			Ports: []config.PortRange{{First: 443, Last: 443}, {First: 1000, Last: 2000}},
 		},
 		{Name: "ping", Proto: config.ProtoICMP, Path: config.PathPass, Mark: 1 << 24},
+		{Name: "tv", Proto: config.ProtoAny, Path: config.PathDirect, MACs: []config.MAC{{2, 0, 0, 0, 0, 2}}},
 		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
 	},
 	Shares4: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}},
@@ -110,7 +111,7 @@ func TestApply(t *testing.T) {
 			}
 			apply(&example)
 			want := everything(t)
-			for _, part := range []string{"TPROXY --on-port 5125 --on-ip ::1", "-A PREROUTING -j BRAID_PREROUTING", "NETMAP --to 2001:db8:c::/64", "braid_alive_6"} {
+			for _, part := range []string{"TPROXY --on-port 5125 --on-ip ::1", "TPROXY --on-port 5127 --on-ip 127.0.0.1", "-A PREROUTING -j BRAID_PREROUTING", "NETMAP --to 2001:db8:c::/64", "braid_alive_6"} {
 				if !strings.Contains(want, part) {
 					t.Errorf("no %q in\n%s", part, want)
 				}
@@ -130,6 +131,16 @@ func TestApply(t *testing.T) {
 			apply(&drain)
 			if drained := everything(t); strings.Contains(drained, "--match-set braid_alive") || !strings.Contains(drained, "-m socket --transparent") {
 				t.Errorf("what is to intercept nothing but keep what is open:\n%s", drained)
+			}
+			const bank = "a_name_that_is_quite_long_indeed"
+			sh(t, "ipset add "+ruleSet(bank, false)+" 192.0.2.1; ipset add "+ruleSet(bank, true)+" 2001:db8::1")
+			for _, tt := range []struct {
+				rule, addr string
+				want       bool
+			}{{bank, "192.0.2.1", true}, {bank, "192.0.2.2", false}, {bank, "2001:db8::1", true}, {bank, "2001:db8::2", false}, {"none", "192.0.2.1", false}} {
+				if in, err := InDomains(tt.rule, netip.MustParseAddr(tt.addr)); in != tt.want || err != nil {
+					t.Errorf("rule %s has %s: %v, %v", tt.rule, tt.addr, in, err)
+				}
 			}
 			less := example
 			less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], nil, nil, nil

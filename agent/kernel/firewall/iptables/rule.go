@@ -29,7 +29,8 @@ func (t *text) pins(all []plan.FirewallRule) (rules []string) {
 	return rules
 }
 
-// paths are the rules as far as they let pass, refuse, or leave to the proxy.
+// paths are the rules as far as they let pass, refuse, or leave to the proxy,
+// on a path of its choice or theirs.
 func (t *text) paths(all []plan.FirewallRule) (rules []string) {
 	for _, r := range all {
 		verdict := "-g BRAID_UNRULED"
@@ -38,10 +39,20 @@ func (t *text) paths(all []plan.FirewallRule) (rules []string) {
 			verdict = "-j RETURN"
 		case config.PathReject:
 			verdict = "-g BRAID_REFUSE"
-		case config.PathConvert, config.PathDirect:
-			verdict = "-g BRAID_CANDIDATE"
+		case config.PathConvert:
+			verdict = "-g BRAID_CONVERT"
+		case config.PathDirect:
+			verdict = "-g BRAID_DIRECT"
 		}
 		rules = append(rules, t.matches(r, verdict)...)
+	}
+	return rules
+}
+
+// again are the rules for a SYN that is the proxy's in any case.
+func (t *text) again(f plan.Firewall) (rules []string) {
+	for _, r := range f.PathRules() {
+		rules = append(rules, t.matches(r, "-g "+prefix+proxyChain(r.Path))...)
 	}
 	return rules
 }
@@ -61,7 +72,7 @@ func (t *text) matches(r plan.FirewallRule, verdict string) (rules []string) {
 		dests = []string{""}
 	}
 	domains := ""
-	if r.Domains {
+	if len(r.Domains) > 0 {
 		domains = "-m set --match-set " + ruleSet(r.Name, t.v6) + " dst"
 	}
 	for _, p := range t.protocols(r) {

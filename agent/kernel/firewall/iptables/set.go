@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -32,6 +33,9 @@ const (
 // aliveSet holds all addresses, by two halves because there is no prefix of
 // length 0 in a set, while the agent lives.
 func aliveSet(v6 bool) string { return setPrefix + "alive_" + digit(v6) }
+
+// Sets names those of a rule's domains as dnsmasq's option ipset does.
+func Sets(rule string) string { return ruleSet(rule, false) + "," + ruleSet(rule, true) }
 
 // ruleSet is the set of a rule's domains, which dnsmasq fills.
 func ruleSet(rule string, v6 bool) string {
@@ -67,7 +71,7 @@ func wantedSets(f *plan.Firewall) (names []string) {
 	for _, v6 := range []bool{false, true} {
 		names = append(names, aliveSet(v6))
 		for _, r := range f.Rules {
-			if r.Domains {
+			if len(r.Domains) > 0 {
 				names = append(names, ruleSet(r.Name, v6))
 			}
 		}
@@ -89,7 +93,7 @@ func keepSets(f *plan.Firewall) error {
 			}
 		}
 		for _, r := range f.Rules {
-			if !r.Domains {
+			if len(r.Domains) == 0 {
 				continue
 			}
 			if err := createSet(ruleSet(r.Name, v6), "hash:ip", netlink.IpsetCreateOptions{Family: setFamily(v6)}); err != nil {
@@ -98,6 +102,15 @@ func keepSets(f *plan.Firewall) error {
 		}
 	}
 	return nil
+}
+
+// InDomains says whether an address is among those of a rule's domains.
+func InDomains(rule string, a netip.Addr) (bool, error) {
+	in, err := netlink.IpsetTest(ruleSet(rule, a.Is6()), &netlink.IPSetEntry{IP: a.AsSlice()})
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return in, err
 }
 
 func halves(v6 bool) []net.IP {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"braid/agent/config"
 	"braid/agent/plan"
 )
 
@@ -73,6 +74,7 @@ func Text(f plan.Firewall, v6 bool) string {
 	)
 	mangle := []chain{
 		{"PREROUTING", t.prerouting(f)},
+		{"AGAIN", append(t.again(f), "-g "+prefix+proxyChain(config.PathAuto))},
 		{"INBOUND", t.inbound(f)},
 		{"STEER", append(t.pins(f.Rules), "-g BRAID_SHARE")},
 		{"SHARE", t.shares(f)},
@@ -82,10 +84,17 @@ func Text(f plan.Firewall, v6 bool) string {
 		{"UNRULED", unruled(f)},
 		{"REFUSE", []string{"-j MARK --set-xmark " + mark(refused, allBits)}},
 		{"CANDIDATE", t.candidate(f)},
+		{"CONVERT", choose(plan.MarkConvert)},
+		{"DIRECT", choose(plan.MarkDirect)},
 		{"OUTPUT", []string{fmt.Sprintf("-m mark --mark %s -m conntrack --ctdir REPLY -m connmark ! --mark %s -j CONNMARK --restore-mark --nfmask %#x --ctmask %#x",
 			mark(0, allBits), mark(0, plan.MarkWAN), plan.MarkWAN, plan.MarkWAN)}},
 		{"POSTROUTING", eachWAN(f, "-o %[1]s -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j BRAID_DUP")},
 		{"DUP", []string{"-j TEE --gateway " + t.loopback() + " --oif lo", "-j DROP"}},
+	}
+	for i, v := range plan.Verdicts {
+		mangle = append(mangle, chain{proxyChain(v.Path), []string{
+			fmt.Sprintf("-p tcp -j TPROXY --on-port %d --on-ip %s", f.Ports[i], t.loopback()),
+		}})
 	}
 	for _, w := range f.WANs {
 		mangle = append(mangle, chain{wanChain(w.Mark), []string{"-j MARK --set-xmark " + mark(w.Mark, plan.MarkWAN)}})
@@ -106,16 +115,19 @@ func Text(f plan.Firewall, v6 bool) string {
 }
 
 func (t *text) prerouting(f plan.Firewall) []string {
-	tproxy := fmt.Sprintf(" -j TPROXY --on-port %d --on-ip %s", f.ProxyPort, t.loopback())
 	// A SYN that is sent again, or that follows a connection of the same ports,
-	// must not be forwarded.
-	rules := each(f.LANDevices, "-i %s -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark --mark "+mark(intercepted, intercepted)+tproxy)
+	// must not be forwarded. The one finds its socket in any case; for the other
+	// the rules hold in AGAIN.
+	rules := each(f.LANDevices, "-i %s -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark --mark "+mark(intercepted, intercepted)+" -g BRAID_AGAIN")
+	accepted := uint32(0)
 	if f.Late {
-		rules = append(rules,
-			"-i lo -p tcp -m mark --mark "+mark(plan.MarkAgent, allBits)+tproxy,
-			"-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j DROP")
-	} else {
-		rules = append(rules, "-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+tproxy)
+		accepted = plan.MarkAccepted
+	}
+	for _, v := range plan.Verdicts {
+		rules = append(rules, fmt.Sprintf("-i lo -p tcp -m mark --mark %s -g %s%s", mark(v.Mark|accepted, allBits), prefix, proxyChain(v.Path)))
+	}
+	if f.Late {
+		rules = append(rules, "-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j DROP")
 	}
 	rules = append(rules, "-m mark ! --mark "+mark(0, allBits)+" -j RETURN")
 	rules = append(rules, eachWAN(f, "-i %[1]s -g BRAID_INBOUND")...)
@@ -184,7 +196,15 @@ func (t *text) candidate(f plan.Firewall) []string {
 	if f.Drain {
 		return rules
 	}
-	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, intercepted)))
+	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, allBits)))
+}
+
+// choose is a path for what is a candidate.
+func choose(path uint32) []string {
+	return []string{
+		"-j BRAID_CANDIDATE",
+		fmt.Sprintf("-m mark --mark %s -j MARK --set-xmark %s", mark(intercepted, allBits), mark(path, plan.MarkWAN)),
+	}
 }
 
 func translations(f plan.Firewall) (rules []string) {
@@ -226,6 +246,8 @@ func (t *text) translated(f plan.Firewall, format string) (rules []string) {
 	}
 	return rules
 }
+
+func proxyChain(p config.Path) string { return "PROXY_" + string(p) }
 
 func wanChain(m uint32) string { return fmt.Sprintf("WAN%d", m/(plan.MarkWAN&-plan.MarkWAN)) }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 
@@ -76,6 +77,15 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	return nil
 }
 
+// InDomains says whether an address is among those of a rule's domains.
+func InDomains(ctx context.Context, rule string, a netip.Addr) (bool, error) {
+	_, err := run(ctx, fmt.Sprintf("get element inet braid %s { %v }\n", ruleSet(rule, a.Is6()), a), "-f", "-")
+	if absent(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // unknown is no ruleset.
 const unknown = "\x00"
 
@@ -123,7 +133,7 @@ func Available(ctx context.Context) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return err
 	}
-	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo", Mark: 1 << 24}}, ProxyPort: 1, BlockQUIC: true,
+	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo", Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}, BlockQUIC: true,
 		Shares4: []plan.Share{{Mark: 1 << 24, Weight: 1, Usable: true}, {Mark: 1 << 24, Weight: 1, Usable: true}}}), "-c", "-f", "-")
 	return err
 }
@@ -147,8 +157,7 @@ func list(ctx context.Context) (string, error) {
 	var all strings.Builder
 	for _, name := range tables {
 		out, err := run(ctx, "list table "+name+"\n", "-s", "-t", "-f", "-")
-		var failed *Error
-		if err != nil && (!errors.As(err, &failed) || !strings.Contains(failed.Output, "No such file")) {
+		if err != nil && !absent(err) {
 			return "", err
 		}
 		all.WriteString(out)
@@ -168,6 +177,12 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// absent says that what nft was to look at is not there.
+func absent(err error) bool {
+	var failed *Error
+	return errors.As(err, &failed) && strings.Contains(failed.Output, "No such file")
+}
 
 func run(ctx context.Context, input string, args ...string) (string, error) {
 	var out, errs bytes.Buffer

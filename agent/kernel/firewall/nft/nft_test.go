@@ -28,10 +28,10 @@ var example = plan.Firewall{
 	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
-	ProxyPort:  5125,
+	Ports:      plan.Ports{5125, 5126, 5127},
 	BlockQUIC:  true,
 	Rules: []plan.FirewallRule{
-		{Name: "bank", Domains: true, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
+		{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
 		{
 			Name: "games", Proto: config.ProtoAny, Path: config.PathReject,
 			Sources: []netip.Prefix{netip.MustParsePrefix("192.168.1.20/32"), netip.MustParsePrefix("192.168.0.0/16")},
@@ -39,6 +39,7 @@ var example = plan.Firewall{
 			Ports: []config.PortRange{{First: 443, Last: 443}, {First: 1000, Last: 2000}},
 		},
 		{Name: "ping", Proto: config.ProtoICMP, Path: config.PathPass, Mark: 1 << 24},
+		{Name: "tv", Proto: config.ProtoAny, Path: config.PathDirect, MACs: []config.MAC{{2, 0, 0, 0, 0, 2}}},
 		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
 	},
 	Shares4: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}},
@@ -76,7 +77,7 @@ func TestApply(t *testing.T) {
 	}
 	apply(&example, true)
 	ours := nft(t, "list", "ruleset")
-	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125"} {
+	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125", "tproxy ip to 127.0.0.1:5127"} {
 		if !strings.Contains(ours, want) {
 			t.Errorf("no %q in\n%s", want, ours)
 		}
@@ -104,7 +105,7 @@ func TestApply(t *testing.T) {
 	nft(t, "add", "table", "inet", "fw4")
 	less := example
 	less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], less.Rules[:1], nil, nil
-	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: true, Proto: config.ProtoAny, Path: config.PathPass}}
+	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass}}
 	nft(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
 	apply(&less, true)
 	got := nft(t, "list", "ruleset")
@@ -115,6 +116,14 @@ func TestApply(t *testing.T) {
 	}
 	if !strings.Contains(got, "elements = { 192.0.2.1 }") {
 		t.Errorf("the domain's address is lost:\n%s", got)
+	}
+	for _, tt := range []struct {
+		rule, addr string
+		want       bool
+	}{{"bank", "192.0.2.1", true}, {"bank", "192.0.2.2", false}, {"bank", "2001:db8::1", false}, {"none", "192.0.2.1", false}} {
+		if in, err := InDomains(t.Context(), tt.rule, netip.MustParseAddr(tt.addr)); in != tt.want || err != nil {
+			t.Errorf("rule %s has %s: %v, %v", tt.rule, tt.addr, in, err)
+		}
 	}
 	less.Rules = nil
 	apply(&less, true)

@@ -36,17 +36,30 @@ func pins(all []plan.FirewallRule, family string) (rules []string) {
 // sets are those of the addresses of rules' domains.
 func sets(all []plan.FirewallRule) (lines []string) {
 	for _, r := range all {
-		if r.Domains {
+		if len(r.Domains) > 0 {
 			lines = append(lines, "",
 				"\t# Addresses of rule "+r.Name+"'s domains, which dnsmasq puts here.",
-				"\tset rule_"+r.Name+"_4 {", "\t\ttype ipv4_addr", "\t}", "",
-				"\tset rule_"+r.Name+"_6 {", "\t\ttype ipv6_addr", "\t}")
+				"\tset "+ruleSet(r.Name, false)+" {", "\t\ttype ipv4_addr", "\t}", "",
+				"\tset "+ruleSet(r.Name, true)+" {", "\t\ttype ipv6_addr", "\t}")
 		}
 	}
 	return lines
 }
 
-// paths are the rules as far as they let pass, refuse, or leave to the proxy.
+// Sets names those of a rule's domains as dnsmasq's option nftset does.
+func Sets(rule string) string {
+	return "4#inet#braid#" + ruleSet(rule, false) + ",6#inet#braid#" + ruleSet(rule, true)
+}
+
+func ruleSet(rule string, v6 bool) string {
+	if v6 {
+		return "rule_" + rule + "_6"
+	}
+	return "rule_" + rule + "_4"
+}
+
+// paths are the rules as far as they let pass, refuse, or leave to the proxy,
+// on a path of its choice or theirs.
 func paths(all []plan.FirewallRule) (rules []string) {
 	for _, r := range all {
 		verdict := "goto unruled"
@@ -56,16 +69,30 @@ func paths(all []plan.FirewallRule) (rules []string) {
 		case r.Path == config.PathReject:
 			verdict = "goto refuse"
 		case tcpOnly(r):
-			verdict = "meta l4proto tcp goto candidate"
+			verdict = "meta l4proto tcp goto " + string(r.Path)
 		}
-		families := []string{""}
-		if len(r.Sources) > 0 || len(r.Dests) > 0 || r.Domains {
-			families = []string{"ipv4", "ipv6"}
-		}
-		for _, f := range families {
-			for _, m := range matches(r, f) {
-				rules = append(rules, join(m, verdict))
-			}
+		rules = append(rules, spell(r, verdict)...)
+	}
+	return rules
+}
+
+// again are the rules for a SYN that is the proxy's in any case.
+func again(f plan.Firewall) (rules []string) {
+	for _, r := range f.PathRules() {
+		rules = append(rules, spell(r, "goto "+proxyChain(r.Path))...)
+	}
+	return rules
+}
+
+// spell writes a rule for the families that it distinguishes.
+func spell(r plan.FirewallRule, verdict string) (rules []string) {
+	families := []string{""}
+	if len(r.Sources) > 0 || len(r.Dests) > 0 || len(r.Domains) > 0 {
+		families = []string{"ipv4", "ipv6"}
+	}
+	for _, f := range families {
+		for _, m := range matches(r, f) {
+			rules = append(rules, join(m, verdict))
 		}
 	}
 	return rules
@@ -105,8 +132,8 @@ func matches(r plan.FirewallRule, nfproto string) []string {
 		}
 		rest = append(rest, fmt.Sprintf("%s daddr { %s }", ip, d))
 	}
-	if r.Domains {
-		rest = append(rest, fmt.Sprintf("%s daddr @rule_%s_%s", ip, r.Name, strings.TrimPrefix(nfproto, "ipv")))
+	if len(r.Domains) > 0 {
+		rest = append(rest, fmt.Sprintf("%s daddr @%s", ip, ruleSet(r.Name, v6)))
 	}
 	switch {
 	case r.Proto == config.ProtoICMP:

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"braid/agent/config"
 	"braid/agent/plan"
 )
 
@@ -63,20 +64,25 @@ func values(f plan.Firewall) fill {
 	}
 	return fill{
 		text: map[string]string{
-			"bits":    hex(plan.MarkWAN | plan.MarkIntercept),
-			"wanbits": hex(plan.MarkWAN),
-			"taken":   hex(plan.MarkIntercept),
-			"agent":   hex(plan.MarkAgent),
-			"lanmark": hex(plan.MarkLAN),
-			"lan":     commas(f.LANDevices, strconv.Quote),
-			"wan":     commas(f.WANs, func(w plan.FirewallWAN) string { return strconv.Quote(w.Device) }),
-			"towan":   commas(all, func(w wan) string { return fmt.Sprintf("%s : goto wan%d", hex(w.Mark), w.Index) }),
-			"toflow":  jump("goto", "flow"),
-			"viaflow": jump("jump", "flow"),
-			"port":    strconv.Itoa(int(f.ProxyPort)),
+			"bits":        hex(plan.MarkWAN | plan.MarkIntercept),
+			"wanbits":     hex(plan.MarkWAN),
+			"taken":       hex(plan.MarkIntercept),
+			"agent":       hex(plan.MarkAgent),
+			"lanmark":     hex(plan.MarkLAN),
+			"convert":     hex(plan.MarkConvert),
+			"direct":      hex(plan.MarkDirect),
+			"autoport":    strconv.Itoa(int(f.Ports[0])),
+			"convertport": strconv.Itoa(int(f.Ports[1])),
+			"directport":  strconv.Itoa(int(f.Ports[2])),
+			"lan":         commas(f.LANDevices, strconv.Quote),
+			"wan":         commas(f.WANs, func(w plan.FirewallWAN) string { return strconv.Quote(w.Device) }),
+			"towan":       commas(all, func(w wan) string { return fmt.Sprintf("%s : goto wan%d", hex(w.Mark), w.Index) }),
+			"toflow":      jump("goto", "flow"),
+			"viaflow":     jump("jump", "flow"),
 		},
 		lines: map[string][]string{
 			"sets":      sets(f.Rules),
+			"again":     again(f),
 			"wans":      wanChains(all),
 			"older":     older(all),
 			"pins4":     pins(f.Rules, "ipv4"),
@@ -88,7 +94,7 @@ func values(f plan.Firewall) fill {
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
 			"never":     never(f),
-			"take":      when(!f.Drain, "meta nfproto @alive meta mark set meta mark | "+hex(plan.MarkIntercept)),
+			"take":      when(!f.Drain, fmt.Sprintf("meta nfproto @alive meta mark set meta mark & %s | %s", hex(^uint32(plan.MarkWAN)), hex(plan.MarkIntercept))),
 			"intercept": intercept(f.Late),
 			"translate": translate(f.WANs),
 		},
@@ -119,16 +125,27 @@ func never(f plan.Firewall) (rules []string) {
 }
 
 func intercept(late bool) []string {
-	taken := fmt.Sprintf(`iifname "lo" meta l4proto tcp meta mark & %[1]s == %[1]s`, hex(plan.MarkIntercept))
-	if !late {
-		return []string{taken + " jump proxy"}
+	const returned = `iifname "lo" meta l4proto tcp meta mark & `
+	accepted := uint32(0)
+	if late {
+		accepted = plan.MarkAccepted
 	}
-	return []string{
-		"# The agent has seen it, and sends it again once the far side has answered.",
-		fmt.Sprintf(`iifname "lo" meta l4proto tcp meta mark & %s == %s jump proxy`, hex(plan.MarkWAN|plan.MarkIntercept), hex(plan.MarkAgent)),
-		taken + " drop",
+	var proxies []string
+	for _, v := range plan.Verdicts {
+		proxies = append(proxies, hex(v.Mark|accepted)+" : goto "+proxyChain(v.Path))
 	}
+	rules := []string{returned + hex(plan.MarkWAN|plan.MarkIntercept) + " vmap { " + strings.Join(proxies, ", ") + " }"}
+	if late {
+		rules = []string{
+			"# The agent has seen it, and sends it again once the far side has answered.",
+			rules[0],
+			returned + hex(plan.MarkIntercept) + " == " + hex(plan.MarkIntercept) + " drop",
+		}
+	}
+	return rules
 }
+
+func proxyChain(p config.Path) string { return "proxy_" + string(p) }
 
 // clats keep strangers from a translator, which takes answers alone.
 func clats(all []plan.CLAT) (rules []string) {
