@@ -52,10 +52,13 @@ func Compile(project, dir string, t Target, version string) ([]byte, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "program")
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + version, "-o", out}
+	ldflags := "-s -w -X main.version=" + version
+	var small []string
 	if t.Small {
-		args = append(args, "-gcflags=all=-l")
+		small = []string{"-gcflags=all=-l"}
+		ldflags += " -R 0x4000" // segments end at pages of 16 KiB, not 64, which none of these have
 	}
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out}, small...)
 	if _, err := run(project, t, append(args, "./"+dir)...); err != nil {
 		return nil, err
 	}
