@@ -116,7 +116,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err := d.publish(); err != nil {
 		return err
 	}
-	l := &loop{Daemon: d, reconciler: r, heart: heart, port: listener.Port(), letGoC: make(chan struct{})}
+	l := &loop{Daemon: d, reconciler: r, heart: heart, ports: listener.Ports(), letGoC: make(chan struct{})}
 	d.remember()
 	d.netifd.readFirst(ctx, d.Ubus)
 	l.load(ctx) // so that the first who ask get an answer that holds

@@ -27,6 +27,10 @@ const (
 	// beat is how often the packet filter hears from us and the kernel is
 	// looked over for what others have done to our part of it.
 	beat = time.Second
+	// unseen is how long the network is believed to be as it was without a word
+	// of the kernel's: its words may get lost, and reading it all each second
+	// is what an agent at rest would do most.
+	unseen = 10 * time.Second
 	// applyTimeout bounds one reconciliation.
 	applyTimeout = 10 * time.Second
 )
@@ -37,11 +41,13 @@ type loop struct {
 	*Daemon
 	reconciler *reconcile.Reconciler
 	heart      *tproxy.Heart
-	port       uint16
+	ports      plan.Ports
 
 	config    config.Config
 	overrides map[string]config.Role // until the configuration is read again
 	problems  config.Problems        // of the configuration in the file
+	net       netstate.Snapshot
+	netAt     time.Time // when it was read; zero: it may have changed
 	plan      plan.Plan
 	unhold    context.CancelFunc // nil: SYNs are not held
 	letGoC    chan struct{}      // they are not any more: the device was away
@@ -59,6 +65,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-ctx.Done():
 			return
 		case <-changedC:
+			l.netAt = time.Time{}
 			if settledC == nil {
 				settledC = time.After(debounce)
 			}
@@ -120,17 +127,15 @@ func (l *loop) load(ctx context.Context) error {
 func (l *loop) update(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	net, err := netstate.Read()
-	if err != nil {
+	if err := l.look(); err != nil {
 		l.complain(err)
 		return
 	}
-	net.Interfaces = l.netifd.list()
 	l.resolver.set(l.config)
-	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: net, Resolved: l.resolver.resolved(), Health: l.health.Health(), Load: l.balance.held(),
-		CLAT: l.clats.list(), ProxyPort: l.port}
+	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.resolved(), Health: l.health.Health(), Load: l.balance.held(),
+		CLAT: l.clats.list(), Ports: l.ports}
 	p, problems := plan.Make(in)
-	problems = append(problems, l.translate(p.IPv6Only, net)...)
+	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	n := network(in, p, l.converters.Status())
 	l.proxy.SetNetwork(n)
 	l.converters.SetTargets(targets(n))
@@ -139,7 +144,7 @@ func (l *loop) update(ctx context.Context) {
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
 	}
 	l.proxy.Guard.Settle(leaving(l.plan.Endpoints, p.Endpoints))
-	err = l.reconciler.Apply(ctx, p)
+	err := l.reconciler.Apply(ctx, p)
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	if p.Firewall != nil {
 		err = errors.Join(err, l.heart.Beat())
@@ -152,6 +157,20 @@ func (l *loop) update(ctx context.Context) {
 	l.announce(p)
 	l.plan = p
 	l.state.set(l.config, p, slices.Concat(l.problems, problems))
+}
+
+// look reads the network if it may have changed.
+func (l *loop) look() error {
+	if time.Since(l.netAt) >= unseen {
+		began := time.Now()
+		net, err := netstate.Read()
+		if err != nil {
+			return err
+		}
+		l.net, l.netAt = net, began
+	}
+	l.net.Interfaces = l.netifd.list()
+	return nil
 }
 
 // complain logs an error when it is another one than the last.

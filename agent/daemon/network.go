@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,13 +16,14 @@ import (
 	"braid/agent/converter"
 	"braid/agent/path"
 	"braid/agent/plan"
+	"braid/agent/reconcile"
 	"braid/agent/report"
 )
 
 // network is what the proxy decides by: the WANs from which a first subflow
 // may start, best role first, and the converters as far as they are known.
 func network(in plan.Input, p plan.Plan, known map[string]converter.Status) *path.Network {
-	n := &path.Network{Fallback: in.Config.Globals.Fallback, Rules: in.Config.Rules}
+	n := &path.Network{Fallback: in.Config.Globals.Fallback}
 	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
 		for _, held := range []bool{false, true} {
 			for _, w := range p.WANs {
@@ -41,12 +43,25 @@ func network(in plan.Input, p plan.Plan, known map[string]converter.Status) *pat
 	return n
 }
 
-// targets are the converters as they are to be asked: over the WAN that a
-// connection of a user would start on.
+// targets are the converters as they are to be asked: over the WANs that a
+// connection of a user would be tried on.
 func targets(n *path.Network) (ts []converter.Target) {
 	for _, c := range n.Converters {
-		if a, ok := n.Reach(c.Addrs); ok {
-			ts = append(ts, converter.Target{Name: c.Name, Source: a.Source, Peer: a.Peer, Cookie: string(c.Cookie)})
+		t := converter.Target{Name: c.Name, Cookie: string(c.Cookie)}
+		left := *n
+		for i := range t.Ways {
+			a, ok := left.Reach(c.Addrs)
+			if !ok {
+				break
+			}
+			t.Ways[i] = converter.Way{Source: a.Source, Peer: a.Peer}
+			for left.WANs[0].Name != a.WAN {
+				left.WANs = left.WANs[1:]
+			}
+			left.WANs = left.WANs[1:]
+		}
+		if t.Ways[0].Peer.IsValid() {
+			ts = append(ts, t)
 		}
 	}
 	return ts
@@ -79,22 +94,31 @@ func (d *Daemon) reportConverters(c config.Config, states map[string]condition) 
 }
 
 // Explain is the answer of the method "explain".
-func (d *Daemon) Explain(f path.Flow, proto config.Proto) (report.Explanation, error) {
+func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort, proto config.Proto) (report.Explanation, error) {
 	d.state.mu.Lock()
 	p := d.state.plan
 	d.state.mu.Unlock()
-	if reason := passes(p, f.Dest.Addr(), proto); reason != "" {
+	if reason := passes(p, dest.Addr(), proto); reason != "" {
 		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
 	n := d.proxy.Network()
 	if n == nil {
-		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", f.Dest)
+		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", dest)
 	}
-	if r := n.Passes(f); r != nil {
-		by := path.Decision{Reason: path.ReasonRule, Rule: r.Name}
-		return report.Explanation{Path: config.PathPass, Reason: by.Explain(), Rule: r.Name, Subflows: []report.ExpectedSubflow{}}, nil
+	f := path.Flow{Dest: dest, Path: config.PathAuto}
+	r, err := p.Firewall.Match(src, dest, func(rule string) (bool, error) {
+		return reconcile.InDomains(ctx, string(p.Filter), rule, dest.Addr())
+	})
+	switch {
+	case err != nil:
+		return report.Explanation{}, fmt.Errorf("looking for %v among the addresses of domains: %w", dest.Addr(), err)
+	case r != nil && (r.Path == config.PathPass || r.Path == config.PathReject):
+		by := path.Decision{Reason: path.ReasonRule, Rule: r.Section}
+		return report.Explanation{Path: r.Path, Reason: by.Explain(), Rule: r.Section, Subflows: []report.ExpectedSubflow{}}, nil
+	case r != nil:
+		f.Path, f.Rule = r.Path, r.Section
 	}
-	dec := n.Decide(f, d.proxy.Memory.Lookup(f.Dest))
+	dec := n.Decide(f, d.proxy.Memory.Lookup(dest))
 	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {
 		return e, nil

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"braid/agent/config"
-	"braid/agent/path"
 	"braid/agent/report"
 	"braid/agent/ubus"
 )
@@ -65,7 +64,7 @@ func (d *Daemon) handleConnections(_ context.Context, r *ubus.Request) (any, err
 	return d.Connections(args.Limit, args.Offset, args.WAN)
 }
 
-func (d *Daemon) handleExplain(_ context.Context, r *ubus.Request) (any, error) {
+func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error) {
 	args := struct {
 		Dest  netip.Addr   `json:"dest"`
 		Port  uint16       `json:"port"`
@@ -81,8 +80,7 @@ func (d *Daemon) handleExplain(_ context.Context, r *ubus.Request) (any, error) 
 	if !slices.Contains([]config.Proto{config.ProtoTCP, config.ProtoUDP, config.ProtoICMP}, args.Proto) {
 		return nil, fmt.Errorf("proto %q: %w", args.Proto, ubus.ErrInvalidArgument)
 	}
-	f := path.Flow{Src: args.Src.Unmap(), Dest: netip.AddrPortFrom(args.Dest.Unmap(), args.Port)}
-	return d.Explain(f, args.Proto)
+	return d.Explain(ctx, args.Src.Unmap(), netip.AddrPortFrom(args.Dest.Unmap(), args.Port), args.Proto)
 }
 
 func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 
+	"braid/agent/dnsmasq"
 	"braid/agent/kernel/firewall/iptables"
 	"braid/agent/kernel/firewall/nft"
 	"braid/agent/plan"
@@ -73,6 +75,32 @@ func (s *filters) apply(ctx context.Context, choice string, f *plan.Firewall) er
 		s.choice = "" // choose again: nftables may be there by now
 	}
 	return err
+}
+
+// domains is what dnsmasq is to be told, so that it fills the sets of rules by
+// domain.
+func (s *filters) domains(f *plan.Firewall) []string {
+	if f == nil {
+		return nil
+	}
+	option, sets := "nftset", nft.Sets
+	if s.name == iptablesName {
+		option, sets = "ipset", iptables.Sets
+	}
+	var names []dnsmasq.Names
+	for _, r := range f.Rules {
+		names = append(names, dnsmasq.Names{Domains: r.Domains, Sets: sets(r.Name)})
+	}
+	return dnsmasq.Lines(option, names)
+}
+
+// InDomains says whether an address is among those of a rule's domains, in the
+// packet filter of that name.
+func InDomains(ctx context.Context, filter, rule string, a netip.Addr) (bool, error) {
+	if filter == iptablesName {
+		return iptables.InDomains(rule, a)
+	}
+	return nft.InDomains(ctx, rule, a)
 }
 
 func (s *filters) inUse() Filter {

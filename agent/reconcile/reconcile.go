@@ -15,6 +15,7 @@ import (
 	"slices"
 	"syscall"
 
+	"braid/agent/dnsmasq"
 	"braid/agent/kernel/conntrack"
 	"braid/agent/kernel/mptcppm"
 	"braid/agent/kernel/route"
@@ -27,6 +28,7 @@ type Reconciler struct {
 	file   string // of the keeper
 	keeper *sysctl.Keeper
 	filter filters
+	names  *dnsmasq.Server
 	flows  conntrack.Sweeper
 }
 
@@ -38,7 +40,7 @@ func New(dir string) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns)))}
+	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns))), names: dnsmasq.OpenWrt()}
 	return r, r.Resume()
 }
 
@@ -64,6 +66,7 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		func() error { return route.Apply(p.Routes, p.Rules) },
 		// Before endpoints: what joins send without translation stays without.
 		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
+		func() error { return r.names.Apply(ctx, r.filter.domains(p.Firewall)) },
 		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 	}

@@ -1,0 +1,193 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dnsmasq
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+func TestLines(t *testing.T) {
+	tests := []struct {
+		name string
+		all  []Names
+		want []string
+	}{
+		{"none", nil, []string{}},
+		{"a rule without names", []Names{{nil, "a"}}, []string{}},
+		{"one", []Names{{[]string{"bank.example"}, "4#inet#braid#a_4"}}, []string{"nftset=/bank.example/4#inet#braid#a_4"}},
+		{"the same name in two rules", []Names{{[]string{"x.example", "y.example"}, "a"}, {[]string{"x.example"}, "b"}},
+			[]string{"nftset=/x.example/a,b", "nftset=/y.example/a"}},
+		{"a name below another rule's", []Names{{[]string{"www.x.example"}, "a"}, {[]string{"x.example"}, "b"}},
+			[]string{"nftset=/www.x.example/a,b", "nftset=/x.example/b"}},
+		{"a name that only ends alike", []Names{{[]string{"xx.example"}, "a"}, {[]string{"x.example"}, "b"}},
+			[]string{"nftset=/x.example/b", "nftset=/xx.example/a"}},
+		{"a name below one of the same rule", []Names{{[]string{"www.x.example", "x.example"}, "a"}},
+			[]string{"nftset=/www.x.example/a", "nftset=/x.example/a"}},
+	}
+	for _, tt := range tests {
+		if d := cmp.Diff(tt.want, Lines("nftset", tt.all)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+	}
+}
+
+// instance is a real dnsmasq whose configuration lies where an init script
+// would have put it.
+type instance struct {
+	Server
+	dir      string // of others' files
+	restarts string // has a byte for each
+}
+
+const bankAddr = "192.0.2.44"
+
+func run(t *testing.T) *instance {
+	t.Helper()
+	base := t.TempDir()
+	must(t, os.Chmod(base, 0o755))
+	i := &instance{dir: filepath.Join(base, "more.d"), restarts: filepath.Join(base, "restarts")}
+	must(t, os.Mkdir(i.dir, 0o755))
+	config := filepath.Join(base, "dnsmasq.conf.cfg01411c")
+	must(t, os.WriteFile(config, []byte(`# generated
+no-resolv
+no-hosts
+user=root
+listen-address=127.0.0.1
+bind-interfaces
+server=127.0.0.1#5353
+conf-dir=`+i.dir+`,*.conf
+`), 0o644))
+	pid := filepath.Join(base, "pid")
+	script := `[ ! -e ` + pid + ` ] || { kill "$(cat ` + pid + `)"; while kill -0 "$(cat ` + pid + `)" 2>/dev/null; do sleep 0.02; done; }
+		printf r >>` + i.restarts + `
+		exec dnsmasq --conf-file=` + config + ` --pid-file=` + pid
+	i.Server = Server{Configs: filepath.Join(base, "dnsmasq.conf*"), Program: "dnsmasq", Restart: []string{"sh", "-ec", script}}
+	upstream := filepath.Join(base, "upstream")
+	sh(t, "dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --user=root --listen-address=127.0.0.1 --bind-interfaces --port=5353 "+
+		"--address=/bank.example/"+bankAddr+" --pid-file="+upstream)
+	sh(t, script)
+	t.Cleanup(func() { sh(t, `kill "$(cat `+pid+`)" "$(cat `+upstream+`)"`) })
+	return i
+}
+
+func (i *instance) count(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile(i.restarts)
+	must(t, err)
+	return len(b)
+}
+
+// resolved waits until the server answers, having been restarted so often.
+func (i *instance) resolved(t *testing.T, restarts int) {
+	t.Helper()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:53")
+	}}
+	var addrs []netip.Addr
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if i.count(t) != restarts {
+			continue
+		}
+		addrs, err = r.LookupNetIP(t.Context(), "ip4", "www.bank.example.")
+		if err == nil && len(addrs) == 1 && addrs[0].Unmap().String() == bankAddr {
+			return
+		}
+	}
+	t.Fatalf("after %d restarts, want %d: %v, %v", i.count(t), restarts, addrs, err)
+}
+
+func sh(t *testing.T, script string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return string(out)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The real server fills a real set, is restarted once for each change, and
+// forgets us when there is nothing to fill any more.
+func TestApply(t *testing.T) {
+	sh(t, "nft 'table inet t { set bank_4 { type ipv4_addr; }; }'")
+	t.Cleanup(func() { sh(t, "nft delete table inet t") })
+	i := run(t)
+	i.resolved(t, 1)
+	theirs := filepath.Join(i.dir, "theirs.conf")
+	must(t, os.WriteFile(theirs, []byte("# theirs\n"), 0o644))
+	lines := Lines("nftset", []Names{{[]string{"bank.example"}, "4#inet#t#bank_4"}})
+	for range 3 {
+		must(t, i.Apply(t.Context(), lines))
+	}
+	i.resolved(t, 2)
+	if set := sh(t, "nft list set inet t bank_4"); !strings.Contains(set, bankAddr) {
+		t.Errorf("not filled: %s", set)
+	}
+	// Somebody clears the directory: it is noticed.
+	sh(t, "rm "+i.dir+"/"+file)
+	must(t, i.Apply(t.Context(), lines))
+	i.resolved(t, 3)
+	for range 2 {
+		must(t, i.Apply(t.Context(), nil))
+	}
+	i.resolved(t, 4)
+	left, err := filepath.Glob(filepath.Join(i.dir, "*"))
+	must(t, err)
+	if d := cmp.Diff([]string{theirs}, left); d != "" {
+		t.Errorf("left (-want +got):\n%s", d)
+	}
+}
+
+// A dnsmasq that would not start with our lines does not get them.
+func TestWithout(t *testing.T) {
+	i := run(t)
+	i.resolved(t, 1)
+	i.Program = filepath.Join(t.TempDir(), "dnsmasq")
+	must(t, os.WriteFile(i.Program, []byte("#!/bin/sh\necho 'Dnsmasq version 2.90'\necho 'Compile time options: IPv6 no-ipset no-nftset'\n"), 0o755))
+	err := i.Apply(t.Context(), []string{"nftset=/bank.example/x"})
+	if err == nil || !strings.Contains(err.Error(), "this dnsmasq has no nftset, that of the package dnsmasq-full has") {
+		t.Errorf("%v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(i.dir, "*")); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	i.resolved(t, 1)
+}
+
+func TestErrors(t *testing.T) {
+	lines := []string{"nftset=/bank.example/x"}
+	must(t, (&Server{Configs: filepath.Join(t.TempDir(), "*")}).Apply(t.Context(), lines)) // no dnsmasq of that kind
+	i := run(t)
+	i.Restart = []string{"false"}
+	must(t, i.Apply(t.Context(), lines))
+	var err error
+	for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		err = i.Apply(t.Context(), lines)
+	}
+	if err == nil || err.Error() != "restarting dnsmasq: exit status 1" {
+		t.Errorf("a restart that fails: %v", err)
+	}
+	must(t, i.Apply(t.Context(), lines)) // told once
+}

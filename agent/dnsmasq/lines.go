@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dnsmasq
+
+import (
+	"sort"
+	"strings"
+)
+
+// Names are domain names, in lower case and without the dot at the end, whose
+// addresses belong into sets.
+type Names struct {
+	Domains []string
+	Sets    string // as the option has it: 4#inet#braid#bank_4,6#inet#braid#bank_6
+}
+
+// Lines are the statements of an option, nftset or ipset, that fill the sets.
+// Of those that match a name dnsmasq heeds only the longest, so each one also
+// has the sets of the domains above it.
+func Lines(option string, all []Names) []string {
+	var domains []string
+	seen := make(map[string]bool)
+	for _, n := range all {
+		for _, d := range n.Domains {
+			if !seen[d] {
+				seen[d] = true
+				domains = append(domains, d)
+			}
+		}
+	}
+	sort.Strings(domains)
+	lines := make([]string, len(domains))
+	for i, d := range domains {
+		var sets []string
+		for _, n := range all {
+			if n.has(d) {
+				sets = append(sets, n.Sets)
+			}
+		}
+		lines[i] = option + "=/" + d + "/" + strings.Join(sets, ",")
+	}
+	return lines
+}
+
+// has says whether a domain is among the names, or below one of them.
+func (n Names) has(domain string) bool {
+	for _, d := range n.Domains {
+		if d == domain || strings.HasSuffix(domain, "."+d) {
+			return true
+		}
+	}
+	return false
+}
