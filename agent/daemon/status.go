@@ -266,6 +266,8 @@ func passes(p plan.Plan, dest netip.Addr, proto config.Proto) string {
 		return "nothing is intercepted now"
 	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest) }):
 		return "the destination is in the LAN"
+	case slices.ContainsFunc(p.Firewall.Access, func(net netip.Prefix) bool { return net.Contains(dest) }):
+		return "the destination is on a WAN's own private network"
 	case slices.Contains(p.Firewall.Converters, dest):
 		return "the destination is a converter"
 	}

@@ -181,7 +181,7 @@ func (m *maker) setSysctls() {
 // filter plans which of the LAN's TCP is taken. Without a WAN there is
 // nothing to take it to, and the system answers as it would without braid.
 func (m *maker) filter() {
-	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), Ports: m.Ports,
+	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), Access: m.accessPrefixes(), Ports: m.Ports,
 		Late:      m.Config.Globals.Accept == config.AcceptLate,
 		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
 		BlockQUIC: m.Config.Globals.BlockQUIC,

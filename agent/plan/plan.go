@@ -172,6 +172,7 @@ type Firewall struct {
 	LANDevices []string
 	WANs       []FirewallWAN
 	LAN        []netip.Prefix // never intercepted: the LAN itself
+	Access     []netip.Prefix // never intercepted: private networks of the WANs
 	Converters []netip.Addr   // never intercepted
 	PassMPTCP  bool           // nor is who speaks MPTCP
 	Late       bool           // SYNs are held until the agent says what becomes of them

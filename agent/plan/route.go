@@ -104,8 +104,20 @@ func (m *maker) lanDevices() (devices []string) {
 }
 
 // lanPrefixes are the networks on those devices.
-func (m *maker) lanPrefixes() (nets []netip.Prefix) {
-	for _, name := range m.lanDevices() {
+func (m *maker) lanPrefixes() []netip.Prefix { return m.networks(m.lanDevices()) }
+
+// accessPrefixes are the private networks on the WANs' devices, where a modem
+// or a provider's router has its page. No converter reaches these.
+func (m *maker) accessPrefixes() []netip.Prefix {
+	var devices []string
+	for _, w := range m.plan.WANs {
+		devices = append(devices, w.Device)
+	}
+	return slices.DeleteFunc(m.networks(devices), func(p netip.Prefix) bool { return !p.Addr().IsPrivate() })
+}
+
+func (m *maker) networks(devices []string) (nets []netip.Prefix) {
+	for _, name := range devices {
 		link, _ := m.Net.Link(name)
 		for _, a := range link.Addrs {
 			if net := a.Prefix.Masked(); !a.Prefix.Addr().IsLinkLocalUnicast() && !slices.Contains(nets, net) {

@@ -92,6 +92,19 @@ func TestNeverTaken(t *testing.T) {
 		sh(t, r.Server, "ip route add 192.168.1.0/24 via 10.9.0.1")
 		sees(r.Host(), r.Server, addr("10.9.0.2"), lab.Host4)(t)
 	})
+	t.Run("the page of a modem", func(t *testing.T) {
+		lte := r.WAN("lte")
+		sh(t, lte.Router, fmt.Sprintf("ip addr add 192.168.8.1/32 dev lo; ip route add 192.168.8.2/32 via %v", lte.Gateway4.Addr()))
+		sh(t, r.Gateway, "ip addr add 192.168.8.2/24 dev lte")
+		eventually(t, 5*time.Second, func() error {
+			out, err := r.Braid("explain", "192.168.8.1:8080")
+			if err == nil && !strings.Contains(string(out), "private network") {
+				err = errors.New(string(out))
+			}
+			return err
+		})
+		sees(r.Host(), lte.Router, addr("192.168.8.1"), lte.Gateway4.Addr(), addr("192.168.8.2"))(t)
+	})
 	t.Run("redirected by the firewall", func(t *testing.T) {
 		nft(t, r.Gateway, `table ip elsewhere {
 			chain prerouting {

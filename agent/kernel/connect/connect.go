@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package connect asks TCP ports over one device whether they are there. A
-// SYN+ACK and a RST are both answers (RFC 9293 section 3.10.7.3); nothing is
-// ever said on the connection.
+// SYN+ACK is an answer. A RST is none, nor is an ICMP error: routers that have
+// no way on refuse by them. Nothing is ever said on the connection.
 package connect
 
 import (
@@ -142,16 +142,14 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
-// tcpInfo is the beginning of struct tcp_info (include/uapi/linux/tcp.h), up to
-// what came with kernel 4.2.
+// tcpInfo is the beginning of struct tcp_info (include/uapi/linux/tcp.h), as far as
+// it is needed.
 type tcpInfo struct {
 	state   uint8
 	_       [67]byte
 	rtt     uint32 // microseconds
 	_       [28]byte
 	retrans uint32 // segments sent again
-	_       [36]byte
-	in      uint32 // segments received
 }
 
 func (i *tcpInfo) read(fd uintptr) error {
@@ -171,7 +169,7 @@ func answered(f *os.File, start time.Time) bool {
 	if err != nil {
 		return false // withdrawn
 	}
-	const synSent = 2 // include/net/tcp_states.h
+	const synSent, closed = 2, 7 // include/net/tcp_states.h
 	var info tcpInfo
 	var failed error
 	err = rc.Write(func(fd uintptr) bool {
@@ -179,11 +177,7 @@ func answered(f *os.File, start time.Time) bool {
 		return failed != nil || info.state != synSent
 	})
 	switch {
-	case err != nil || failed != nil:
-		return false
-	case info.in == 0:
-		// Nobody, or an ICMP error, which comes from anywhere on the way and
-		// reads ECONNREFUSED as a RST does.
+	case err != nil || failed != nil || info.state == closed:
 		return false
 	case info.retrans == 0:
 		return true

@@ -31,6 +31,7 @@ var example = plan.Firewall{
 		}},
 	},
 	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
+	Access:     []netip.Prefix{netip.MustParsePrefix("192.168.8.0/24")},
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
 	Ports:      plan.Ports{5125, 5126, 5127},

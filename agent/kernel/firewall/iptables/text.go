@@ -183,7 +183,7 @@ func (t *text) candidate(f plan.Firewall) []string {
 				join, t.headerLen()+20, t.headerLen()+60))
 		}
 	}
-	for _, p := range f.LAN {
+	for _, p := range append(append([]netip.Prefix(nil), f.LAN...), f.Access...) {
 		if p.Addr().Is6() == t.v6 {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", p))
 		}

@@ -112,7 +112,7 @@ func when(on bool, line string) []string {
 
 // never leads the destinations back that are not intercepted.
 func never(f plan.Firewall) (rules []string) {
-	nets := append([]netip.Prefix(nil), f.LAN...)
+	nets := append(append([]netip.Prefix(nil), f.LAN...), f.Access...)
 	for _, a := range f.Converters {
 		nets = append(nets, netip.PrefixFrom(a, a.BitLen()))
 	}
