@@ -60,6 +60,9 @@ const (
 	// silenceUnknown holds until enough round trips have been seen.
 	silenceUnknown = time.Second
 	minSamples     = 5
+	// youngSamples is within how many samples a round trip that is much shorter
+	// than the others is the one that counts.
+	youngSamples = 20
 	// suspicion is when silence is answered by a probe.
 	suspicion = 60 * time.Millisecond
 	// gapMemory is how long the longest silence that ended well is remembered;

@@ -81,8 +81,8 @@ func (f *far) drop(what string) {
 	f.nft(`'table inet t { chain i { type filter hook input priority 0; ` + what + ` drop; }; }'`)
 }
 
-// stream sends packets to an address here until ctx ends.
-func (f *far) stream(ctx context.Context, to string) {
+// there runs something in the other namespace.
+func (f *far) there(do func() error) {
 	f.t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -99,13 +99,23 @@ func (f *far) stream(ctx context.Context, to string) {
 	if err := netns.Set(there); err != nil {
 		f.t.Fatal(err)
 	}
-	c, err := net.Dial("udp", to)
+	failed := do()
 	if err := netns.Set(here); err != nil {
 		f.t.Fatal(err)
 	}
-	if err != nil {
-		f.t.Fatal(err)
+	if failed != nil {
+		f.t.Fatal(failed)
 	}
+}
+
+// stream sends packets to an address here until ctx ends.
+func (f *far) stream(ctx context.Context, to string) {
+	f.t.Helper()
+	var c net.Conn
+	f.there(func() (err error) {
+		c, err = net.Dial("udp", to)
+		return err
+	})
 	go func() {
 		defer c.Close()
 		for tick := time.NewTicker(ms); ; {
@@ -237,12 +247,19 @@ func TestICMPFiltered(t *testing.T) {
 	}
 }
 
-// A peer that answers no ping is asked by TCP, and that the connection is
-// refused is an answer. A black hole is found by it.
+// A peer that answers no ping is asked by TCP. A black hole is found by that as
+// well.
 func TestEchoFiltered(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	f := newFar(t)
 	f.drop("icmp type echo-request drop; icmpv6 type echo-request")
+	f.there(func() error {
+		l, err := net.Listen("tcp", ":5124")
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	m := NewMonitor(discard)

@@ -44,8 +44,9 @@ func (t *tracker) measure(peer netip.Addr, rtt time.Duration) {
 	if peer != t.peer {
 		t.peer, t.samples = peer, 0
 	}
-	if t.samples == 0 || t.samples < startProbes && rtt < t.srtt/4 {
-		// The first ones may have waited for a neighbour's address or a modem.
+	if t.samples == 0 || t.samples < youngSamples && rtt < t.srtt/4 {
+		// The first ones may have waited for a neighbour's address or a modem,
+		// all that were sent in the meantime.
 		t.srtt, t.rttvar = rtt, rtt/2
 	} else {
 		t.rttvar += ((t.srtt - rtt).Abs() - t.rttvar) / 4

@@ -297,6 +297,15 @@ func TestFigures(t *testing.T) {
 	if h := slow.health(); h.RTT != 20*ms || h.Jitter != 10*ms {
 		t.Errorf("after a slow first one: %+v", h)
 	}
+	// So are several that waited for the same.
+	waited := new(tracker)
+	for rtt := 2 * time.Second; rtt > 0; rtt -= urgentInterval {
+		waited.answer(c, rtt)
+	}
+	waited.answer(c, 20*ms)
+	if h := waited.health(); h.RTT != 20*ms || h.Jitter != 10*ms {
+		t.Errorf("after slow ones: %+v", h)
+	}
 	// Of the last 20, one was lost; another only came late.
 	for range 16 {
 		tr.answer(c, 100*ms)
