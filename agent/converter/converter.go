@@ -125,15 +125,17 @@ func (m *Monitor) Run(ctx context.Context) error {
 	for {
 		m.mu.Lock()
 		for name, a := range m.askers {
-			if t, stays := m.targets[name]; !stays || t != a.target {
+			t, stays := m.targets[name]
+			if !stays || t.Ways[0] != a.target.Ways[0] || t.Cookie != a.target.Cookie {
 				a.stop()
 				delete(m.askers, name)
 			}
+			a.target = t // a second way that is another one is no reason to ask at once
 		}
 		for name, t := range m.targets {
 			if m.askers[name] == nil {
 				actx, stop := context.WithCancel(ctx)
-				a := &asker{m, t, stop, make(chan struct{}, 1)}
+				a := &asker{m, name, t, stop, make(chan struct{}, 1)}
 				m.askers[name] = a
 				running.Go(func() { a.run(actx) })
 			}
@@ -157,7 +159,8 @@ func wake(c chan struct{}) {
 // asker asks one converter.
 type asker struct {
 	m      *Monitor
-	target Target
+	name   string
+	target Target // under the monitor's lock
 	stop   context.CancelFunc
 	doubtC chan struct{}
 }
@@ -181,7 +184,7 @@ func (a *asker) run(ctx context.Context) {
 				s.State = path.ConverterRefused
 			}
 		}
-		a.m.set(a.target.Name, s)
+		a.m.set(a.name, s)
 		select {
 		case <-ctx.Done():
 			return
@@ -192,23 +195,28 @@ func (a *asker) run(ctx context.Context) {
 }
 
 // ask asks over the first way and, if there is no answer within a second, over
-// the second one as well.
+// the second one as well. That a converter refuses us there, where it may know
+// us by another address, counts only if the first way fails.
 func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	a.m.mu.Lock()
+	t := a.target
+	a.m.mu.Unlock()
 	type answer struct {
+		way int
 		rtt time.Duration
 		err error
 	}
-	answerC := make(chan answer, len(a.target.Ways))
+	answerC := make(chan answer, len(t.Ways))
 	asked := 0
 	next := func() {
-		if asked < len(a.target.Ways) && a.target.Ways[asked].Peer.IsValid() {
-			w := a.target.Ways[asked]
+		if asked < len(t.Ways) && t.Ways[asked].Peer.IsValid() {
+			way := asked
 			asked++
 			go func() {
-				rtt, err := a.askOver(ctx, w)
-				answerC <- answer{rtt, err}
+				rtt, err := a.askOver(ctx, t.Ways[way], t.Cookie)
+				answerC <- answer{way, rtt, err}
 			}()
 		}
 	}
@@ -221,7 +229,7 @@ func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 		case <-timer.C:
 			next()
 		case r := <-answerC:
-			if r.err == nil || errors.As(r.err, new(convert.Error)) {
+			if r.err == nil || r.way == 0 && errors.As(r.err, new(convert.Error)) {
 				return r.rtt, r.err
 			}
 			ended++
@@ -233,10 +241,10 @@ func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 }
 
 // askOver makes one connection and has the converter say what it can do.
-func (a *asker) askOver(ctx context.Context, w Way) (rtt time.Duration, err error) {
+func (a *asker) askOver(ctx context.Context, w Way, cookie string) (rtt time.Duration, err error) {
 	m := convert.Message{TLVs: []convert.TLV{convert.Info{}}}
-	if a.target.Cookie != "" {
-		m.TLVs = append(m.TLVs, convert.Cookie{Value: []byte(a.target.Cookie)})
+	if cookie != "" {
+		m.TLVs = append(m.TLVs, convert.Cookie{Value: []byte(cookie)})
 	}
 	b, err := m.Append(nil)
 	if err != nil {
@@ -252,7 +260,7 @@ func (a *asker) askOver(ctx context.Context, w Way) (rtt time.Duration, err erro
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	answer, err := convert.Read(c)
 	if err != nil {
-		return 0, fmt.Errorf("asking converter %s: %w", a.target.Name, err)
+		return 0, fmt.Errorf("asking converter %s: %w", a.name, err)
 	}
 	if refused, ok := convert.Find[convert.Error](answer); ok {
 		return 0, refused

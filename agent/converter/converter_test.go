@@ -81,7 +81,7 @@ func TestMonitor(t *testing.T) {
 		{"the only WAN is dead", [2]Way{{dead, up}}, path.ConverterDown, askTimeout, askTimeout + time.Second},
 		{"nobody listens", [2]Way{{alive, netip.AddrPortFrom(up.Addr(), 1)}, {alive, netip.AddrPortFrom(up.Addr(), 1)}}, path.ConverterDown, 0, patience},
 		{"it refuses", [2]Way{{alive, refusing}, {alive, up}}, path.ConverterRefused, 0, patience},
-		{"it refuses over the second WAN", [2]Way{{dead, refusing}, {alive, refusing}}, path.ConverterRefused, patience, askTimeout},
+		{"it refuses over the second WAN", [2]Way{{dead, refusing}, {alive, refusing}}, path.ConverterRefused, askTimeout, askTimeout + time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -118,6 +118,9 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 	case r != nil:
 		f.Path, f.Rule = r.Path, r.Section
 	}
+	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
+		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+	}
 	dec := n.Decide(f, d.proxy.Memory.Lookup(dest))
 	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {

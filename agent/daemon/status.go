@@ -266,9 +266,17 @@ func passes(p plan.Plan, dest netip.Addr, proto config.Proto) string {
 		return "nothing is intercepted now"
 	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest) }):
 		return "the destination is in the LAN"
-	case slices.ContainsFunc(p.Firewall.Access, func(net netip.Prefix) bool { return net.Contains(dest) }):
+	}
+	return ""
+}
+
+// spared says why something is not intercepted that no rule lets pass or
+// refuses, nothing if it is.
+func spared(f *plan.Firewall, dest netip.Addr) string {
+	switch {
+	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest) }):
 		return "the destination is on a WAN's own private network"
-	case slices.Contains(p.Firewall.Converters, dest):
+	case slices.Contains(f.Converters, dest):
 		return "the destination is a converter"
 	}
 	return ""

@@ -14,12 +14,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"time"
 )
 
 const (
 	// file is ours in such a directory. dnsmasq reads what ends in .conf under
-	// any restriction that a directory may have; it passes over draft.
+	// the restriction that a directory usually has; it passes over draft.
 	file  = "braid.conf"
 	draft = ".braid.conf"
 
@@ -33,58 +33,86 @@ type Server struct {
 	Configs string
 	// Program tells with --version what it was built with.
 	Program string
-	// Restart has all instances read their configuration, which no signal does.
+	// Restart has all instances that run read their configuration, which no
+	// signal does.
 	Restart []string
+	// Pause is the least time between a restart and another that is not due to
+	// a change.
+	Pause time.Duration
 
-	failed atomic.Pointer[error] // of the last restart, until it is told
+	stale     bool      // it has not read what there is, or has to read it again
+	restarted time.Time // when it was last tried
+	resultC   chan error
+
+	asked  program // that able is about
+	option string
+	able   error
 }
 
-// OpenWrt is dnsmasq as OpenWrt runs it.
+// program is what a program's file is known by.
+type program struct {
+	path string
+	size int64
+	at   time.Time
+}
+
+// OpenWrt is dnsmasq as OpenWrt runs it. One that the user has stopped stays
+// so.
 func OpenWrt() *Server {
 	return &Server{
 		Configs: "/var/etc/dnsmasq.conf*",
 		Program: "dnsmasq",
-		Restart: []string{"/etc/init.d/dnsmasq", "restart"},
+		Restart: []string{"/bin/sh", "-c", "! /etc/init.d/dnsmasq running || exec /etc/init.d/dnsmasq restart"},
+		Pause:   time.Minute,
 	}
 }
 
+// Refill says that the sets have been emptied. dnsmasq puts nothing there that
+// it has in its cache, so the next Apply with lines restarts it.
+func (s *Server) Refill() { s.stale = true }
+
 // Apply has every instance follow the lines; none of them takes ours away. On
 // a system where no instance is configured that way it does nothing. It may be
-// called often: dnsmasq is restarted only if something is another one.
+// called often: dnsmasq is restarted only if there is a reason. A restart that
+// fails is an error of a later Apply, and is tried again.
 func (s *Server) Apply(ctx context.Context, lines []string) error {
-	if e := s.failed.Swap(nil); e != nil {
-		return *e
-	}
+	errs := []error{s.result()}
 	dirs, err := s.dirs()
 	if err != nil {
-		return fmt.Errorf("looking for dnsmasq's configuration: %w", err)
+		errs = append(errs, fmt.Errorf("looking for dnsmasq's configuration: %w", err))
 	}
 	text := ""
-	if len(lines) > 0 {
-		text = head + strings.Join(lines, "\n") + "\n"
+	if len(lines) > 0 && len(dirs) > 0 {
+		option, _, _ := strings.Cut(lines[0], "=")
+		if err := s.can(ctx, option); err != nil {
+			errs = append(errs, err)
+		} else {
+			text = head + strings.Join(lines, "\n") + "\n"
+		}
 	}
-	changed, able := false, false
+	changed := false
 	for _, dir := range dirs {
 		path := filepath.Join(dir, file)
-		if had, err := os.ReadFile(path); string(had) == text && (err == nil || errors.Is(err, os.ErrNotExist)) {
+		had, err := os.ReadFile(path)
+		if string(had) == text && (err == nil || errors.Is(err, os.ErrNotExist)) {
 			continue
 		}
-		if text != "" && !able {
-			option, _, _ := strings.Cut(lines[0], "=")
-			if err := s.can(ctx, option); err != nil {
-				return err
-			}
-			able = true
-		}
 		if err := put(path, text); err != nil {
-			return fmt.Errorf("telling dnsmasq of the rules' domains: %w", err)
+			errs = append(errs, fmt.Errorf("telling dnsmasq of the rules' domains: %w", err))
+			continue
 		}
 		changed = true
 	}
+	if text == "" && !changed {
+		s.stale = false
+	}
 	if changed {
+		s.stale, s.restarted = true, time.Time{}
+	}
+	if s.stale && s.resultC == nil && time.Since(s.restarted) >= s.Pause {
 		s.restart()
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // dirs are the directories of the instances, which they have by `conf-dir=DIR`
@@ -96,6 +124,9 @@ func (s *Server) dirs() (dirs []string, err error) {
 	}
 	for _, c := range configs {
 		b, err := os.ReadFile(c)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it was renamed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -114,18 +145,32 @@ func (s *Server) dirs() (dirs []string, err error) {
 }
 
 // can says whether dnsmasq has an option: one that it was built without would
-// keep it from starting, and the LAN from all names.
+// keep it from starting, and the LAN from all names. The program is asked once.
 func (s *Server) can(ctx context.Context, option string) error {
-	out, err := exec.CommandContext(ctx, s.Program, "--version").Output()
+	path, err := exec.LookPath(s.Program)
+	if err != nil {
+		return fmt.Errorf("looking for dnsmasq: %w", err)
+	}
+	i, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	p := program{path, i.Size(), i.ModTime()}
+	if p == s.asked && option == s.option {
+		return s.able
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
 		return fmt.Errorf("asking dnsmasq what it can do: %w", err)
 	}
+	s.asked, s.option = p, option
+	s.able = fmt.Errorf("rules by domain: this dnsmasq has no %s, that of the package dnsmasq-full has", option)
 	for _, word := range strings.Fields(string(out)) {
 		if word == option {
-			return nil
+			s.able = nil
 		}
 	}
-	return fmt.Errorf("rules by domain: this dnsmasq has no %s, that of the package dnsmasq-full has", option)
+	return s.able
 }
 
 func put(path, text string) error {
@@ -141,18 +186,26 @@ func put(path, text string) error {
 
 // restart does not wait for the end, which takes a second or more.
 func (s *Server) restart() {
+	s.stale, s.restarted = false, time.Now()
+	s.resultC = make(chan error, 1)
 	c := exec.Command(s.Restart[0], s.Restart[1:]...)
-	fail := func(err error) {
-		err = fmt.Errorf("restarting dnsmasq: %w", err)
-		s.failed.Store(&err)
-	}
 	if err := c.Start(); err != nil {
-		fail(err)
+		s.resultC <- err
 		return
 	}
-	go func() {
-		if err := c.Wait(); err != nil {
-			fail(err)
+	go func() { s.resultC <- c.Wait() }()
+}
+
+// result is how the last restart ended, once it has.
+func (s *Server) result() error {
+	select {
+	case err := <-s.resultC:
+		s.resultC = nil
+		if err != nil {
+			s.stale = true
+			return fmt.Errorf("restarting dnsmasq: %w", err)
 		}
-	}()
+	default:
+	}
+	return nil
 }

@@ -27,8 +27,8 @@ func TestLines(t *testing.T) {
 		all  []Names
 		want []string
 	}{
-		{"none", nil, []string{}},
-		{"a rule without names", []Names{{nil, "a"}}, []string{}},
+		{"none", nil, nil},
+		{"a rule without names", []Names{{nil, "a"}}, nil},
 		{"one", []Names{{[]string{"bank.example"}, "4#inet#braid#a_4"}}, []string{"nftset=/bank.example/4#inet#braid#a_4"}},
 		{"the same name in two rules", []Names{{[]string{"x.example", "y.example"}, "a"}, {[]string{"x.example"}, "b"}},
 			[]string{"nftset=/x.example/a,b", "nftset=/y.example/a"}},
@@ -40,9 +40,15 @@ func TestLines(t *testing.T) {
 			[]string{"nftset=/www.x.example/a", "nftset=/x.example/a"}},
 	}
 	for _, tt := range tests {
-		if d := cmp.Diff(tt.want, Lines("nftset", tt.all)); d != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		got, err := Lines("nftset", tt.all)
+		if d := cmp.Diff(tt.want, got); d != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", tt.name, err, d)
 		}
+	}
+	long := strings.Repeat("s", maxLine-len("nftset=/a/"))
+	got, err := Lines("nftset", []Names{{[]string{"a"}, long}, {[]string{"b"}, long + "s"}})
+	if len(got) != 1 || len(got[0]) != maxLine || err == nil || err.Error() != "domain b: it is in more rules than dnsmasq has room for" {
+		t.Errorf("%d lines, %v", len(got), err)
 	}
 }
 
@@ -92,8 +98,9 @@ func (i *instance) count(t *testing.T) int {
 	return len(b)
 }
 
-// resolved waits until the server answers, having been restarted so often.
-func (i *instance) resolved(t *testing.T, restarts int) {
+// resolved waits until the server answers, following the lines, having been
+// restarted so often.
+func (i *instance) resolved(t *testing.T, restarts int, lines []string) {
 	t.Helper()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:53")
@@ -101,6 +108,7 @@ func (i *instance) resolved(t *testing.T, restarts int) {
 	var addrs []netip.Addr
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		must(t, i.Apply(t.Context(), lines))
 		if i.count(t) != restarts {
 			continue
 		}
@@ -128,31 +136,40 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// The real server fills a real set, is restarted once for each change, and
+// The real server fills a real set, is restarted once for each reason, and
 // forgets us when there is nothing to fill any more.
 func TestApply(t *testing.T) {
 	sh(t, "nft 'table inet t { set bank_4 { type ipv4_addr; }; }'")
 	t.Cleanup(func() { sh(t, "nft delete table inet t") })
+	filled := func() {
+		t.Helper()
+		if set := sh(t, "nft list set inet t bank_4"); !strings.Contains(set, bankAddr) {
+			t.Errorf("not filled: %s", set)
+		}
+	}
 	i := run(t)
-	i.resolved(t, 1)
+	i.resolved(t, 1, nil)
 	theirs := filepath.Join(i.dir, "theirs.conf")
 	must(t, os.WriteFile(theirs, []byte("# theirs\n"), 0o644))
-	lines := Lines("nftset", []Names{{[]string{"bank.example"}, "4#inet#t#bank_4"}})
+	lines, err := Lines("nftset", []Names{{[]string{"bank.example"}, "4#inet#t#bank_4"}})
+	must(t, err)
+	i.resolved(t, 2, lines)
+	filled()
+	// Somebody clears the directory: it is noticed.
+	sh(t, "rm "+i.dir+"/"+file)
+	i.resolved(t, 3, lines)
+	// The sets are made anew: what is in the cache has to get into them.
+	sh(t, "nft flush set inet t bank_4")
+	i.Refill()
+	i.resolved(t, 4, lines)
+	filled()
+	i.Pause = time.Hour // but not again and again
+	i.Refill()
 	for range 3 {
 		must(t, i.Apply(t.Context(), lines))
 	}
-	i.resolved(t, 2)
-	if set := sh(t, "nft list set inet t bank_4"); !strings.Contains(set, bankAddr) {
-		t.Errorf("not filled: %s", set)
-	}
-	// Somebody clears the directory: it is noticed.
-	sh(t, "rm "+i.dir+"/"+file)
-	must(t, i.Apply(t.Context(), lines))
-	i.resolved(t, 3)
-	for range 2 {
-		must(t, i.Apply(t.Context(), nil))
-	}
-	i.resolved(t, 4)
+	i.resolved(t, 4, lines)
+	i.resolved(t, 5, nil) // which is a change
 	left, err := filepath.Glob(filepath.Join(i.dir, "*"))
 	must(t, err)
 	if d := cmp.Diff([]string{theirs}, left); d != "" {
@@ -160,34 +177,69 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// A dnsmasq that would not start with our lines does not get them.
+// A dnsmasq that would not start with our lines does not get them, nor does it
+// keep them when it has become such a one.
 func TestWithout(t *testing.T) {
+	lines := []string{"nftset=/bank.example/4#inet#t#bank_4"}
 	i := run(t)
-	i.resolved(t, 1)
+	i.resolved(t, 1, nil)
+	real := i.Program
 	i.Program = filepath.Join(t.TempDir(), "dnsmasq")
-	must(t, os.WriteFile(i.Program, []byte("#!/bin/sh\necho 'Dnsmasq version 2.90'\necho 'Compile time options: IPv6 no-ipset no-nftset'\n"), 0o755))
-	err := i.Apply(t.Context(), []string{"nftset=/bank.example/x"})
-	if err == nil || !strings.Contains(err.Error(), "this dnsmasq has no nftset, that of the package dnsmasq-full has") {
-		t.Errorf("%v", err)
+	must(t, os.WriteFile(i.Program, []byte("#!/bin/sh\nprintf v >>"+i.restarts+".asked\necho 'Dnsmasq version 2.90'\necho 'Compile time options: IPv6 no-ipset no-nftset'\n"), 0o755))
+	refused := func() {
+		t.Helper()
+		for range 3 {
+			err := i.Apply(t.Context(), lines)
+			if err == nil || !strings.Contains(err.Error(), "this dnsmasq has no nftset, that of the package dnsmasq-full has") {
+				t.Errorf("%v", err)
+			}
+		}
+		if left, _ := filepath.Glob(filepath.Join(i.dir, "*")); len(left) > 0 {
+			t.Errorf("left %v", left)
+		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(i.dir, "*")); len(left) > 0 {
-		t.Errorf("left %v", left)
+	refused()
+	if asked := sh(t, "cat "+i.restarts+".asked"); asked != "v" {
+		t.Errorf("asked %d times", len(asked))
 	}
-	i.resolved(t, 1)
+	poor := i.Program
+	i.Program = real
+	i.resolved(t, 2, lines)
+	i.Program = poor
+	refused()
+	i.resolved(t, 3, nil)
 }
 
 func TestErrors(t *testing.T) {
-	lines := []string{"nftset=/bank.example/x"}
+	lines := []string{"nftset=/bank.example/4#inet#t#bank_4"}
 	must(t, (&Server{Configs: filepath.Join(t.TempDir(), "*")}).Apply(t.Context(), lines)) // no dnsmasq of that kind
 	i := run(t)
-	i.Restart = []string{"false"}
-	must(t, i.Apply(t.Context(), lines))
-	var err error
-	for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		err = i.Apply(t.Context(), lines)
+	restart := i.Restart
+	i.Restart, i.Pause = []string{"false"}, time.Hour
+	failure := func() (err error) {
+		for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			err = i.Apply(t.Context(), lines)
+		}
+		return err
 	}
-	if err == nil || err.Error() != "restarting dnsmasq: exit status 1" {
+	if err := failure(); err == nil || err.Error() != "restarting dnsmasq: exit status 1" {
 		t.Errorf("a restart that fails: %v", err)
 	}
 	must(t, i.Apply(t.Context(), lines)) // told once
+	i.Restart, i.Pause = restart, 0
+	i.resolved(t, 2, lines) // and tried again
+	// Of two instances one cannot be told; the other one is.
+	more := filepath.Join(t.TempDir(), "more.d")
+	must(t, os.Mkdir(more, 0o755))
+	must(t, os.WriteFile(strings.TrimSuffix(i.Configs, "*")+".other", []byte("conf-dir="+more+"\n"), 0o644))
+	must(t, os.MkdirAll(filepath.Join(more, file, "a directory"), 0o755))
+	changed := []string{lines[0] + "x"}
+	if err := i.Apply(t.Context(), changed); err == nil || !strings.Contains(err.Error(), "telling dnsmasq of the rules' domains: ") {
+		t.Errorf("an instance that cannot be told: %v", err)
+	}
+	if got := sh(t, "cat "+i.dir+"/"+file); !strings.Contains(got, changed[0]) {
+		t.Errorf("the other instance: %s", got)
+	}
+	must(t, os.RemoveAll(filepath.Join(more, file)))
+	i.resolved(t, 4, changed)
 }

@@ -79,9 +79,9 @@ func (s *filters) apply(ctx context.Context, choice string, f *plan.Firewall) er
 
 // domains is what dnsmasq is to be told, so that it fills the sets of rules by
 // domain.
-func (s *filters) domains(f *plan.Firewall) []string {
+func (s *filters) domains(f *plan.Firewall) ([]string, error) {
 	if f == nil {
-		return nil
+		return nil, nil
 	}
 	option, sets := "nftset", nft.Sets
 	if s.name == iptablesName {

@@ -28,7 +28,7 @@ type Reconciler struct {
 	file   string // of the keeper
 	keeper *sysctl.Keeper
 	filter filters
-	names  *dnsmasq.Server
+	names  *dnsmasq.Server // nil: it is not ours to tell
 	flows  conntrack.Sweeper
 }
 
@@ -40,7 +40,11 @@ func New(dir string) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns))), names: dnsmasq.OpenWrt()}
+	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns)))}
+	// In a namespace of its own an agent has nothing to say to the system's.
+	if first, err := os.Stat("/proc/1/ns/net"); err == nil && os.SameFile(first, ns) {
+		r.names = dnsmasq.OpenWrt()
+	}
 	return r, r.Resume()
 }
 
@@ -66,7 +70,7 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		func() error { return route.Apply(p.Routes, p.Rules) },
 		// Before endpoints: what joins send without translation stays without.
 		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
-		func() error { return r.names.Apply(ctx, r.filter.domains(p.Firewall)) },
+		func() error { return r.tellNames(ctx, p) },
 		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 	}
@@ -78,6 +82,20 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		errs = append(errs, step())
 	}
 	return errors.Join(errs...)
+}
+
+// tellNames has dnsmasq fill the sets of rules by domain. That no WAN works for
+// a while is no reason to take it back, but the sets are gone.
+func (r *Reconciler) tellNames(ctx context.Context, p plan.Plan) error {
+	if r.names == nil {
+		return nil
+	}
+	if p.Firewall == nil && len(p.WANs) > 0 {
+		r.names.Refill()
+		return nil
+	}
+	lines, err := r.filter.domains(p.Firewall)
+	return errors.Join(err, r.names.Apply(ctx, lines))
 }
 
 // Firewall is the packet filter in use: "nftables", "iptables" or, before one
