@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -224,8 +223,7 @@ func TestRefused(t *testing.T) {
 // A byte now and then does not keep a connection beyond the limit for the
 // whole request.
 func TestSlow(t *testing.T) {
-	start(t)
-	before := runtime.NumGoroutine()
+	s := start(t)
 	var d mptcp.Dialer
 	c, err := d.Dial(t.Context(), netip.MustParseAddr("127.0.0.2"), netip.MustParseAddrPort(listen), nil)
 	if err != nil {
@@ -255,11 +253,15 @@ func TestSlow(t *testing.T) {
 		t.Errorf("after %v", took)
 	}
 	c.Close()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+1; {
+	served := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.conns)
+	}
+	for deadline := time.Now().Add(5 * time.Second); served() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+			t.Fatalf("%d connections are served still", served())
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
