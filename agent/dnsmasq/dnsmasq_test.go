@@ -99,7 +99,8 @@ func (i *instance) count(t *testing.T) int {
 }
 
 // resolved waits until the server answers, following the lines, having been
-// restarted so often.
+// restarted so often, and no restart is under way: reasons that come meanwhile
+// share the next one.
 func (i *instance) resolved(t *testing.T, restarts int, lines []string) {
 	t.Helper()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -109,7 +110,7 @@ func (i *instance) resolved(t *testing.T, restarts int, lines []string) {
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		must(t, i.Apply(t.Context(), lines))
-		if i.count(t) != restarts {
+		if i.count(t) != restarts || i.resultC != nil {
 			continue
 		}
 		addrs, err = r.LookupNetIP(t.Context(), "ip4", "www.bank.example.")

@@ -120,6 +120,10 @@ func (c *Conn) dial(to netip.AddrPort) (*os.File, error) {
 	}
 	err = errors.Join(
 		unix.BindToDevice(fd, c.device),
+		// connect takes one port after the other then, and bind a random one: if
+		// that of a question just withdrawn, the far side would take the SYN for
+		// a part of the former connection.
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
 		unix.Bind(fd, sockaddr(netip.AddrPortFrom(c.source, 0))),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0), // or the SYN+ACK is acknowledged before the RST

@@ -123,16 +123,23 @@ func send(t *testing.T, c *Conn, to netip.Addr, port uint16, seq uint16) {
 	}
 }
 
-// expect waits for an answer to seq.
-func expect(t *testing.T, c *Conn, seq uint16, from netip.Addr) {
+// next waits for an answer.
+func next(t *testing.T, c *Conn) answer {
 	t.Helper()
 	select {
 	case a := <-c.answerC:
-		if a != (answer{seq, from}) {
-			t.Errorf("%+v, want the answer to %d from %v", a, seq, from)
-		}
+		return a
 	case <-time.After(5 * time.Second):
-		t.Fatalf("no answer to %d", seq)
+		t.Fatal("no answer")
+		return answer{}
+	}
+}
+
+// expect waits for an answer to seq.
+func expect(t *testing.T, c *Conn, seq uint16, from netip.Addr) {
+	t.Helper()
+	if a := next(t, c); a != (answer{seq, from}) {
+		t.Errorf("%+v, want the answer to %d from %v", a, seq, from)
 	}
 }
 
@@ -252,11 +259,7 @@ func TestPending(t *testing.T) {
 	}
 	got := make(map[uint16]bool)
 	for range maxPending {
-		seq, _, err := c.Receive()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got[seq] = true
+		got[next(t, c).seq] = true
 	}
 	for seq := uint16(last - maxPending); seq < last; seq++ {
 		if !got[seq] {
