@@ -13,11 +13,11 @@ const (
 	// bdps is how many bandwidth-delay products of all its paths a connection
 	// may hold. Less starves the paths, more has to be sent again at the death
 	// of one.
-	bdps = 3
+	bdps = 2.5
 	// breath is the least time whose worth a connection may hold of each path:
 	// on short ones it is the programs at both ends that take their time.
 	breath = 25 * time.Millisecond
-	// overhead is what a byte of payload takes of the buffer.
+	// overhead is what a byte of payload takes of the buffer's memory.
 	overheadNum, overheadDen = 5, 4
 	// smallest and largest bound, in bytes of memory; beyond the largest the
 	// kernel's own tuning is as good. The initial one leaves room to find out
@@ -25,88 +25,67 @@ const (
 	smallest = 128 << 10
 	largest  = 4 << 20
 	initial  = 1 << 20
-	// What a path loses, or delivers late, keeps all that follows on any path
-	// unacknowledged for another round trip. A lossy path has had to send so
-	// much again within each of the last two spans: more, and more steadily, than
-	// what congestion control loses in finding out what a line carries.
-	lossyNum, lossyDen = 1, 200
-	lossSpan           = 2 * time.Second
-	// A path that has become slow, as cellular ones do, takes so many times its
-	// least round trip, and that much longer, at so little of its rate. A queue
-	// of our own making leaves the rate as it is, but for the start.
-	slowRTT, slowRate = 2, 0.7
-	slowMargin        = 60 * time.Millisecond
+	// waiting is how much room a byte that waits is given. A writer is woken
+	// when no more than two thirds of the buffer are taken (__sk_stream_is_writeable):
+	// with half as much again it is as if nothing waited.
+	waitingNum, waitingDen = 3, 2
+	// recent is how long that room is kept. What is lost now and then makes
+	// bytes wait again and again, for a round trip each time.
+	recent = 500 * time.Millisecond
+	// roomiest is the largest buffer with that room, in bytes of memory.
+	roomiest = 2 * largest
 	// horizon is how far back rates and round trips are looked for.
 	horizon = 10 * time.Second
 )
 
 // buffer is the bound of one connection's send buffer.
 type buffer struct {
-	lower time.Time // not before
-	set   int       // 0: the kernel tunes
+	set     int       // 0: the kernel tunes
+	queues  int       // how much of it is for what is queued on the paths
+	lower   time.Time // queues, not before
+	waiting int       // bytes, the most there were recently
+	at      time.Time // that was
 }
 
 // size says how large the send buffer ought to be, and whether that is worth a
-// change.
-func (w *ward) size(flows []mptcp.Subflow, now time.Time) (bytes int, change bool) {
-	if len(flows) < 2 && w.set == 0 {
-		return 0, false
-	}
-	var sum, rates, repair float64 // bytes, bytes a second, ns
+// change; unacked is what is not acknowledged at the level of MPTCP, in bytes.
+//
+// It bounds what is queued on the paths. What has arrived but waits for
+// something that is late on another path takes room of the buffer too, and
+// would be at the expense of the paths that are not late; it gets room of its
+// own. Nothing of it is lost with a path.
+func (w *ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes int, change bool) {
+	var sum float64 // bytes
+	arrived := unacked
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if f.RTT > 0 {
 			s.rtt.add(now, float64(f.RTT))
 		}
 		s.rate.add(now, float64(f.DeliveryRate))
-		rates += s.rate.value()
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
-		if s.loss.add(now, f.BytesSent, f.BytesRetrans) || s.slow(f, now) {
-			s.line.late.add(now, float64(f.RTT))
-		}
-		repair = max(repair, s.line.late.value(now))
+		arrived -= f.Unacked*f.SndMSS + f.NotSent
 	}
-	sum += rates * repair / float64(time.Second)
-	want := min(max(int(sum)*overheadNum/overheadDen, smallest), largest)
+	want := min(max(memory(int(sum)), smallest), largest)
 	switch {
 	case w.set == 0 && want == largest:
 		return 0, false
 	case w.set == 0:
-		w.lower = now.Add(slowTick)
-		return max(want, initial), true
-	case want > w.set*11/10: // room is given at once
-		w.lower = now.Add(slowTick)
-		return want, true
-	case want < w.set*9/10 && now.After(w.lower): // and taken slowly
-		w.lower = now.Add(slowTick)
-		return max(want, w.set*8/10), true
+		w.queues, w.lower = max(want, initial), now.Add(slowTick)
+	case want > w.queues*11/10: // room is given at once
+		w.queues, w.lower = want, now.Add(slowTick)
+	case want < w.queues*9/10 && now.After(w.lower): // and taken slowly
+		w.queues, w.lower = max(want, w.queues*8/10), now.Add(slowTick)
 	}
-	return 0, false
-}
-
-// slow says whether a path is slower than it was.
-func (s *subflow) slow(f mptcp.Subflow, now time.Time) bool {
-	rtt, least := float64(f.RTT), s.rtt.value()
-	return now.Sub(s.born) > lossSpan && rtt > slowRTT*least && rtt-least > float64(slowMargin) &&
-		float64(f.DeliveryRate) < slowRate*s.rate.value()
-}
-
-// loss is what a subflow has sent again.
-type loss struct {
-	since         time.Time // of this span
-	sent, retrans uint64    // until then
-	before, lossy bool      // the last span but one, the last
-}
-
-// add says whether the path is a lossy one.
-func (l *loss) add(now time.Time, sent, retrans uint64) bool {
-	if now.Sub(l.since) >= lossSpan {
-		l.before = l.lossy
-		l.lossy = !l.since.IsZero() && (retrans-l.retrans)*lossyDen > (sent-l.sent)*lossyNum
-		l.since, l.sent, l.retrans = now, sent, retrans
+	if arrived >= w.waiting || now.Sub(w.at) > recent {
+		w.waiting, w.at = max(arrived, 0), now
 	}
-	return l.lossy && l.before
+	size := min(w.queues+memory(w.waiting)*waitingNum/waitingDen, roomiest)
+	return size, size > w.set*21/20 || size < w.set*19/20
 }
+
+// memory is what bytes of payload take of the buffer.
+func memory(payload int) int { return payload * overheadNum / overheadDen }
 
 // maximum and minimum are those of the last horizon, in two halves: cheap, and
 // exact enough.

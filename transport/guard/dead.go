@@ -33,13 +33,10 @@ type subflow struct {
 	since    time.Time // something has been unacknowledged and nothing acknowledged
 	progress time.Time // last acknowledgement; zero: none yet
 	gap      time.Duration
-	born     time.Time
 	seen     time.Time
 	givenUp  bool
 	rate     maximum // bytes a second delivered
 	rtt      minimum
-	loss     loss
-	line     *line
 }
 
 // dead finds the subflows that are to be given up, each once. The connection
@@ -52,10 +49,10 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if s == nil {
-			s = &subflow{acked: f.BytesAcked, since: now, born: now, line: w.lines.of(f, now)}
+			s = &subflow{acked: f.BytesAcked, since: now}
 			w.flows[pair{f.Local, f.Remote}] = s
 		}
-		s.seen, s.line.used = now, now
+		s.seen = now
 		switch {
 		case f.BytesAcked != s.acked:
 			if gap := now.Sub(s.since); gap <= maxGap {

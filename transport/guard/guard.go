@@ -36,8 +36,7 @@ type Guard struct {
 	Log       *journal.Log
 	Destroyed atomic.Uint64 // subflows given up
 
-	seen  []mptcp.Subflow // of the connection that is looked at
-	lines lines
+	seen []mptcp.Subflow // of the connection that is looked at
 
 	mu    sync.Mutex
 	conns map[*ward]struct{}
@@ -51,7 +50,6 @@ type ward struct {
 	last  uint64    // sent, at the last slow tick
 	until time.Time // looked at closely until then
 	flows map[pair]*subflow
-	lines *lines
 	buffer
 }
 
@@ -61,7 +59,7 @@ func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
 	if !c.MPTCP {
 		return func() {}
 	}
-	w := &ward{conn: c, sent: sent, lines: &g.lines}
+	w := &ward{conn: c, sent: sent}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns == nil {
@@ -141,7 +139,14 @@ func (g *Guard) look(w *ward, now time.Time) {
 		g.Destroyed.Add(1)
 		g.Log.Info("gave up a dead subflow", "local", f.Local, "remote", f.Remote, "rtt", f.RTT)
 	}
-	if size, change := w.size(flows, now); change {
+	if len(flows) < 2 && w.set == 0 {
+		return
+	}
+	in, err := w.conn.Info()
+	if err != nil {
+		return
+	}
+	if size, change := w.size(flows, int(in.WriteSeq-in.Una), now); change {
 		if err := w.conn.SetSendBuffer(size); err == nil {
 			w.set = size
 		}

@@ -99,7 +99,7 @@ func TestDead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := ward{lines: new(lines)}
+			var w ward
 			var got []uint16
 			start := time.Unix(1_000_000, 0)
 			for at := time.Duration(0); at < time.Minute; at += fastTick {
@@ -126,7 +126,7 @@ func TestDead(t *testing.T) {
 // Where a subflow is in doubt, the connection is watched until that is over,
 // though it has nothing to send.
 func TestWatchedWhileInDoubt(t *testing.T) {
-	w := ward{lines: new(lines)}
+	var w ward
 	start := time.Unix(1_000_000, 0)
 	flows := []*simulated{flow(1, 20*ms, steady([2]time.Duration{3 * time.Second, never})), flow(2, 60*ms, steady())}
 	for at := time.Duration(0); at < 4*time.Second; at += fastTick {
@@ -154,7 +154,7 @@ func TestSize(t *testing.T) {
 				flows = append(flows, f)
 			}
 			w.dead(flows, start.Add(at))
-			if n, change := w.size(flows, start.Add(at)); change {
+			if n, change := w.size(flows, 0, start.Add(at)); change {
 				w.set = n
 				set = append(set, n)
 			}
@@ -167,7 +167,7 @@ func TestSize(t *testing.T) {
 	near := func(got, want int) bool { return got >= want*9/10 && got <= want*11/10 }
 
 	t.Run("follows", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		got := run(&w, 0, 10*second, rates{50, 20}, 2)
 		if len(got) == 0 || got[0] != initial || !near(w.set, bound(50, 20)) {
 			t.Errorf("set %d, want %d to %d", got, initial, bound(50, 20))
@@ -195,120 +195,73 @@ func TestSize(t *testing.T) {
 		}
 	})
 	t.Run("raised by more than it begins with", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		if got := run(&w, 0, second, rates{100, 80}, 2); len(got) != 1 || !near(got[0], bound(100, 80)) {
 			t.Errorf("set %d, want %d", got, bound(100, 80))
 		}
 	})
 	t.Run("one that fits is set too", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		if got := run(&w, 0, second, rates{40, 40}, 2); len(got) == 0 {
 			t.Errorf("the kernel's tuning goes on, and %d would do", bound(40, 40))
 		}
 	})
 	t.Run("too fast for a bound", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		if got := run(&w, 0, 10*second, rates{5000, 20}, 2); got != nil {
 			t.Errorf("set %d", got)
 		}
 	})
-	t.Run("one path", func(t *testing.T) {
-		w := ward{lines: new(lines)}
-		if got := run(&w, 0, 10*second, rates{50, 0}, 1); got != nil {
-			t.Errorf("set %d", got)
-		}
-	})
 	t.Run("one path of two is left", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 20*second, rates{50, 0}, 1)
 		if !near(w.set, bound(50, 0)) {
 			t.Errorf("set %d, want %d", w.set, bound(50, 0))
 		}
 	})
-	// What goes wrong on the second path, for a while.
-	for name, spoil := range map[string]func(f *mptcp.Subflow, at time.Duration){
-		"a path loses 2 %": func(f *mptcp.Subflow, at time.Duration) {
-			f.RTT += at / fastTick % 2 * 15 * ms
-			f.BytesSent = uint64(at/ms) * 2500
-			f.BytesRetrans = uint64(min(at, 10*second)/ms) * 50
-		},
-		"a path becomes slow": func(f *mptcp.Subflow, at time.Duration) {
-			if at > 2*second && at < 10*second {
-				f.RTT, f.DeliveryRate = 150*ms, f.DeliveryRate/2
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var l lines
-			// connection is the largest bound of one after its beginning.
-			connection := func(begin time.Duration, spoil func(*mptcp.Subflow, time.Duration)) (most int) {
-				w := ward{lines: &l}
-				for at := time.Duration(0); at < 15*second; at += fastTick {
-					var flows []mptcp.Subflow
-					for i := range 2 {
-						f := flow(uint16(i), []time.Duration{20 * ms, 60 * ms}[i], nil).Subflow
-						f.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), uint16(begin/second))
-						f.DeliveryRate = []uint64{50e6 / 8, 20e6 / 8}[i]
-						if i == 1 && at > 0 {
-							spoil(&f, at)
-						}
-						flows = append(flows, f)
-					}
-					w.dead(flows, start.Add(begin+at))
-					if n, change := w.size(flows, start.Add(begin+at)); change {
-						w.set = n
-					}
-					if at > 5*second {
-						most = max(most, w.set)
-					}
+	// What has arrived and waits has room beside what is on the paths, and so
+	// for a while after that.
+	t.Run("bytes wait", func(t *testing.T) {
+		var w ward
+		const onPath = 100 * 1448
+		waits := func(from, length time.Duration, arrived int) (least, most int) {
+			for at := from; at < from+length; at += fastTick {
+				f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
+				f.DeliveryRate, f.Unacked, f.SndMSS = 50e6/8, 40, 1448
+				g.DeliveryRate, g.Unacked, g.SndMSS, g.NotSent = 20e6/8, 50, 1448, 10*1448
+				w.dead([]mptcp.Subflow{f, g}, start.Add(at))
+				if n, change := w.size([]mptcp.Subflow{f, g}, onPath+arrived, start.Add(at)); change {
+					w.set = n
 				}
-				return most
+				if at == from {
+					least = w.set
+				}
+				least, most = min(least, w.set), max(most, w.set)
 			}
-			well := func(*mptcp.Subflow, time.Duration) {}
-			more := map[string]float64{"a path loses 2 %": 0.075, "a path becomes slow": 0.150}[name] * 70e6 / 8
-			roomy := bound(50, 20) + int(more)*overheadNum/overheadDen
-			if got := connection(0, spoil); !near(got, roomy) {
-				t.Errorf("set %d meanwhile, want %d", got, roomy)
-			}
-			if got := connection(time.Minute, well); !near(got, roomy) {
-				t.Errorf("set %d for the next connection, want %d", got, roomy)
-			}
-			if got := connection(lineMemory+second*30, well); !near(got, bound(50, 20)) {
-				t.Errorf("set %d when it is forgotten, want %d", got, bound(50, 20))
-			}
-			connection(3*lineMemory, func(f *mptcp.Subflow, _ time.Duration) {
-				f.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, 1}), 1)
-			})
-			if len(l.all) != 3 { // the second line was another one at first
-				t.Errorf("%d lines remembered", len(l.all))
-			}
-		})
-	}
-	t.Run("a queue of our own, which overflows", func(t *testing.T) {
-		w := ward{lines: new(lines)}
-		for at := time.Duration(0); at < 10*second; at += fastTick {
-			f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
-			f.DeliveryRate, g.DeliveryRate = 50e6/8, 20e6/8
-			if at > second {
-				g.RTT = 300 * ms
-			}
-			g.BytesSent = uint64(at/ms) * 2500
-			g.BytesRetrans = uint64(min(at, second)/ms) * 75 // at the start, and once more
-			if at > 6*second {
-				g.BytesRetrans += 50_000
-			}
-			w.dead([]mptcp.Subflow{f, g}, start.Add(at))
-			if n, change := w.size([]mptcp.Subflow{f, g}, start.Add(at)); change {
-				w.set = n
-			}
+			return least, most
 		}
-		if !near(w.set, bound(50, 20)) {
-			t.Errorf("set %d, want %d", w.set, bound(50, 20))
+		plain := bound(50, 20)
+		if _, most := waits(0, 10*second, 0); !near(w.set, plain) || most != initial {
+			t.Errorf("set %d, at most %d, and nothing waits", w.set, most)
+		}
+		roomy := plain + 400_000*overheadNum/overheadDen*waitingNum/waitingDen
+		if least, most := waits(10*second, second, 400_000); !near(least, roomy) || !near(most, roomy) {
+			t.Errorf("set %d to %d, want %d", least, most, roomy)
+		}
+		if least, _ := waits(11*second, recent, 0); !near(least, roomy) {
+			t.Errorf("set %d within %v, want %d", least, recent, roomy)
+		}
+		waits(11*second+recent, 2*fastTick, 0)
+		if !near(w.set, plain) {
+			t.Errorf("set %d when none waits any more, want %d", w.set, plain)
+		}
+		if waits(20*second, second, 100<<20); w.set != roomiest {
+			t.Errorf("set %d, want %d", w.set, roomiest)
 		}
 	})
 	t.Run("none is left, and one returns", func(t *testing.T) {
-		w := ward{lines: new(lines)}
+		var w ward
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 10*second, rates{}, 0)
 		if !near(w.set, smallest) {
@@ -319,6 +272,33 @@ func TestSize(t *testing.T) {
 			t.Errorf("set %d, want %d", w.set, bound(50, 20))
 		}
 	})
+}
+
+// One path is the kernel's to tune.
+func TestOnePath(t *testing.T) {
+	w := ward{conn: loopback(t)}
+	var g Guard
+	for range 3 {
+		g.look(&w, time.Now())
+	}
+	if len(w.flows) != 1 || w.set != 0 {
+		t.Errorf("%d subflows, bound set to %d", len(w.flows), w.set)
+	}
+}
+
+func loopback(t testing.TB) *mptcp.Conn {
+	t.Helper()
+	l, err := mptcp.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c, err := new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.MustParseAddrPort(l.Addr().String()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func TestExtremes(t *testing.T) {
@@ -359,18 +339,8 @@ func TestPace(t *testing.T) {
 
 // BenchmarkLook is what a busy connection costs each tick.
 func BenchmarkLook(b *testing.B) {
-	l, err := mptcp.Listen(b.Context(), "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	c, err := new(mptcp.Dialer).Dial(b.Context(), netip.Addr{}, netip.MustParseAddrPort(l.Addr().String()), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
+	w := &ward{conn: loopback(b)}
 	var g Guard
-	w := &ward{conn: c, lines: &g.lines}
 	b.ReportAllocs()
 	for b.Loop() {
 		g.look(w, time.Now())

@@ -109,7 +109,8 @@ func transfer(t *testing.T, upload bool) {
 		writtenC <- from.CloseWrite()
 	}()
 	resets := node.MIB("MPTcpExtMPRstTx") + node.MIB("TcpOutRsts")
-	killed := time.AfterFunc(1500*time.Millisecond, func() { w.Link("fibre").Blackhole(true) })
+	var cut atomic.Bool
+	killed := time.AfterFunc(1500*time.Millisecond, func() { cut.Store(true); w.Link("fibre").Blackhole(true) })
 	defer killed.Stop()
 	given := make(chan time.Duration, 1)
 	go func() {
@@ -122,7 +123,7 @@ func transfer(t *testing.T, upload bool) {
 	bound := 0
 	to.SetReadDeadline(time.Now().Add(30 * time.Second))
 	n, err := io.Copy(got, io.TeeReader(to.TCPConn, writerFunc(func([]byte) {
-		if b, err := from.SendBuffer(); err == nil && g.Destroyed.Load() == 0 {
+		if b, err := from.SendBuffer(); err == nil && !cut.Load() {
 			bound = b
 		}
 	})))
