@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -91,7 +92,7 @@ func transfer(t *testing.T, upload bool) {
 	go func() { guardedC <- node.Do(func() error { return g.Run(ctx) }) }()
 	defer func() { cancel(); must(t, <-guardedC); remove() }()
 
-	const size = 14 << 20
+	const size, cutAfter = 20 << 20, 2500 * time.Millisecond
 	want, got := sha256.New(), sha256.New()
 	writtenC := make(chan error, 1)
 	go func() {
@@ -110,7 +111,7 @@ func transfer(t *testing.T, upload bool) {
 	}()
 	resets := node.MIB("MPTcpExtMPRstTx") + node.MIB("TcpOutRsts")
 	var cut atomic.Bool
-	killed := time.AfterFunc(1500*time.Millisecond, func() { cut.Store(true); w.Link("fibre").Blackhole(true) })
+	killed := time.AfterFunc(cutAfter, func() { cut.Store(true); w.Link("fibre").Blackhole(true) })
 	defer killed.Stop()
 	given := make(chan time.Duration, 1)
 	go func() {
@@ -118,13 +119,14 @@ func transfer(t *testing.T, upload bool) {
 		for g.Destroyed.Load() == 0 && ctx.Err() == nil {
 			time.Sleep(5 * time.Millisecond)
 		}
-		given <- time.Since(start) - 1500*time.Millisecond
+		given <- time.Since(start) - cutAfter
 	}()
-	bound := 0
+	// The least of a second: there is more when something is late.
+	began, bound := time.Now(), math.MaxInt
 	to.SetReadDeadline(time.Now().Add(30 * time.Second))
 	n, err := io.Copy(got, io.TeeReader(to.TCPConn, writerFunc(func([]byte) {
-		if b, err := from.SendBuffer(); err == nil && !cut.Load() {
-			bound = b
+		if b, err := from.SendBuffer(); err == nil && !cut.Load() && time.Since(began) > cutAfter-time.Second {
+			bound = min(bound, b)
 		}
 	})))
 	if err != nil || n != size {
