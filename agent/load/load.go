@@ -41,6 +41,9 @@ const (
 	slowMargin = 60 * time.Millisecond
 	recovered  = 0.75
 	rttHorizon = time.Minute
+	// drained is how long a smoothed round trip still tells of a queue that has
+	// gone.
+	drained = 5 * time.Second
 )
 
 // Sample is what one WAN carries.
@@ -66,6 +69,7 @@ type Balancer struct {
 type wan struct {
 	down, up  capacity
 	rtt       minimum
+	busy      time.Time // last seen without room
 	fullSince time.Time // all above it are full since
 	roomSince time.Time // there is room above it since
 	joined    bool      // overflow: is used
@@ -149,7 +153,10 @@ func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 		f := max(ratio(s.RX, w.down.of(s.RateDown, s.RX, now)), ratio(s.TX, w.up.of(s.RateUp, s.TX, now)))
 		fill[s.WAN] = f
 		w.rtt.add(now, s.RTT)
-		w.rtt.settled = w.rtt.settled || max(s.RX, s.TX) < noise || f > 0 && f < roomy
+		if max(s.RX, s.TX) >= noise && (f == 0 || f >= roomy) {
+			w.busy = now
+		}
+		w.rtt.settled = w.rtt.settled || now.Sub(w.busy) >= drained
 	}
 	uses := make(map[string]Use, len(samples))
 	for _, s := range samples {

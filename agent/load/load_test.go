@@ -152,6 +152,17 @@ func TestStartsFull(t *testing.T) {
 	s.pass(rttHorizon/2, func() { s.held() })
 	// One that has been slow for long is slow.
 	s.until("lte", true, rttHorizon)
+	// Nor when the transfer ends: a smoothed round trip comes down by and by.
+	s = newScene(t,
+		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 20 * ms, RX: 50 * mbit},
+		Sample{WAN: "lte", Role: config.RoleBond, RTT: 200 * ms, RX: 20 * mbit})
+	lte = s.of("lte")
+	s.pass(3*time.Second, func() { s.held() })
+	s.of("fibre").RX, lte.RX = 0, 0
+	s.pass(drained+10*time.Second, func() {
+		lte.RTT = max(60*ms, lte.RTT*7/8)
+		s.held()
+	})
 	// One that is slow while it has room is so from the start.
 	s = newScene(t,
 		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 20 * ms, RX: 50 * mbit},
