@@ -92,7 +92,7 @@ func start(t *testing.T, w *lab.World) *clat.CLAT {
 			{Table: table, Dest: inner, Link: tunnel.Index},
 			{Table: table, Dest: all6, Link: wan.Index, Gateway: lte.Router6},
 		}, []plan.Rule{
-			{Pref: plan.PrefLAN, IPv6: true, Dest: inner, Table: table},
+			{Pref: plan.PrefInner, IPv6: true, Dest: inner, Table: table},
 			{Pref: plan.PrefSource, Source: netip.PrefixFrom(ours4, 32), Table: table},
 			{Pref: plan.PrefSource, IPv6: true, Source: inner, Table: table},
 			{Pref: plan.PrefDevice, Device: device, Table: table},

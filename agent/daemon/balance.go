@@ -30,7 +30,7 @@ type balance struct {
 type rates struct{ rx, tx float64 }
 
 // sample measures, and says whether another set of WANs is to be held back.
-func (b *balance) sample(c config.Config, p plan.Plan, known map[health.Path]health.Health) (changed bool) {
+func (b *balance) sample(c config.Config, p plan.Plan, known map[health.Leg]health.Health) (changed bool) {
 	now, counters := time.Now(), netstate.Counters()
 	elapsed := now.Sub(b.at).Seconds()
 	last := b.counters
@@ -52,7 +52,7 @@ func (b *balance) sample(c config.Config, p plan.Plan, known map[health.Path]hea
 		samples = append(samples, load.Sample{
 			WAN: w.Name, Role: w.Role, RX: r.rx, TX: r.tx,
 			RateDown: float64(c.WANs[i].RateDown) * 1000, RateUp: float64(c.WANs[i].RateUp) * 1000,
-			RTT: max(known[health.Path{WAN: w.Name}].RTT, known[health.Path{WAN: w.Name, IPv6: true}].RTT),
+			RTT: longest(w, known),
 		})
 	}
 	uses := b.balancer.Update(now, samples)
@@ -61,6 +61,14 @@ func (b *balance) sample(c config.Config, p plan.Plan, known map[health.Path]hea
 	changed = !maps.EqualFunc(uses, b.uses, func(a, o load.Use) bool { return a.Held == o.Held })
 	b.rates, b.uses = measured, uses
 	return changed
+}
+
+// longest is the longest round trip of a WAN's legs.
+func longest(w plan.WAN, known map[health.Leg]health.Health) (rtt time.Duration) {
+	for _, l := range w.Legs {
+		rtt = max(rtt, known[w.Health(l)].RTT)
+	}
+	return rtt
 }
 
 func rate(before, now uint64, seconds float64) float64 {

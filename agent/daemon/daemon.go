@@ -18,6 +18,7 @@ import (
 	"braid/agent/kernel/tproxy"
 	"braid/agent/netstate"
 	"braid/agent/path"
+	"braid/agent/plan"
 	"braid/agent/proxy"
 	"braid/agent/reconcile"
 	"braid/agent/ubus"
@@ -108,7 +109,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	defer heart.Close()
-	changedC, err := netstate.Watch(ctx)
+	changedC, err := netstate.Watch(ctx, plan.Own)
 	if err != nil {
 		return err
 	}

@@ -122,10 +122,17 @@ func (f *flows) on(p plan.Plan, wan string) map[uint64]bool {
 // wansByAddr names the WAN that has an address.
 func wansByAddr(p plan.Plan) map[netip.Addr]string {
 	names := make(map[netip.Addr]string)
-	for _, w := range p.WANs {
-		for _, a := range w.Addrs {
-			if _, taken := names[a]; !taken {
-				names[a] = w.Name
+	for _, starts := range []bool{true, false} {
+		for _, w := range p.WANs {
+			for _, l := range w.Legs {
+				if l.Subflows && starts {
+					names[l.Source] = w.Name
+				}
+				for _, a := range l.Addrs {
+					if _, taken := names[a]; !taken && !starts {
+						names[a] = w.Name
+					}
+				}
 			}
 		}
 	}

@@ -72,6 +72,10 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			continue
 		case <-settledC:
 			settledC = nil
+			before := l.net
+			if err := l.look(); err == nil && l.net.Equal(before) {
+				continue // what has changed is none of ours
+			}
 		case <-l.health.Changed():
 		case <-l.converters.Changed():
 		case <-l.resolver.changedC:
@@ -133,12 +137,13 @@ func (l *loop) update(ctx context.Context) {
 	}
 	l.resolver.set(l.config)
 	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.resolved(), Health: l.health.Health(), Load: l.balance.held(),
-		CLAT: l.clats.list(), Ports: l.ports}
+		CLAT: l.clats.list(), Converters: known(l.converters.Status()), Ports: l.ports}
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
-	n := network(in, p, l.converters.Status())
-	l.proxy.SetNetwork(n)
-	l.converters.SetTargets(targets(n))
+	if p.Network != nil {
+		l.proxy.SetNetwork(p.Network)
+		l.converters.SetTargets(targets(p.Network))
+	}
 	if err := l.hold(p.Firewall); err != nil {
 		p.Firewall.Late = false
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
@@ -163,7 +168,7 @@ func (l *loop) update(ctx context.Context) {
 func (l *loop) look() error {
 	if time.Since(l.netAt) >= unseen {
 		began := time.Now()
-		net, err := netstate.Read()
+		net, err := netstate.Read(plan.Own)
 		if err != nil {
 			return err
 		}

@@ -15,32 +15,17 @@ import (
 	"braid/agent/config"
 	"braid/agent/converter"
 	"braid/agent/path"
-	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/report"
 )
 
-// network is what the proxy decides by: the WANs from which a first subflow
-// may start, best role first, and the converters as far as they are known.
-func network(in plan.Input, p plan.Plan, known map[string]converter.Status) *path.Network {
-	n := &path.Network{Fallback: in.Config.Globals.Fallback}
-	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
-		for _, held := range []bool{false, true} {
-			for _, w := range p.WANs {
-				if w.Usable && w.Role == role && w.Held == held {
-					n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.IPv4.Addr(), IPv6: w.IPv6.Addr()})
-				}
-			}
-		}
+// known is what is known of each converter.
+func known(statuses map[string]converter.Status) map[string]path.Converter {
+	all := make(map[string]path.Converter, len(statuses))
+	for name, s := range statuses {
+		all[name] = path.Converter{State: s.State}
 	}
-	for _, c := range in.Config.Converters {
-		pc := path.Converter{Name: c.Name, Cookie: c.Cookie, State: known[c.Name].State}
-		for _, a := range in.ConverterAddrs(c) {
-			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
-		}
-		n.Converters = append(n.Converters, pc)
-	}
-	return n
+	return all
 }
 
 // targets are the converters as they are to be asked: over the WANs that a
@@ -127,7 +112,7 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 		return e, nil
 	}
 	for _, s := range n.Expected(dec.Attempts()[0]) {
-		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source), Remote: "announced"}
+		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source.Is6()), Remote: "announced"}
 		if s.Remote.IsValid() {
 			x.Remote = s.Remote.String()
 		}

@@ -47,36 +47,35 @@ const (
 )
 
 // judge is a WAN's state and why.
-func judge(w plan.WAN, known map[health.Path]health.Health) (state, reason string) {
+func judge(w plan.WAN) (state, reason string) {
 	switch {
 	case w.Role == config.RoleOff:
 		return wanOff, w.Reason
 	case !w.Usable:
 		return wanDown, w.Reason
 	}
-	for _, f := range []plan.Family{w.IPv4, w.IPv6} {
-		if h := known[health.Path{WAN: w.Name, IPv6: f.Source.Is6()}]; f.Source.IsValid() && h.Verdict != health.Up {
-			return wanDegraded, family(f.Source) + ": " + h.Reason
+	for _, l := range w.Legs {
+		if l.Source.IsValid() && l.Verdict != health.Up {
+			return wanDegraded, family(l.IPv6) + ": " + l.Reason
 		}
 	}
 	return wanUp, w.Reason
 }
 
-func family(a netip.Addr) string {
-	if a.Is4() {
-		return "ipv4"
+func family(v6 bool) string {
+	if v6 {
+		return "ipv6"
 	}
-	return "ipv6"
+	return "ipv4"
 }
 
 // announce tells the world of WANs and converters whose state has changed.
 func (l *loop) announce(p plan.Plan) {
-	known := l.health.Health()
 	l.state.mu.Lock()
 	oldWANs, oldConverters := l.state.wans, l.state.converters
 	wans := make(map[string]condition, len(p.WANs))
 	for _, w := range p.WANs {
-		wans[w.Name] = oldWANs[w.Name].become(judge(w, known))
+		wans[w.Name] = oldWANs[w.Name].become(judge(w))
 	}
 	converters := l.conditions(l.config, oldConverters)
 	l.state.wans, l.state.converters = wans, converters
@@ -175,8 +174,8 @@ func (d *Daemon) WANs() report.WANs {
 		r := report.WAN{
 			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
 			State: s.state, Reason: s.reason, Since: elapsed(s.since),
-			Addresses: append([]netip.Addr{}, w.Addrs...), IPv4: report.IPv4Kind(w.IPv4.Source), IPv6: w.IPv6.Source.IsValid(),
-			NAT64: nat64(w), RTT: milliseconds(h.RTT), Jitter: milliseconds(h.Jitter), Loss: h.Loss,
+			Addresses: append([]netip.Addr{}, w.Addrs()...), IPv4: ipv4Kind(w), IPv6: hasIPv6(w),
+			NAT64: nat64(w), Legs: legs(w), RTT: milliseconds(h.RTT), Jitter: milliseconds(h.Jitter), Loss: h.Loss,
 			RXRate: int64(carried[w.Name].rx), TXRate: int64(carried[w.Name].tx),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
 			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
@@ -189,21 +188,53 @@ func (d *Daemon) WANs() report.WANs {
 	return out
 }
 
-// nat64 is the prefix of the network's NAT64 that is in use, or nothing.
-func nat64(w plan.WAN) string {
-	if !w.CLAT.Prefix.IsValid() {
-		return ""
-	}
-	return w.CLAT.Prefix.String()
+// ipv4Kind is what kind of IPv4 a WAN has.
+func ipv4Kind(w plan.WAN) string {
+	l, _ := w.Starting(false)
+	return report.IPv4Kind(l.Source)
 }
 
-// measured is the health of the family that connections start in.
-func measured(w plan.WAN, known map[health.Path]health.Health) health.Health {
-	v4, v6 := known[health.Path{WAN: w.Name}], known[health.Path{WAN: w.Name, IPv6: true}]
-	if w.IPv4.Source.IsValid() && (w.IPv4.Usable || !w.IPv6.Usable) {
-		return v4
+func hasIPv6(w plan.WAN) bool {
+	return slices.ContainsFunc(w.Legs, func(l plan.Leg) bool { return l.IPv6 && l.Source.IsValid() })
+}
+
+// legs are those of a WAN as they are reported.
+func legs(w plan.WAN) []report.Leg {
+	all := []report.Leg{}
+	for _, l := range w.Legs {
+		r := report.Leg{Family: family(l.IPv6), Device: l.Device, Origin: string(l.Origin), State: l.Verdict.String(), Reason: l.Reason,
+			Converters: []report.LegConverter{}}
+		if w.Role == config.RoleOff {
+			r.State, r.Reason = wanOff, w.Reason
+		}
+		if l.Source.IsValid() {
+			r.Source = l.Source.String()
+		}
+		if l.Gateway.IsValid() {
+			r.Gateway = l.Gateway.String()
+		}
+		all = append(all, r)
 	}
-	return v6
+	return all
+}
+
+// nat64 is the prefix of the network's NAT64 that is in use, or nothing.
+func nat64(w plan.WAN) string {
+	for _, l := range w.Legs {
+		if l.CLAT.Prefix.IsValid() {
+			return l.CLAT.Prefix.String()
+		}
+	}
+	return ""
+}
+
+// measured is the health of the leg that connections start on.
+func measured(w plan.WAN, known map[health.Leg]health.Health) health.Health {
+	l, ok := w.Starting(false)
+	if v6, also := w.Starting(true); !ok || also && !l.Usable() && v6.Usable() {
+		l = v6
+	}
+	return known[w.Health(l)]
 }
 
 // Connections is the answer of the method "connections"; wan selects those

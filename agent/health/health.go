@@ -22,31 +22,34 @@ const (
 
 func (v Verdict) String() string { return [...]string{"up", "degraded", "down"}[v] }
 
-// Health is how a WAN fares in one family. The zero value is that of a path
-// of which nothing bad is known.
+// Health is how a leg fares. The zero value is that of one of which nothing bad
+// is known.
 type Health struct {
 	Verdict Verdict
 	Reason  string
 	RTT     time.Duration // smoothed; 0 unknown
 	Jitter  time.Duration // mean deviation of the round-trip time
 	Loss    float64       // of the last probes, 0..1
+	Source  netip.Addr    // from which the last answered probe was sent
 }
 
-// Path is a WAN in one family.
-type Path struct {
-	WAN  string
-	IPv6 bool
-}
-
-// Target is a path that is to be probed.
-type Target struct {
-	Path
+// Leg is one family of a WAN over one device.
+type Leg struct {
+	WAN    string
 	Device string
+	IPv6   bool
+}
+
+// Target is a leg that is to be probed.
+type Target struct {
+	Leg
 	Source netip.Addr
-	// Ways are how it is asked. When there are none, the path fares as the same
-	// WAN's other family does.
+	// Others are addresses to try instead of Source as long as nobody answers.
+	Others [2]netip.Addr
+	// Ways are how it is asked. When there are none, the leg fares as those of
+	// the same WAN over the same device do.
 	Ways Ways
-	// Patient paths stall now and then without being dead, as cellular ones do.
+	// Patient legs stall now and then without being dead, as cellular ones do.
 	Patient bool
 }
 

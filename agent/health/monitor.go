@@ -5,6 +5,7 @@ package health
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -18,13 +19,13 @@ type Monitor struct {
 	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
-	open     func(ctx context.Context, t Target, tcp bool, id uint16) (conn, error)
+	open     func(ctx context.Context, device string, source netip.Addr, tcp bool, id uint16) (conn, error)
 	counters func() map[string]netstate.Traffic
 
 	mu       sync.Mutex
-	trackers map[Path]*tracker // kept while a path is away: its past counts
-	probers  map[Path]*prober
-	targets  map[Path]Target
+	trackers map[Leg]*tracker // kept while a path is away: its past counts
+	probers  map[Leg]*prober
+	targets  map[Leg]Target
 }
 
 // NewMonitor makes a monitor that watches nothing yet.
@@ -35,9 +36,9 @@ func NewMonitor(log *journal.Log) *Monitor {
 		wakeC:    make(chan struct{}, 1),
 		open:     open,
 		counters: netstate.Counters,
-		trackers: make(map[Path]*tracker),
-		probers:  make(map[Path]*prober),
-		targets:  make(map[Path]Target),
+		trackers: make(map[Leg]*tracker),
+		probers:  make(map[Leg]*prober),
+		targets:  make(map[Leg]Target),
 	}
 }
 
@@ -45,17 +46,16 @@ func NewMonitor(log *journal.Log) *Monitor {
 func (m *Monitor) Changed() <-chan struct{} { return m.changedC }
 
 // Health is what is known of every path that was ever a target.
-func (m *Monitor) Health() map[Path]Health {
+func (m *Monitor) Health() map[Leg]Health {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make(map[Path]Health, len(m.trackers))
+	all := make(map[Leg]Health, len(m.trackers))
 	for p, t := range m.trackers {
 		all[p] = t.health()
 	}
 	for p, t := range m.targets {
-		other := Path{p.WAN, !p.IPv6}
-		// A translator may fail alone: it is a device of its own.
-		if o := m.targets[other]; !t.Ways.any() && o.Ways.any() && o.Device == t.Device && all[other].Verdict == Down {
+		other := Leg{p.WAN, p.Device, !p.IPv6}
+		if o := m.targets[other]; !t.Ways.any() && o.Ways.any() && all[other].Verdict == Down {
 			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
 		}
 	}
@@ -69,13 +69,13 @@ func (m *Monitor) SetTargets(targets []Target) {
 	m.mu.Lock()
 	now := time.Now()
 	old := m.targets
-	m.targets = make(map[Path]Target, len(targets))
+	m.targets = make(map[Leg]Target, len(targets))
 	for _, t := range targets {
-		m.targets[t.Path] = t
-		if m.trackers[t.Path] == nil {
-			m.trackers[t.Path] = new(tracker)
+		m.targets[t.Leg] = t
+		if m.trackers[t.Leg] == nil {
+			m.trackers[t.Leg] = new(tracker)
 		}
-		m.trackers[t.Path].patient = t.Patient
+		m.trackers[t.Leg].patient = t.Patient
 	}
 	for p := range old {
 		if _, stays := m.targets[p]; !stays {
@@ -119,15 +119,15 @@ func (m *Monitor) Run(ctx context.Context) error {
 }
 
 // stopLocked ends the probing of a path.
-func (m *Monitor) stopLocked(path Path) {
-	if p := m.probers[path]; p != nil {
+func (m *Monitor) stopLocked(leg Leg) {
+	if p := m.probers[leg]; p != nil {
 		p.stop()
-		delete(m.probers, path)
+		delete(m.probers, leg)
 	}
 }
 
 // note changes a path's tracker, under the lock, and tells of a new verdict.
-func (m *Monitor) note(p Path, change func(*tracker)) {
+func (m *Monitor) note(p Leg, change func(*tracker)) {
 	m.mu.Lock()
 	t := m.trackers[p]
 	before := t.health()
@@ -135,7 +135,9 @@ func (m *Monitor) note(p Path, change func(*tracker)) {
 	after := t.health()
 	m.mu.Unlock()
 	if before.Verdict != after.Verdict {
-		m.log.Info("path", "wan", p.WAN, "ipv6", p.IPv6, "verdict", after.Verdict, "reason", after.Reason, "rtt", after.RTT)
+		m.log.Info("leg", "wan", p.WAN, "device", p.Device, "ipv6", p.IPv6, "verdict", after.Verdict, "reason", after.Reason, "rtt", after.RTT)
+	}
+	if before.Verdict != after.Verdict || before.Source != after.Source {
 		select {
 		case m.changedC <- struct{}{}:
 		default:
@@ -148,14 +150,14 @@ func (m *Monitor) note(p Path, change func(*tracker)) {
 // a peer it asks too are heard, if there are any. Where no other path was ever
 // answered, none can tell.
 func (m *Monitor) othersAnswerLocked(t Target) bool {
-	since := m.trackers[t.Path].missedFrom
+	since := m.trackers[t.Leg].missedFrom
 	same := false
 	for path, p := range m.probers {
-		same = same || path != t.Path && p.target.Ways.meet(&t.Ways)
+		same = same || path != t.Leg && p.target.Ways.meet(&t.Ways)
 	}
 	others, known := false, false
 	for path, p := range m.probers {
-		if path == t.Path || same && !p.target.Ways.meet(&t.Ways) {
+		if path == t.Leg || same && !p.target.Ways.meet(&t.Ways) {
 			continue
 		}
 		o := m.trackers[path]
@@ -164,12 +166,12 @@ func (m *Monitor) othersAnswerLocked(t Target) bool {
 		}
 		others, known = true, known || o.samples > 0
 	}
-	return others && !known && m.trackers[t.Path].samples > 0
+	return others && !known && m.trackers[t.Leg].samples > 0
 }
 
 // askOthersLocked has every other path probed now, so that it is known whether
 // they are answered.
-func (m *Monitor) askOthersLocked(p Path) {
+func (m *Monitor) askOthersLocked(p Leg) {
 	for path, other := range m.probers {
 		if path != p {
 			other.kick()

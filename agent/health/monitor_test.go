@@ -130,7 +130,7 @@ func (f *far) stream(ctx context.Context, to string) {
 }
 
 // wait waits for a verdict and says how long it took.
-func wait(t *testing.T, m *Monitor, within time.Duration, what string, done func(map[Path]Health) bool) time.Duration {
+func wait(t *testing.T, m *Monitor, within time.Duration, what string, done func(map[Leg]Health) bool) time.Duration {
 	t.Helper()
 	start := time.Now()
 	for !done(m.Health()) {
@@ -158,16 +158,16 @@ func TestMonitor(t *testing.T) {
 		if source.Is6() {
 			peer = peer6
 		}
-		targets = append(targets, Target{Path: Path{v.wan, source.Is6()}, Device: v.wan, Source: source, Ways: Ways{peer}})
+		targets = append(targets, Target{Leg: Leg{v.wan, v.wan, source.Is6()}, Source: source, Ways: Ways{peer}})
 	}
 	m.SetTargets(targets)
-	fibre := func(v Verdict) func(map[Path]Health) bool {
-		return func(h map[Path]Health) bool {
+	fibre := func(v Verdict) func(map[Leg]Health) bool {
+		return func(h map[Leg]Health) bool {
 			return (h[fibre4].Verdict == Down) == (v == Down) && (h[fibre6].Verdict == Down) == (v == Down)
 		}
 	}
-	wait(t, m, 4*time.Second, "probes", func(h map[Path]Health) bool {
-		for _, p := range []Path{fibre4, fibre6, lte4, lte6} {
+	wait(t, m, 4*time.Second, "probes", func(h map[Leg]Health) bool {
+		for _, p := range []Leg{fibre4, fibre6, lte4, lte6} {
 			if h[p].RTT == 0 || m.samples(p) < minSamples {
 				return false
 			}
@@ -211,7 +211,7 @@ func TestMonitor(t *testing.T) {
 }
 
 // samples are how many answers of a path were taken in.
-func (m *Monitor) samples(p Path) int {
+func (m *Monitor) samples(p Leg) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.trackers[p].samples
@@ -227,17 +227,17 @@ func TestICMPFiltered(t *testing.T) {
 	doneC := make(chan error, 1)
 	go func() { doneC <- m.Run(ctx) }()
 	m.SetTargets([]Target{
-		{Path: fibre4, Device: "fibre", Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
-		{Path: lte4, Device: "lte", Source: netip.MustParseAddr("100.64.0.2"), Ways: Ways{peer4}, Patient: true},
+		{Leg: fibre4, Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
+		{Leg: lte4, Source: netip.MustParseAddr("100.64.0.2"), Ways: Ways{peer4}, Patient: true},
 	})
-	wait(t, m, 8*time.Second, "filtered", func(h map[Path]Health) bool {
+	wait(t, m, 8*time.Second, "filtered", func(h map[Leg]Health) bool {
 		if h[fibre4].Verdict == Down || h[lte4].Verdict == Down {
 			t.Fatalf("down: %+v", h)
 		}
 		return h[fibre4].Verdict == Degraded && h[lte4].Verdict == Degraded
 	})
 	f.nft("delete table inet t")
-	wait(t, m, 3*deadInterval, "no longer", func(h map[Path]Health) bool { return h[fibre4].RTT > 0 && h[lte4].RTT > 0 })
+	wait(t, m, 3*deadInterval, "no longer", func(h map[Leg]Health) bool { return h[fibre4].RTT > 0 && h[lte4].RTT > 0 })
 	if h := m.Health(); h[fibre4].Reason == "no WAN's probes are answered" || h[lte4].Verdict == Down {
 		t.Errorf("answered again: %+v", h)
 	}
@@ -273,13 +273,13 @@ func TestEchoFiltered(t *testing.T) {
 		if source.Is6() {
 			peer = peer6
 		}
-		targets = append(targets, Target{Path: Path{v.wan, source.Is6()}, Device: v.wan, Source: source,
+		targets = append(targets, Target{Leg: Leg{v.wan, v.wan, source.Is6()}, Source: source,
 			Ways: Ways{peer, netip.AddrPortFrom(peer.Addr(), 5124)}})
 	}
 	m.SetTargets(targets)
 	f.stream(ctx, "198.51.100.2:9")
-	wait(t, m, 10*time.Second, "answers", func(h map[Path]Health) bool {
-		for _, p := range []Path{fibre4, fibre6, lte4, lte6} {
+	wait(t, m, 10*time.Second, "answers", func(h map[Leg]Health) bool {
+		for _, p := range []Leg{fibre4, fibre6, lte4, lte6} {
 			if h[p].Verdict != Up || h[p].RTT == 0 || p.WAN == "fibre" && m.samples(p) < minSamples {
 				return false
 			}
@@ -287,7 +287,7 @@ func TestEchoFiltered(t *testing.T) {
 		return true
 	})
 	f.nft(`'table netdev t { chain e { type filter hook egress device "fibre" priority 0; drop; }; }'`)
-	wait(t, m, time.Second, "black hole", func(h map[Path]Health) bool {
+	wait(t, m, time.Second, "black hole", func(h map[Leg]Health) bool {
 		return h[fibre4].Verdict == Down && h[fibre6].Verdict == Down
 	})
 	for p, h := range m.Health() {
@@ -296,7 +296,7 @@ func TestEchoFiltered(t *testing.T) {
 		}
 	}
 	f.nft("delete table netdev t")
-	wait(t, m, proof+4*deadInterval, "back", func(h map[Path]Health) bool { return h[fibre4].Verdict != Down && h[fibre6].Verdict != Down })
+	wait(t, m, proof+4*deadInterval, "back", func(h map[Leg]Health) bool { return h[fibre4].Verdict != Down && h[fibre6].Verdict != Down })
 	cancel()
 	if err := <-doneC; err != nil {
 		t.Error(err)
@@ -307,8 +307,8 @@ func TestRunEndsAtOnce(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	m := NewMonitor(discard)
 	m.SetTargets([]Target{
-		{Path: fibre4, Device: "none", Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
-		{Path: lte4, Device: "none"},
+		{Leg: fibre4, Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
+		{Leg: lte4},
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*ms)
 	defer cancel()

@@ -36,10 +36,10 @@ func (m *Monitor) Probe(ctx context.Context, wan string) error {
 
 // outcomes counts, for the paths of a WAN that are probed, the probes whose
 // outcome is known.
-func (m *Monitor) outcomes(wan string) map[Path]int {
+func (m *Monitor) outcomes(wan string) map[Leg]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := make(map[Path]int)
+	n := make(map[Leg]int)
 	for path, p := range m.probers {
 		if path.WAN == wan && p.target.Ways.any() {
 			n[path] = m.trackers[path].probes
@@ -50,7 +50,7 @@ func (m *Monitor) outcomes(wan string) map[Path]int {
 
 // settled says whether every path has had an outcome since. One that has come
 // meanwhile is new and not waited for.
-func settled(before, now map[Path]int) bool {
+func settled(before, now map[Leg]int) bool {
 	for path, n := range before {
 		if after, probed := now[path]; probed && after == n {
 			return false

@@ -32,6 +32,8 @@ type prober struct {
 
 	// Of the goroutine that runs.
 	ways      ways
+	source    int  // of sources
+	unheard   int  // probes in a row without an answer from it
 	echo, tcp conn // nil: to be opened
 	receiving sync.WaitGroup
 	answerC   chan answer
@@ -107,7 +109,7 @@ func (p *prober) run() {
 // away is trusted again once it has been there for long enough.
 func (p *prober) waitOnly() {
 	for down := true; down; {
-		p.m.note(p.target.Path, func(t *tracker) {
+		p.m.note(p.target.Leg, func(t *tracker) {
 			t.prove(time.Now())
 			down = t.down
 		})
@@ -147,7 +149,7 @@ func (p *prober) receive(c conn) {
 // send sends a probe. When it cannot, that is an answer that never comes.
 func (p *prober) send(now time.Time) {
 	p.m.mu.Lock()
-	soon := p.m.trackers[p.target.Path].soon()
+	soon := p.m.trackers[p.target.Leg].soon()
 	p.m.mu.Unlock()
 	n := p.ways.next(now, soon)
 	p.seq++
@@ -177,7 +179,7 @@ func (p *prober) transmit(w *way) error {
 		c = &p.tcp
 	}
 	if *c == nil {
-		opened, err := p.m.open(p.ctx, p.target, w.tcp(), p.id)
+		opened, err := p.m.open(p.ctx, p.target.Device, p.sources()[p.source], w.tcp(), p.id)
 		if err != nil {
 			return err
 		}
@@ -209,7 +211,10 @@ func (p *prober) answered(a answer) {
 	sent, late := p.sent[i], !p.open[i]
 	p.sent[i], p.open[i] = time.Time{}, false
 	p.ways.heard(w)
-	p.m.note(p.target.Path, func(t *tracker) {
+	p.unheard = 0
+	source := p.sources()[p.source]
+	p.m.note(p.target.Leg, func(t *tracker) {
+		t.source = source
 		// Not what another peer takes that only stands in for a moment.
 		if t.samples == 0 || a.from == p.ways.preferred().to.Addr() {
 			t.measure(a.from, a.at.Sub(sent))
@@ -230,7 +235,8 @@ func (p *prober) expire(now time.Time) {
 		p.open[i] = false
 		w := &p.ways[p.by[i]]
 		w.missed(p.sent[i])
-		p.m.note(p.target.Path, func(t *tracker) {
+		p.unheard++
+		p.m.note(p.target.Leg, func(t *tracker) {
 			if w.mute() && !p.ways.allMute() && t.heard.After(w.since) {
 				// The way is to blame, not the path; unless that has died just now.
 				if w.misses == 2 {
@@ -243,10 +249,32 @@ func (p *prober) expire(now time.Time) {
 			// Not at the first loss, which is common on a lossy line; nor for
 			// ever, which a cellular line would pay for.
 			if !others && t.lost > 0 && t.lost < lostInARow {
-				p.m.askOthersLocked(p.target.Path)
+				p.m.askOthersLocked(p.target.Leg)
 			}
 			t.missed(now, p.sent[i], others, p.busy)
 		})
+	}
+	p.turn()
+}
+
+// sources are where probes may be sent from.
+func (p *prober) sources() []netip.Addr {
+	all := []netip.Addr{p.target.Source}
+	for _, a := range p.target.Others {
+		if a.IsValid() {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// turn goes on to the next source where nobody answers one: of several
+// addresses on a device some may lead nowhere, as a modem's own does.
+func (p *prober) turn() {
+	if n := len(p.sources()); n > 1 && p.unheard >= lostInARow {
+		p.source, p.unheard = (p.source+1)%n, 0
+		shut(&p.echo)
+		shut(&p.tcp)
 	}
 }
 
@@ -264,13 +292,13 @@ func (p *prober) next(now time.Time) time.Time {
 func (p *prober) overdue(now time.Time) time.Duration {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	return p.m.trackers[p.target.Path].overdue(now)
+	return p.m.trackers[p.target.Leg].overdue(now)
 }
 
 func (p *prober) interval() time.Duration {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	d := p.m.trackers[p.target.Path].interval(p.busy, p.suspect, p.started < startProbes)
+	d := p.m.trackers[p.target.Leg].interval(p.busy, p.suspect, p.started < startProbes)
 	if d == idleInterval && p.ways.preferred().tcp() {
 		return idleTCPInterval
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 var (
-	fibre4, fibre6 = Path{"fibre", false}, Path{"fibre", true}
-	lte4, lte6     = Path{"lte", false}, Path{"lte", true}
+	fibre4, fibre6 = Leg{"fibre", "fibre", false}, Leg{"fibre", "fibre", true}
+	lte4, lte6     = Leg{"lte", "lte", false}, Leg{"lte", "lte", true}
 )
 
 // both are two WANs with IPv4 and the same peer.
@@ -93,8 +93,8 @@ func TestBlackHoleIdle(t *testing.T) {
 					targets := both()
 					targets[0].Ways, targets[1].Ways = w, w
 					s := run(t, lines, targets, func(*sim) { time.Sleep(5 * time.Minute) })
-					s.died(Path{WAN: tt.dead}, at, idleInterval+tt.within)
-					for _, c := range s.changes(Path{WAN: tt.dead}, at) {
+					s.died(Leg{WAN: tt.dead, Device: tt.dead}, at, idleInterval+tt.within)
+					for _, c := range s.changes(Leg{WAN: tt.dead, Device: tt.dead}, at) {
 						found = append(found, c.at)
 					}
 					for p := range s.m.Health() {
@@ -233,7 +233,7 @@ func TestNobodyToAsk(t *testing.T) {
 			"fibre": {rtt: until(at, 30*time.Second, steady(20*ms)), stream: flow(ms, [2]time.Duration{0, at})},
 			"lte":   {rtt: steady(60 * ms)},
 		}
-		targets := append(both(), Target{Path: fibre6, Device: "fibre"}, Target{Path: lte6, Device: "lte"})
+		targets := append(both(), Target{Leg: fibre6}, Target{Leg: lte6})
 		run(t, lines, targets, func(s *sim) {
 			time.Sleep(20 * time.Second)
 			if h := s.m.Health(); h[fibre6].Verdict != Down || h[lte6].Verdict != Up {
@@ -264,11 +264,12 @@ func TestTranslatorFails(t *testing.T) {
 			"fibre": {rtt: steady(20 * ms)},
 			"clat":  {rtt: until(10*time.Second, time.Hour, steady(60*ms))},
 		}
-		targets := append(both(), Target{Path: lte6, Device: "lte"})
+		targets := append(both(), Target{Leg: lte6})
 		targets[1].Device = "clat"
+		translated := targets[1].Leg
 		run(t, lines, targets, func(s *sim) {
 			time.Sleep(time.Minute)
-			if h := s.m.Health(); h[lte4].Verdict != Down || h[lte6].Verdict != Up {
+			if h := s.m.Health(); h[translated].Verdict != Down || h[lte6].Verdict != Up {
 				t.Errorf("%+v", h)
 			}
 		})

@@ -111,7 +111,7 @@ func (d *deviceWatch) busy(now time.Time) bool {
 func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) {
 	silence := now.Sub(d.changed)
 	suspicious := d.busy(now) && silence >= suspicion
-	m.note(p.target.Path, func(t *tracker) {
+	m.note(p.target.Leg, func(t *tracker) {
 		p.busy = d.busy(now)
 		switch {
 		case suspicious && !p.suspect:

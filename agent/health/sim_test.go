@@ -25,14 +25,14 @@ type sim struct {
 
 	mu    sync.Mutex
 	lines map[string]*line // by device
-	kinds map[Path]Verdict // as last seen
+	kinds map[Leg]Verdict  // as last seen
 	log   []change
 }
 
 // change is a verdict that came about.
 type change struct {
 	at time.Duration
-	Path
+	Leg
 	Verdict Verdict
 	Reason  string
 }
@@ -87,7 +87,7 @@ func flow(every time.Duration, periods ...[2]time.Duration) func(time.Duration) 
 // run lets a Monitor watch targets in simulated time while f runs. It is to be
 // called in a bubble.
 func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim)) *sim {
-	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Path]Verdict)}
+	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Leg]Verdict)}
 	s.m.open = s.open
 	s.m.counters = s.counters
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,8 +110,8 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	return s
 }
 
-func (s *sim) open(_ context.Context, t Target, _ bool, _ uint16) (conn, error) {
-	return &wire{s: s, device: t.Device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
+func (s *sim) open(_ context.Context, device string, _ netip.Addr, _ bool, _ uint16) (conn, error) {
+	return &wire{s: s, device: device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
 }
 
 func (s *sim) now() time.Duration { return time.Since(s.start) }
@@ -135,11 +135,11 @@ func (s *sim) sent(device string) (all, tcp int) {
 }
 
 // changes are the verdicts of one path since a time.
-func (s *sim) changes(p Path, since time.Duration) (found []change) {
+func (s *sim) changes(p Leg, since time.Duration) (found []change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.log {
-		if c.Path == p && c.at >= since {
+		if c.Leg == p && c.at >= since {
 			found = append(found, c)
 		}
 	}
@@ -147,7 +147,7 @@ func (s *sim) changes(p Path, since time.Duration) (found []change) {
 }
 
 // died fails unless a path died once, within some time.
-func (s *sim) died(p Path, after, within time.Duration) {
+func (s *sim) died(p Leg, after, within time.Duration) {
 	s.t.Helper()
 	c := s.changes(p, after)
 	if len(c) == 0 || c[0].Verdict != Down || c[0].at-after > within {
@@ -156,7 +156,7 @@ func (s *sim) died(p Path, after, within time.Duration) {
 }
 
 // lived fails if a path was down at any time.
-func (s *sim) lived(paths ...Path) {
+func (s *sim) lived(paths ...Leg) {
 	s.t.Helper()
 	for _, p := range paths {
 		for _, c := range s.changes(p, 0) {
@@ -231,7 +231,7 @@ func (w *wire) Close() error {
 }
 
 func target(wan string, peer netip.AddrPort, patient bool) Target {
-	return Target{Path: Path{wan, peer.Addr().Is6()}, Device: wan, Ways: Ways{peer}, Patient: patient}
+	return Target{Leg: Leg{wan, wan, peer.Addr().Is6()}, Ways: Ways{peer}, Patient: patient}
 }
 
 // jitter adds between 0 and most to a delay, wandering from one random value

@@ -14,6 +14,7 @@ import (
 type tracker struct {
 	patient bool // by nature
 
+	source       netip.Addr    // from which the last answered probe was sent
 	peer         netip.Addr    // whose round trips these are
 	srtt, rttvar time.Duration // RFC 6298 section 2
 	samples      int
@@ -245,7 +246,7 @@ func (t *tracker) interval(busy, suspect, fresh bool) time.Duration {
 }
 
 func (t *tracker) health() Health {
-	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason}
+	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source}
 	if n := min(t.probes, window); n > 0 {
 		lost := 0
 		for _, answered := range t.outcomes[:n] {

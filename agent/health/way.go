@@ -55,12 +55,12 @@ type conn interface {
 	Close() error
 }
 
-// open opens a conn over a target's device.
-func open(ctx context.Context, t Target, tcp bool, id uint16) (conn, error) {
+// open opens a conn over a device.
+func open(ctx context.Context, device string, source netip.Addr, tcp bool, id uint16) (conn, error) {
 	if tcp {
-		return connect.New(t.Device, t.Source), nil
+		return connect.New(device, source), nil
 	}
-	return icmp.Open(ctx, t.Device, t.Source, id)
+	return icmp.Open(ctx, device, source, id)
 }
 
 // way is one way to ask, and what has become of that.

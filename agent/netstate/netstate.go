@@ -16,7 +16,8 @@ import (
 type Snapshot struct {
 	Links      []Link
 	Interfaces []Interface // netifd's; empty where there is none
-	Tables     []Table
+	Rules      []Rule      // policy rules, in the order in which they are looked at
+	Refused    []Default   // default routes that lead nowhere
 }
 
 // Link is a network device with what hangs on it.
@@ -27,22 +28,42 @@ type Link struct {
 	Loopback bool
 	Type     string // kind of link as the kernel names it: "device", "tun", "wireguard", ...
 	Addrs    []Addr
-	Defaults []Default // default routes over it
+	Defaults []Default  // default routes over it
+	Source6  netip.Addr // where the kernel would send IPv6 from over its default routes; may be another link's
 }
 
 // Addr is an address of a link.
 type Addr struct {
 	Prefix netip.Prefix // address and length, not masked
 	// Usable says that new connections may start from it: it is global, not
-	// tentative, not deprecated, and not a temporary (RFC 8981) one.
-	Usable bool
+	// tentative and not a temporary (RFC 8981) one.
+	Usable     bool
+	Deprecated bool // new connections start from another one if there is any
 }
 
-// Default is a default route of the main table.
+// Default is a default route in any table.
 type Default struct {
 	Gateway netip.Addr // invalid on a point-to-point link
 	IPv6    bool
+	Table   int
 	Metric  int
+	Source  netip.Addr // preferred; invalid: the kernel's choice
+}
+
+// Rule is a policy rule. Selectors that are zero select all.
+type Rule struct {
+	Pref       int
+	IPv6       bool
+	Table      int  // 0: none is looked up
+	Goto       int  // the preference to go on at; 0: none
+	Refuses    bool // unreachable, prohibit or blackhole
+	Source     netip.Prefix
+	Dest       netip.Prefix
+	In, Out    string
+	Mark, Mask uint32
+	Invert     bool // for what the selectors do not select
+	NoDefault  bool // the table's default routes are passed over
+	Narrow     bool // there are selectors beside these: ports, protocols, users
 }
 
 // Interface is a netifd interface.
@@ -54,13 +75,7 @@ type Interface struct {
 	Parent   string // of a dynamic interface, by name
 	DNS      []netip.Addr
 	Prefixes []netip.Prefix // delegated over it (RFC 8415)
-}
-
-// Table is a routing table of somebody else's, as VPNs have, which all packets
-// are looked up in.
-type Table struct {
-	Table int
-	IPv6  bool
+	Defaults []Default      // those that netifd has for it, whether the kernel took them or not
 }
 
 // Link finds a link by name.
@@ -75,16 +90,23 @@ func (s Snapshot) Link(name string) (Link, bool) {
 // Equal says whether two snapshots show the same network.
 func (s Snapshot) Equal(o Snapshot) bool {
 	return slices.EqualFunc(s.Links, o.Links, Link.equal) && slices.EqualFunc(s.Interfaces, o.Interfaces, Interface.Equal) &&
-		slices.Equal(s.Tables, o.Tables)
+		slices.Equal(s.Rules, o.Rules) && slices.Equal(s.Refused, o.Refused)
 }
 
 // Equal says whether nothing has changed of an interface.
 func (in Interface) Equal(o Interface) bool {
 	return in.Name == o.Name && in.Up == o.Up && in.L3Device == o.L3Device && in.Proto == o.Proto && in.Parent == o.Parent &&
-		slices.Equal(in.DNS, o.DNS) && slices.Equal(in.Prefixes, o.Prefixes)
+		slices.Equal(in.DNS, o.DNS) && slices.Equal(in.Prefixes, o.Prefixes) && slices.Equal(in.Defaults, o.Defaults)
 }
 
 func (l Link) equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Type == o.Type &&
-		slices.Equal(l.Addrs, o.Addrs) && slices.Equal(l.Defaults, o.Defaults)
+		slices.Equal(l.Addrs, o.Addrs) && slices.Equal(l.Defaults, o.Defaults) && l.Source6 == o.Source6
+}
+
+// Plain says whether a rule selects a packet that nothing is special about:
+// forwarded, without a mark, of no address or device that a rule names.
+func (r Rule) Plain() bool {
+	named := r.Source.Bits() > 0 || r.Dest.Bits() > 0 || r.In != "" || r.Out != "" || r.Mark != 0 || r.Narrow
+	return named == r.Invert
 }

@@ -26,6 +26,9 @@ var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
+// own are the tables that are to be passed over, and a rule.
+var own = Own{FirstTable: 7000, LastTable: 7063, Rule: Rule{Pref: 32765, Table: 254, NoDefault: true, Mask: 0xc0ffffff}}
+
 // ip runs ip with the arguments on each line.
 func ip(t *testing.T, lines string) {
 	t.Helper()
@@ -57,7 +60,7 @@ func pair(t *testing.T, near, far string) {
 
 func read(t *testing.T) Snapshot {
 	t.Helper()
-	s, err := Read()
+	s, err := Read(own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +70,7 @@ func read(t *testing.T) Snapshot {
 // await reads at every hint until the network is as it should.
 func await(t *testing.T, what string, as func(Snapshot) bool) Snapshot {
 	t.Helper()
-	hintC, err := Watch(t.Context())
+	hintC, err := Watch(t.Context(), own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +120,7 @@ func TestAddresses(t *testing.T) {
 		link set far1 down
 		addr add 2001:db8::4/64 dev eth1`)
 	usable := func(p string) Addr { return Addr{Prefix: netip.MustParsePrefix(p), Usable: true} }
+	deprecated := func(p string) Addr { return Addr{Prefix: netip.MustParsePrefix(p), Usable: true, Deprecated: true} }
 	unfit := func(p string) Addr { return Addr{Prefix: netip.MustParsePrefix(p)} }
 	await(t, "the carrier's loss", func(s Snapshot) bool { l, _ := s.Link("eth1"); return !l.Up })
 	check(t, Link{Name: "eth1", Type: "veth", Addrs: []Addr{
@@ -124,9 +128,9 @@ func TestAddresses(t *testing.T) {
 		usable("192.0.2.5/24"),
 		usable("192.0.2.9/24"),
 		usable("198.51.100.1/32"),
-		unfit("203.0.113.1/32"),
+		deprecated("203.0.113.1/32"),
 		usable("2001:db8::2/64"),
-		unfit("2001:db8::3/64"), // deprecated
+		deprecated("2001:db8::3/64"),
 		unfit("2001:db8::4/64"), // tentative: nobody to ask without carrier
 		unfit("fe80::7/64"),
 	}}, link(t, "eth1"))
@@ -146,6 +150,7 @@ func TestDefaults(t *testing.T) {
 		route add default metric 30 nexthop via 198.51.100.1 nexthop via 192.0.2.1 nexthop dev eth2
 		-4 route add default via inet6 fe80::9 dev eth2 metric 40
 		route add default via 198.51.100.9 table 7001
+		route add default via 198.51.100.8 table 26 src 198.51.100.2
 		route add 203.0.113.0/24 via 198.51.100.1
 		route add 0.0.0.0/1 via 198.51.100.1
 		route add unreachable default metric 9999
@@ -162,22 +167,27 @@ func TestDefaults(t *testing.T) {
 	check(t, Link{Name: "eth1", Up: true, Type: "veth",
 		Addrs: []Addr{{Prefix: netip.MustParsePrefix("192.0.2.2/24"), Usable: true}},
 		Defaults: []Default{
-			{Gateway: gw("192.0.2.1"), Metric: 10},
-			{Gateway: gw("192.0.2.7"), Metric: 20},
-			{Gateway: gw("192.0.2.1"), Metric: 30},
-			{Gateway: gw("fe80::1"), IPv6: true, Metric: 512},
-			{Gateway: gw("fe80::2"), IPv6: true, Metric: 512},
-			{Gateway: gw("fe80::1"), IPv6: true, Metric: 600},
+			{Gateway: gw("192.0.2.1"), Table: 254, Metric: 10},
+			{Gateway: gw("192.0.2.7"), Table: 254, Metric: 20},
+			{Gateway: gw("192.0.2.1"), Table: 254, Metric: 30},
+			{Gateway: gw("fe80::1"), IPv6: true, Table: 254, Metric: 512},
+			{Gateway: gw("fe80::2"), IPv6: true, Table: 254, Metric: 512},
+			{Gateway: gw("fe80::1"), IPv6: true, Table: 254, Metric: 600},
 		}}, link(t, "eth1"))
 	check(t, Link{Name: "eth2", Up: true, Type: "veth",
 		Addrs: []Addr{{Prefix: netip.MustParsePrefix("198.51.100.2/24"), Usable: true}},
 		Defaults: []Default{
-			{Metric: 0},
-			{Metric: 30},
-			{Gateway: gw("198.51.100.1"), Metric: 30},
-			{Gateway: gw("fe80::9"), Metric: 40},
-			{Gateway: gw("fe80::1"), IPv6: true, Metric: 600},
+			{Table: 254, Metric: 0},
+			{Table: 254, Metric: 30},
+			{Gateway: gw("198.51.100.1"), Table: 254, Metric: 30},
+			{Gateway: gw("fe80::9"), Table: 254, Metric: 40},
+			{Gateway: gw("198.51.100.8"), Table: 26, Source: gw("198.51.100.2")},
+			{Gateway: gw("fe80::1"), IPv6: true, Table: 254, Metric: 600},
 		}}, link(t, "eth2"))
+	want := []Default{{Table: 254, Metric: 9999}, {IPv6: true, Table: 254, Metric: 9999}}
+	if diff := cmp.Diff(want, read(t).Refused, compare); diff != "" {
+		t.Errorf("refused: -want +got\n%s", diff)
+	}
 }
 
 // A router on the link announces itself and a prefix.
@@ -195,18 +205,18 @@ func TestRouterAdvertisement(t *testing.T) {
 		addr add fe80::2/64 dev far1 nodad`)
 	advertise(t, "far1", netip.MustParseAddr("fe80::2"), netip.MustParseAddr("2001:db8:7::"))
 
-	own := netip.MustParsePrefix("2001:db8:7:0:0:ff:fe00:1/64")
+	address := netip.MustParsePrefix("2001:db8:7:0:0:ff:fe00:1/64")
 	s := await(t, "a default route and addresses", func(s Snapshot) bool {
 		l, _ := s.Link("eth1")
-		return len(l.Defaults) == 1 && len(l.Addrs) == 3 && slices.Contains(l.Addrs, Addr{own, true})
+		return len(l.Defaults) == 1 && len(l.Addrs) == 3 && slices.Contains(l.Addrs, Addr{Prefix: address, Usable: true})
 	})
 	l, _ := s.Link("eth1")
-	if want := (Default{Gateway: netip.MustParseAddr("fe80::2"), IPv6: true, Metric: 1024}); l.Defaults[0] != want {
+	if want := (Default{Gateway: netip.MustParseAddr("fe80::2"), IPv6: true, Table: 254, Metric: 1024}); l.Defaults[0] != want {
 		t.Errorf("default %+v, want %+v", l.Defaults[0], want)
 	}
 	for _, a := range l.Addrs {
-		if a.Usable != (a.Prefix == own) {
-			t.Errorf("%+v: only %v is usable; the other one of its prefix is temporary", a, own)
+		if a.Usable != (a.Prefix == address) {
+			t.Errorf("%+v: only %v is usable; the other one of its prefix is temporary", a, address)
 		}
 	}
 }
@@ -298,16 +308,56 @@ func TestEqualNetworksAreEqual(t *testing.T) {
 	}
 }
 
-// The tables of others count that all packets are looked up in.
-func TestTables(t *testing.T) {
-	for _, args := range []string{"pref 5270 lookup 52", "pref 5271 lookup 52", "pref 700 lookup 7001", "pref 2001 fwmark 0x100/0x3f00 lookup 1",
-		"pref 900 from 192.0.2.0/24 lookup 2", "pref 901 iif lo lookup 3", "pref 902 lookup main", "pref 903 not fwmark 1 lookup 4"} {
+// Rules are read with what they do, but for our own.
+func TestRules(t *testing.T) {
+	for _, args := range []string{"pref 5270 lookup 52", "pref 700 lookup 7001", "pref 2001 fwmark 0x100/0x3f00 lookup 1",
+		"pref 900 from 192.0.2.0/24 iif lo lookup 2", "pref 902 lookup main suppress_prefixlength 0", "pref 903 not fwmark 1 lookup 4",
+		"pref 904 to 198.51.100.0/24 dport 53 goto 5270", "pref 905 from 192.0.2.9 prohibit",
+		"pref 32765 fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0"} {
 		ip(t, "rule add "+args)
 		defer ip(t, "rule del "+args)
 	}
-	ip(t, "-6 rule add pref 5270 lookup 52")
+	ip(t, "-6 rule add pref 5270 oif eth9 lookup 52")
 	defer ip(t, "-6 rule del pref 5270")
-	if diff := cmp.Diff([]Table{{Table: 52}, {Table: 52, IPv6: true}}, read(t).Tables); diff != "" {
+	p := netip.MustParsePrefix
+	want := []Rule{
+		{Pref: 0, Table: 255},
+		{Pref: 900, Table: 2, Source: p("192.0.2.0/24"), In: "lo"},
+		{Pref: 902, Table: 254, NoDefault: true},
+		{Pref: 903, Table: 4, Mark: 1, Mask: 0xffffffff, Invert: true},
+		{Pref: 904, Goto: 5270, Dest: p("198.51.100.0/24"), Narrow: true},
+		{Pref: 905, Refuses: true, Source: p("192.0.2.9/32")},
+		{Pref: 2001, Table: 1, Mark: 0x100, Mask: 0x3f00},
+		{Pref: 5270, Table: 52},
+		{Pref: 32766, Table: 254},
+		{Pref: 32767, Table: 253},
+		{Pref: 0, IPv6: true, Table: 255},
+		{Pref: 5270, IPv6: true, Table: 52, Out: "eth9"},
+		{Pref: 32766, IPv6: true, Table: 254},
+	}
+	if diff := cmp.Diff(want, read(t).Rules, compare); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// The kernel says where it would send from, of a deprecated address too if
+// there is no other.
+func TestSource6(t *testing.T) {
+	pair(t, "eth1", "far1")
+	pair(t, "lan1", "far2")
+	ip(t, `
+		addr add 2001:db8:1::1/64 dev lan1 nodad
+		-6 route add default via fe80::1 dev eth1`)
+	source := func() string { l, _ := read(t).Link("eth1"); return l.Source6.String() }
+	if got := source(); got != "2001:db8:1::1" {
+		t.Errorf("with an address inside alone: %s", got)
+	}
+	ip(t, "addr add 2001:db8:2::2/64 dev eth1 nodad preferred_lft 0")
+	if got := source(); got != "2001:db8:1::1" {
+		t.Errorf("with a deprecated one: %s", got)
+	}
+	ip(t, "addr del 2001:db8:1::1/64 dev lan1")
+	if got := source(); got != "2001:db8:2::2" {
+		t.Errorf("with a deprecated one alone: %s", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -16,25 +18,24 @@ import (
 // pause is how long Watch waits before it subscribes again after an error.
 const pause = 200 * time.Millisecond
 
-// Watch gives a hint when links, addresses, routes or policy rules of the
-// caller's network namespace may have changed; what has, Read tells. Any
-// number of changes since the last hint was taken are one. Changes that could
-// not be followed are a hint too, so that none is missed. The channel is
-// closed after ctx has ended, when nothing of Watch is left.
-func Watch(ctx context.Context) (<-chan struct{}, error) {
+// Watch gives a hint when what Read reads may have changed; what has, Read
+// tells. Any number of changes since the last hint was taken are one. Changes
+// that could not be followed are a hint too, so that none is missed. The
+// channel is closed after ctx has ended, when nothing of Watch is left.
+func Watch(ctx context.Context, own Own) (<-chan struct{}, error) {
 	s, err := subscribe()
 	if err != nil {
 		return nil, fmt.Errorf("watching the network: %w", err)
 	}
 	hintC := make(chan struct{}, 1)
-	go watch(ctx, s, hintC)
+	go watch(ctx, own, s, hintC)
 	return hintC, nil
 }
 
-func watch(ctx context.Context, s *nl.NetlinkSocket, hintC chan<- struct{}) {
+func watch(ctx context.Context, own Own, s *nl.NetlinkSocket, hintC chan<- struct{}) {
 	defer close(hintC)
 	for s != nil {
-		follow(ctx, s, hintC)
+		follow(ctx, own, s, hintC)
 		if s = subscribeAgain(ctx); s != nil {
 			hint(hintC)
 		}
@@ -65,7 +66,7 @@ func subscribeAgain(ctx context.Context) *nl.NetlinkSocket {
 
 // follow turns what s receives into hints until it fails or ctx ends, and
 // closes it.
-func follow(ctx context.Context, s *nl.NetlinkSocket, hintC chan<- struct{}) {
+func follow(ctx context.Context, own Own, s *nl.NetlinkSocket, hintC chan<- struct{}) {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		s.Close()
@@ -80,11 +81,43 @@ func follow(ctx context.Context, s *nl.NetlinkSocket, hintC chan<- struct{}) {
 	}()
 	for {
 		// The socket has overflowed at ENOBUFS and goes on after it.
-		if _, _, err := s.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+		msgs, _, err := s.Receive()
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}
-		hint(hintC)
+		if err != nil || slices.ContainsFunc(msgs, own.news) {
+			hint(hintC)
+		}
 	}
+}
+
+// news says whether a message tells of something that Read reads: of routes,
+// of which a routing daemon or a VPN may change many a second, only the default
+// ones count.
+func (o Own) news(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) < unix.SizeofRtMsg {
+			return true
+		}
+		h := nl.DeserializeRtMsg(m.Data)
+		return h.Dst_len == 0 && h.Flags&unix.RTM_F_CLONED == 0 && !o.table(routeTable(h, m.Data))
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		r, err := parseRule(m.Data)
+		return err != nil || !o.rule(r)
+	}
+	return true
+}
+
+// routeTable is the table of a route; one beyond 255 is in an attribute.
+func routeTable(h *nl.RtMsg, m []byte) int {
+	attrs, _ := nl.ParseRouteAttr(m[h.Len():])
+	for _, a := range attrs {
+		if a.Attr.Type == unix.RTA_TABLE {
+			return int(word(a.Value))
+		}
+	}
+	return int(h.Table)
 }
 
 func hint(hintC chan<- struct{}) {

@@ -32,15 +32,15 @@ func TestWatch(t *testing.T) {
 		{"link", "link set lo mtu 60000", "link set lo mtu 65536"},
 		{"IPv4 address", "addr add 192.0.2.1/32 dev lo", "addr del 192.0.2.1/32 dev lo"},
 		{"IPv6 address", "addr add 2001:db8::1/128 dev lo nodad", "addr del 2001:db8::1/128 dev lo"},
-		{"IPv4 route", "route add 192.0.2.0/24 dev lo", "route del 192.0.2.0/24 dev lo"},
-		{"IPv6 route", "-6 route add 2001:db8::/32 dev lo", "-6 route del 2001:db8::/32 dev lo"},
+		{"IPv4 route", "route add default dev lo", "route del default dev lo"},
+		{"IPv6 route", "-6 route add default dev lo table 26", "-6 route del default dev lo table 26"},
 		{"IPv4 rule", "rule add pref 777 lookup main", "rule del pref 777"},
 		{"IPv6 rule", "-6 rule add pref 777 lookup main", "-6 rule del pref 777"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			hintC, err := Watch(ctx)
+			hintC, err := Watch(ctx, own)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,11 +64,38 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// What is no part of a snapshot is no news, however often it changes.
+func TestNoNews(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	hintC, err := Watch(ctx, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		for _, verb := range []string{"add", "del"} {
+			ip(t, "route "+verb+" 192.0.2.0/24 dev lo")
+			ip(t, "-6 route "+verb+" 2001:db8::/32 dev lo table 100")
+			ip(t, "route "+verb+" default dev lo table 7001")
+			ip(t, "rule "+verb+" pref 710 from 192.0.2.1 lookup 7001")
+			ip(t, "rule "+verb+" pref 32765 fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0")
+		}
+	}
+	select {
+	case <-hintC:
+		t.Error("a hint for nothing")
+	case <-time.After(200 * time.Millisecond):
+	}
+	ip(t, "rule add pref 777 lookup main")
+	defer ip(t, "rule del pref 777")
+	expectHint(t, hintC)
+}
+
 func TestWatchEnds(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	hintC, err := Watch(ctx)
+	hintC, err := Watch(ctx, own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +126,7 @@ func TestOverflow(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		follow(ctx, s, hintC)
+		follow(ctx, own, s, hintC)
 	}()
 	expectHint(t, hintC)
 	ip(t, "rule add pref 777 lookup main")
@@ -138,7 +165,7 @@ func TestSubscribesAgain(t *testing.T) {
 	}
 	broken.Close()
 	hintC := make(chan struct{}, 1)
-	go watch(ctx, broken, hintC)
+	go watch(ctx, own, broken, hintC)
 	expectHint(t, hintC) // for what was missed
 	ip(t, "rule add pref 777 lookup main")
 	expectHint(t, hintC)

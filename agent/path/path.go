@@ -217,3 +217,24 @@ func (w WAN) source(peer netip.Addr) netip.Addr {
 	}
 	return w.IPv6
 }
+
+// Carries says whether some attempt may carry connections to servers of a
+// family: by a converter, or straight.
+func (n *Network) Carries(v6 bool) bool {
+	for _, w := range n.WANs {
+		source := w.IPv4
+		if v6 {
+			source = w.IPv6
+		}
+		if source.IsValid() && (n.Fallback == config.FallbackDirect || len(n.Converters) == 0) {
+			return true
+		}
+	}
+	for i := range n.Converters {
+		c := &n.Converters[i]
+		if _, ok := n.Reach(c.Addrs); ok && c.State != ConverterRefused {
+			return true
+		}
+	}
+	return false
+}

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"braid/agent/config"
-	"braid/agent/health"
 )
 
 // CLAT is a translator of ours that lends IPv4 to a WAN which has IPv6 and a
@@ -29,89 +28,53 @@ type IPv6Only struct {
 	DNS    []netip.Addr // the network's own servers
 }
 
-// borrow gives a WAN that has IPv6 alone the IPv4 of a translator, on another
-// device: one of netifd's (464xlat, DS-Lite), or ours.
-func (m *maker) borrow(w *WAN, c config.WAN) {
-	if w.IPv4.Source.IsValid() || !w.IPv6.Source.IsValid() {
+// translator gives a WAN that has IPv6 alone the leg of a translator of ours.
+func (m *maker) translator(w *WAN) {
+	c := m.CLAT[w.Name]
+	l, ok := m.Net.Link(c.Device)
+	if !ok || !l.Up || !m.wantsCLAT(*w) {
 		return
 	}
-	device, source := m.netifdTranslator(*w, c)
-	if !source.IsValid() {
-		w.CLAT = m.CLAT[w.Name]
-		device, source = w.CLAT.Device, w.CLAT.IPv4
-	}
-	l, ok := m.Net.Link(device)
-	if !ok || !l.Up || !source.IsValid() {
-		w.CLAT = CLAT{}
-		return
-	}
-	w.Device4, w.Link4, w.Addrs = l.Name, l.Index, append(w.Addrs, source)
-	h := m.Health[health.Path{WAN: w.Name}]
-	w.IPv4 = Family{Source: source, Usable: h.Verdict != health.Down}
-	if !w.IPv4.Usable {
-		w.Reason = h.Reason
-	}
+	m.addLeg(w, Leg{
+		Device: l.Name, Link: l.Index, Origin: OriginCLAT, Addrs: []netip.Addr{c.IPv4}, Sources: []netip.Addr{c.IPv4}, CLAT: c,
+	})
 }
 
-// netifdTranslator finds the IPv4 address that a dynamic interface of the
-// line has on a device of its own.
-func (m *maker) netifdTranslator(w WAN, c config.WAN) (device string, source netip.Addr) {
-	for _, in := range m.interfaces(c) {
-		if !in.Up || in.Parent == "" || in.L3Device == w.Device {
-			continue
-		}
-		l, _ := m.Net.Link(in.L3Device)
-		for _, a := range l.Addrs {
-			if a.Usable && a.Prefix.Addr().Is4() {
-				return l.Name, a.Prefix.Addr()
-			}
-		}
+// wantsCLAT says whether a WAN has IPv6, and no IPv4 from which subflows could
+// start.
+func (m *maker) wantsCLAT(w WAN) bool {
+	has := func(v6 bool) bool {
+		return slices.ContainsFunc(w.Legs, func(l Leg) bool {
+			return l.IPv6 == v6 && l.Source.IsValid() && l.Origin != OriginCLAT
+		})
 	}
-	return "", netip.Addr{}
+	return has(true) && !has(false)
 }
 
 // findIPv6Only lists the WANs that a translator of ours would help.
 func (m *maker) findIPv6Only() {
 	for i, w := range m.plan.WANs {
-		own4 := w.IPv4.Source.IsValid() && !w.CLAT.IPv4.IsValid()
-		if w.Role == config.RoleOff || !w.IPv6.Source.IsValid() || own4 {
+		if w.Role == config.RoleOff || !m.wantsCLAT(w) {
 			continue
 		}
+		l, _ := w.Forwarding(true)
 		servers := slices.DeleteFunc(m.dns(m.Config.WANs[i]), netip.Addr.Is4)
-		m.plan.IPv6Only = append(m.plan.IPv6Only, IPv6Only{w.Name, w.Index, w.Device, w.Link, servers})
+		m.plan.IPv6Only = append(m.plan.IPv6Only, IPv6Only{w.Name, w.Index, l.Device, l.Link, servers})
 	}
 }
 
-// over is the device of a family.
-func (w WAN) over(v6 bool) (device string, link int) {
-	if !v6 && w.Link4 != 0 {
-		return w.Device4, w.Link4
-	}
-	return w.Device, w.Link
-}
-
-// steered is what a WAN has for flows that are forwarded: a translator's
-// address is for our own subflows only.
-func (w WAN) steered(v6 bool) Family {
-	if !v6 && w.Link4 != 0 {
-		return Family{}
-	}
-	return w.family(v6)
-}
-
-// routeTranslated lets what a translator is given into it, what it makes of
-// that out by the WAN, and the answers into ours: netifd sees to that for its.
-func (m *maker) routeTranslated(w WAN) {
-	if w.Link4 == 0 {
+// routeTranslated lets what a translator makes of packets out by the WAN, and
+// the answers into ours: netifd sees to that for its own.
+func (m *maker) routeTranslated(w WAN, l Leg) {
+	over, ok := w.Forwarding(true)
+	if !l.Origin.translated() || l.IPv6 || !ok {
 		return
 	}
 	p := &m.plan
-	p.Rules = append(p.Rules,
-		Rule{Pref: PrefSource, Source: netip.PrefixFrom(w.IPv4.Source, 32), Table: w.Table()},
-		Rule{Pref: PrefSource, IPv6: true, In: w.Device4, Table: w.Table()})
-	if w.CLAT.Inner.IsValid() {
-		inner := netip.PrefixFrom(w.CLAT.Inner, w.CLAT.Inner.BitLen())
-		p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: inner, Link: w.Link4})
-		p.Rules = append(p.Rules, Rule{Pref: PrefLAN, IPv6: true, Dest: inner, Table: w.Table()})
+	p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: true, In: l.Device, Table: over.Table})
+	if l.CLAT.Inner.IsValid() {
+		inner := netip.PrefixFrom(l.CLAT.Inner, l.CLAT.Inner.BitLen())
+		p.Routes = append(p.Routes, Route{Table: l.Table, Dest: inner, Link: l.Link})
+		p.Rules = append(p.Rules, Rule{Pref: PrefInner, IPv6: true, Dest: inner, Table: l.Table})
 	}
 }

@@ -30,62 +30,56 @@ const maxAddAddrs = 1
 // dialled can only join by an address that the peer announces, which is what
 // fullmesh endpoints do.
 func (m *maker) addEndpoints() {
-	primary, ok := m.plan.Primary()
+	first, ok := m.starts()
 	if !ok {
 		return
 	}
-	first4 := m.dialsIPv4(primary)
 	limits := mptcp.Limits{Subflows: maxSubflows}
-	var second []mptcp.Endpoint // of WANs with both families: for servers that have only the other
+	type second struct { // of WANs with both families: for servers that have only the other
+		wan   WAN
+		v6    bool
+		flags mptcp.EndpointFlags
+	}
+	var seconds []second
 	for _, w := range m.plan.WANs {
-		if !w.Usable {
-			continue
-		}
-		first, other := w.IPv4.Addr(), w.IPv6.Addr()
-		if !first4 {
-			first, other = other, first
-		}
 		flags := mptcp.FlagSubflow
 		if w.Role == config.RoleBackup || w.Held {
 			flags |= mptcp.FlagBackup
 		}
-		if !first.IsValid() {
-			first, other = other, netip.Addr{}
+		v6 := first
+		if !w.source(v6).IsValid() {
+			v6 = !first
 			flags |= mptcp.FlagFullmesh
+		}
+		if !w.source(v6).IsValid() {
+			continue
+		}
+		if v6 != first {
 			limits.AddAddrsAccepted = maxAddAddrs
 		}
-		if first.IsValid() {
-			m.addEndpoint(w, first, flags)
-		}
-		if other.IsValid() {
-			second = append(second, mptcp.Endpoint{ID: uint8(w.Index), Addr: other, Flags: flags})
+		m.addEndpoint(w, v6, flags)
+		if v6 == first && w.source(!first).IsValid() {
+			seconds = append(seconds, second{w, !first, flags})
 		}
 	}
-	for _, e := range second {
-		m.addEndpoint(m.plan.WANs[int(e.ID)-1], e.Addr, e.Flags)
+	for _, s := range seconds {
+		m.addEndpoint(s.wan, s.v6, s.flags)
 	}
 	m.plan.Limits = &limits
 }
 
-// Addr is the address from which subflows may start, or the invalid one.
-func (f Family) Addr() netip.Addr {
-	if !f.Usable {
-		return netip.Addr{}
-	}
-	return f.Source
-}
-
 // addEndpoint gives the endpoint an id that follows from WAN and family, so
 // that it stays the same while other WANs come and go.
-func (m *maker) addEndpoint(w WAN, a netip.Addr, flags mptcp.EndpointFlags) {
+func (m *maker) addEndpoint(w WAN, v6 bool, flags mptcp.EndpointFlags) {
+	l, _ := w.Starting(v6)
 	eps := m.plan.Endpoints
 	if len(eps) == maxEndpoints {
-		m.problem(w.Name, "", fmt.Sprintf("no subflows from %v: the kernel takes %d endpoints", a, maxEndpoints))
+		m.problem(w.Name, "", fmt.Sprintf("no subflows from %v: the kernel takes %d endpoints", l.Source, maxEndpoints))
 		return
 	}
 	const ids = EndpointLast - EndpointFirst + 1
 	slot := (w.Index - 1) * 2
-	if a.Is6() {
+	if v6 {
 		slot++
 	}
 	id := uint8(EndpointFirst + slot%ids)
@@ -93,43 +87,26 @@ func (m *maker) addEndpoint(w WAN, a netip.Addr, flags mptcp.EndpointFlags) {
 		slot++ // more than 16 WANs share the ids
 		id = uint8(EndpointFirst + slot%ids)
 	}
-	_, link := w.over(a.Is6())
-	m.plan.Endpoints = append(eps, mptcp.Endpoint{ID: id, Addr: a, Device: link, Flags: flags})
+	m.plan.Endpoints = append(eps, mptcp.Endpoint{ID: id, Addr: l.Source, Device: l.Link, Flags: flags})
 }
 
-// dialsIPv4 says in which family first subflows are dialled: IPv4 where the
-// primary and a converter have it.
-func (m *maker) dialsIPv4(primary WAN) bool {
-	if !primary.IPv4.Usable || !primary.IPv6.Usable {
-		return primary.IPv4.Usable
-	}
-	for _, c := range m.Config.Converters {
-		addrs := m.ConverterAddrs(c)
-		if len(addrs) > 0 {
-			return slices.ContainsFunc(addrs, netip.Addr.Is4)
-		}
-	}
-	return true
-}
-
-// probe plans who is asked, over each WAN and in each family, whether the path
-// works. WANs that do not work now are asked too, or they would never again.
+// probe plans who is asked, over each leg, whether it works. Those that do not
+// work now are asked too, or they would never again.
 func (m *maker) probe() {
 	for i, w := range m.plan.WANs {
 		if w.Role == config.RoleOff {
 			continue
 		}
-		for _, f := range []Family{w.IPv4, w.IPv6} {
-			if f.Source.IsValid() {
-				device, _ := w.over(f.Source.Is6())
-				m.plan.Probes = append(m.plan.Probes, health.Target{
-					Path:    health.Path{WAN: w.Name, IPv6: f.Source.Is6()},
-					Device:  device,
-					Source:  f.Source,
-					Ways:    m.ways(m.Config.WANs[i], f.Source.Is6()),
-					Patient: w.Kind == config.KindCellular,
-				})
+		for _, l := range w.Legs {
+			if !l.Source.IsValid() {
+				continue
 			}
+			t := health.Target{
+				Leg: w.Health(l), Source: l.Source, Ways: m.ways(m.Config.WANs[i], l.IPv6),
+				Patient: w.Kind == config.KindCellular,
+			}
+			copy(t.Others[:], slices.DeleteFunc(slices.Clone(l.Sources), func(a netip.Addr) bool { return a == l.Source }))
+			m.plan.Probes = append(m.plan.Probes, t)
 		}
 	}
 }
@@ -169,11 +146,18 @@ func (m *maker) setSysctls() {
 		{"net/mptcp/blackhole_timeout", "0"},
 	}
 	for _, w := range p.WANs {
-		if w.IPv4.Source.IsValid() {
+		for _, l := range w.Legs {
+			if l.IPv6 {
+				continue
+			}
+			conf := "net/ipv4/conf/" + l.Device + "/"
 			// Strict filtering drops what comes in over a WAN that is not the
 			// default route, answers to joins among it.
-			device, _ := w.over(false)
-			p.Sysctls = append(p.Sysctls, Sysctl{"net/ipv4/conf/" + device + "/rp_filter", "2"})
+			p.Sysctls = append(p.Sysctls, Sysctl{conf + "rp_filter", "2"})
+			if l.Gateway.IsValid() {
+				// Of two devices on one segment each answers for itself only.
+				p.Sysctls = append(p.Sysctls, Sysctl{conf + "arp_ignore", "1"}, Sysctl{conf + "arp_announce", "2"})
+			}
 		}
 	}
 }
@@ -186,30 +170,38 @@ func (m *maker) filter() {
 		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
 		BlockQUIC: m.Config.Globals.BlockQUIC,
 		Rules:     m.rules(),
-		Shares4:   m.shares(false),
-		Shares6:   m.shares(true),
 	}
 	if len(f.LANDevices) == 0 {
 		m.problem("globals", "lan", fmt.Sprintf("none of %v is there: nothing is intercepted", m.Config.Globals.LAN))
 		return
 	}
+	for _, v6 := range []bool{false, true} {
+		family := m.family(v6)
+		family.Shares = m.shares(v6)
+		family.Take = !family.Left && m.plan.Network.Carries(v6)
+		*f.Family(v6) = *family
+	}
 	usable := false
 	for i, w := range m.plan.WANs {
 		usable = usable || w.Usable
-		if w.Link == 0 || w.Role == config.RoleOff {
+		if len(w.Legs) == 0 || w.Role == config.RoleOff {
 			continue
 		}
 		// The main table may well send a SYN to a WAN that is dead.
-		fw := FirewallWAN{Device: w.Device, Mark: w.Mark(), Translate: m.translations(i)}
-		for _, a := range w.Addrs {
-			if a.Is4() && w.Link4 == 0 {
-				fw.Addrs = append(fw.Addrs, a)
+		fw := FirewallWAN{Mark: w.Mark(), Translate: m.translations(i)}
+		for _, l := range w.Legs {
+			if l.Origin == OriginCLAT {
+				f.CLATs = append(f.CLATs, l.CLAT)
+				continue
+			}
+			if !slices.Contains(fw.Devices, l.Device) {
+				fw.Devices = append(fw.Devices, l.Device)
+			}
+			if !l.IPv6 {
+				fw.Addrs = append(fw.Addrs, l.Addrs...)
 			}
 		}
 		f.WANs = append(f.WANs, fw)
-		if w.CLAT.Inner.IsValid() {
-			f.CLATs = append(f.CLATs, w.CLAT)
-		}
 	}
 	for _, c := range m.Config.Converters {
 		f.Converters = append(f.Converters, m.ConverterAddrs(c)...)

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -92,22 +91,30 @@ func parse(t *testing.T, text string) config.Config {
 
 // readNetwork reads a network of a line a thing:
 //
-//	link NAME TYPE [down] [ADDRESS/LENGTH]... [via GATEWAY|link4|link6 [metric N]]...
+//	link NAME TYPE [down] [ADDRESS/LENGTH]... [via GATEWAY|link4|link6 [metric N] [table N] [src ADDRESS]]...
+//	refused ipv4|ipv6 TABLE METRIC
 //	interface NAME up|down DEVICE PROTOCOL [PARENT]
 //	learned INTERFACE DNS-SERVER|PREFIX...
-//	table NUMBER ipv4|ipv6
+//	netifd INTERFACE GATEWAY|link4|link6
+//	rule ipv4|ipv6 PREF TABLE [not] [from PREFIX] [to PREFIX] [iif DEVICE] [fwmark MARK/MASK] [suppress]
+//	barred DEVICE ipv4|ipv6
 //	host NAME ADDRESS...
 //	dead WAN ipv4|ipv6 REASON
 //	held WAN REASON
 //	clat WAN DEVICE ADDRESS PREFIX INNER
 //
 // Links have their number as index. Link-local addresses are not usable, nor
-// are those with a question mark: tentative, deprecated or temporary ones.
+// are those with a question mark: tentative or temporary ones. An exclamation
+// mark says that one is deprecated. The system's own rules are there unasked.
 func readNetwork(in *plan.Input, text string) error {
 	in.Resolved = make(map[string][]netip.Addr)
-	in.Health = make(map[health.Path]health.Health)
+	in.Health = make(map[health.Leg]health.Health)
 	in.Load = make(map[string]load.Use)
 	in.CLAT = make(map[string]plan.CLAT)
+	in.Barred = make(map[plan.Barrier]bool)
+	for _, v6 := range []bool{false, true} {
+		in.Net.Rules = append(in.Net.Rules, netstate.Rule{Pref: 32766, IPv6: v6, Table: plan.TableMain}, netstate.Rule{Pref: 32767, IPv6: v6, Table: 253})
+	}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
@@ -135,16 +142,26 @@ func readNetwork(in *plan.Input, text string) error {
 					in.Net.Interfaces[i].DNS = append(in.Net.Interfaces[i].DNS, netip.MustParseAddr(a))
 				}
 			}
-		case verb == "table" && len(args) == 2:
-			var n int
-			n, err = strconv.Atoi(args[0])
-			in.Net.Tables = append(in.Net.Tables, netstate.Table{Table: n, IPv6: args[1] == "ipv6"})
+		case verb == "netifd" && len(args) == 2:
+			i := slices.IndexFunc(in.Net.Interfaces, func(i netstate.Interface) bool { return i.Name == args[0] })
+			in.Net.Interfaces[i].Defaults = append(in.Net.Interfaces[i].Defaults, readDefault(args[1]))
+		case verb == "refused" && len(args) == 3:
+			d := netstate.Default{IPv6: args[0] == "ipv6"}
+			_, err = fmt.Sscan(args[1]+" "+args[2], &d.Table, &d.Metric)
+			in.Net.Refused = append(in.Net.Refused, d)
+		case verb == "rule" && len(args) >= 3:
+			var r netstate.Rule
+			r, err = readRule(args)
+			in.Net.Rules = append(in.Net.Rules, r)
+			slices.SortStableFunc(in.Net.Rules, func(a, b netstate.Rule) int { return a.Pref - b.Pref })
+		case verb == "barred" && len(args) == 2:
+			in.Barred[plan.Barrier{Device: args[0], IPv6: args[1] == "ipv6"}] = true
 		case verb == "host" && len(args) >= 2:
 			for _, a := range args[1:] {
 				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))
 			}
 		case verb == "dead" && len(args) >= 3:
-			in.Health[health.Path{WAN: args[0], IPv6: args[1] == "ipv6"}] =
+			in.Health[health.Leg{WAN: args[0], IPv6: args[1] == "ipv6"}] =
 				health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
 		case verb == "clat" && len(args) == 5:
 			in.CLAT[args[0]] = plan.CLAT{
@@ -170,27 +187,79 @@ func readLink(args []string) (netstate.Link, error) {
 			l.Up = false
 		case arg == "via" && i+1 < len(args):
 			i++
-			d := netstate.Default{IPv6: args[i] == "link6"}
-			if !strings.HasPrefix(args[i], "link") {
-				d.Gateway = netip.MustParseAddr(args[i])
-				d.IPv6 = d.Gateway.Is6()
-			}
-			l.Defaults = append(l.Defaults, d)
+			l.Defaults = append(l.Defaults, readDefault(args[i]))
 		case arg == "metric" && i+1 < len(args) && len(l.Defaults) > 0:
 			i++
 			if _, err := fmt.Sscan(args[i], &l.Defaults[len(l.Defaults)-1].Metric); err != nil {
 				return l, err
 			}
+		case arg == "table" && i+1 < len(args) && len(l.Defaults) > 0:
+			i++
+			if _, err := fmt.Sscan(args[i], &l.Defaults[len(l.Defaults)-1].Table); err != nil {
+				return l, err
+			}
+		case arg == "src" && i+1 < len(args) && len(l.Defaults) > 0:
+			i++
+			l.Defaults[len(l.Defaults)-1].Source = netip.MustParseAddr(args[i])
 		default:
 			text, unfit := strings.CutSuffix(arg, "?")
+			text, deprecated := strings.CutSuffix(text, "!")
 			p, err := netip.ParsePrefix(text)
 			if err != nil {
 				return l, err
 			}
-			l.Addrs = append(l.Addrs, netstate.Addr{Prefix: p, Usable: !unfit && !p.Addr().IsLinkLocalUnicast()})
+			l.Addrs = append(l.Addrs, netstate.Addr{Prefix: p, Usable: !unfit && !p.Addr().IsLinkLocalUnicast(), Deprecated: deprecated})
 		}
 	}
 	return l, nil
+}
+
+// readDefault reads a default route of the main table.
+func readDefault(via string) netstate.Default {
+	d := netstate.Default{IPv6: via == "link6", Table: plan.TableMain}
+	if !strings.HasPrefix(via, "link") {
+		d.Gateway = netip.MustParseAddr(via)
+		d.IPv6 = d.Gateway.Is6()
+	}
+	return d
+}
+
+func readRule(args []string) (netstate.Rule, error) {
+	r := netstate.Rule{IPv6: args[0] == "ipv6"}
+	if _, err := fmt.Sscan(args[1]+" "+args[2], &r.Pref, &r.Table); err != nil {
+		return r, err
+	}
+	for i := 3; i < len(args); i++ {
+		switch args[i] {
+		case "not":
+			r.Invert = true
+			continue
+		case "suppress":
+			r.NoDefault = true
+			continue
+		}
+		i++
+		if i == len(args) {
+			return r, errors.New("no value")
+		}
+		var err error
+		switch args[i-1] {
+		case "from":
+			r.Source, err = netip.ParsePrefix(args[i])
+		case "to":
+			r.Dest, err = netip.ParsePrefix(args[i])
+		case "iif":
+			r.In = args[i]
+		case "fwmark":
+			_, err = fmt.Sscanf(args[i], "%v/%v", &r.Mark, &r.Mask)
+		default:
+			err = errors.New("no selector")
+		}
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, nil
 }
 
 // show writes a line for each problem and each part of the plan.
@@ -203,7 +272,12 @@ func show(p plan.Plan, problems config.Problems) string {
 		}
 		fmt.Fprintf(&b, "%s %v\n", severity, strings.TrimPrefix(pr.Error(), ":"))
 	}
-	each(&b, "wan", p.WANs)
+	for _, w := range p.WANs {
+		legs := w.Legs
+		w.Legs = nil
+		each(&b, "wan", []plan.WAN{w})
+		each(&b, "leg", legs)
+	}
 	each(&b, "route", p.Routes)
 	each(&b, "rule", p.Rules)
 	each(&b, "endpoint", p.Endpoints)

@@ -4,39 +4,47 @@
 package plan
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
 
 	"braid/agent/config"
 	"braid/agent/netstate"
 )
 
-// interfaceDevice is the device of a WAN that is described by netifd
-// interfaces; when there is none, why says so.
-func (m *maker) interfaceDevice(c config.WAN) (device, why string) {
+// interfaceDevices are the devices of a WAN that is described by netifd
+// interfaces: those of the interfaces, and after them those of the tunnels that
+// netifd has made for the same line.
+func (m *maker) interfaceDevices(c config.WAN) (devices []string) {
+	add := func(in netstate.Interface) {
+		if in.Up && in.L3Device != "" && !slices.Contains(devices, in.L3Device) {
+			devices = append(devices, in.L3Device)
+		}
+	}
 	for _, name := range c.Interfaces {
 		i := m.netInterface(name)
 		if i < 0 {
-			why = cmp.Or(why, fmt.Sprintf("netifd has no interface %s", name))
-			m.problem(c.Name, "interface", fmt.Sprintf("netifd has no interface %s", name))
+			m.problem(c.Name, "interface", "netifd has no interface "+name)
 			continue
 		}
-		in := m.Net.Interfaces[i]
-		for _, o := range m.line(in) {
-			if device == "" && o.Up {
-				device = o.L3Device
+		add(m.Net.Interfaces[i])
+	}
+	for _, in := range m.interfaces(c) {
+		add(in)
+	}
+	return devices
+}
+
+// interfaces are the netifd interfaces that are a WAN's line.
+func (m *maker) interfaces(c config.WAN) (all []netstate.Interface) {
+	for _, name := range c.Interfaces {
+		if i := m.netInterface(name); i >= 0 {
+			for _, in := range m.line(m.Net.Interfaces[i]) {
+				if !contains(all, in) {
+					all = append(all, in)
+				}
 			}
 		}
-		why = cmp.Or(why, fmt.Sprintf("interface %s is down", name))
-		if in.Up && in.Parent == "" && in.L3Device != "" && in.L3Device != device {
-			m.problem(c.Name, "interface", fmt.Sprintf("%s is on another device, %s: only %s is used", name, in.L3Device, device))
-		}
 	}
-	if device != "" {
-		why = ""
-	}
-	return device, why
+	return all
 }
 
 // line is a netifd interface with those that are the same line: its dynamic

@@ -33,36 +33,36 @@ func down(in netstate.Interface) netstate.Interface {
 	return in
 }
 
-func TestInterfaceDevice(t *testing.T) {
+func TestInterfaceDevices(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		interfaces []string
 		netifd     []netstate.Interface
-		device     string
-		why        string
+		devices    string
 		problems   string
 	}{
-		{name: "one", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, wan}, device: "eth1"},
-		{name: "two on one device", interfaces: []string{"wan", "wan6"}, netifd: []netstate.Interface{lan, wan, wan6}, device: "eth1"},
-		{name: "first is down", interfaces: []string{"wan", "wan6"}, netifd: []netstate.Interface{down(wan), wan6}, device: "eth1"},
-		{name: "other of its device is up", interfaces: []string{"wan"}, netifd: []netstate.Interface{down(wan), wan6}, device: "eth1"},
-		{name: "464xlat", interfaces: []string{"wan6"}, netifd: []netstate.Interface{wan6, clat}, device: "eth1"},
-		{name: "464xlat named too", interfaces: []string{"wan6", "wan6_4"}, netifd: []netstate.Interface{wan6, clat}, device: "eth1"},
-		{name: "pppoe", interfaces: []string{"wan"}, netifd: []netstate.Interface{pppoe, pppoe6}, device: "pppoe-wan"},
-		{name: "modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, modem4, modem6}, device: "wwan0"},
-		{name: "IPv6-only modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, down(modem4), modem6, modemCLAT}, device: "wwan0"},
-		{name: "down", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, down(wan), down(wan6)}, why: "interface wan is down"},
-		{name: "renamed", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, wan6}, why: "netifd has no interface wan",
+		{name: "one", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, wan}, devices: "eth1"},
+		{name: "two on one device", interfaces: []string{"wan", "wan6"}, netifd: []netstate.Interface{lan, wan, wan6}, devices: "eth1"},
+		{name: "first is down", interfaces: []string{"wan", "wan6"}, netifd: []netstate.Interface{down(wan), wan6}, devices: "eth1"},
+		{name: "other of its device is up", interfaces: []string{"wan"}, netifd: []netstate.Interface{down(wan), wan6}, devices: "eth1"},
+		{name: "464xlat", interfaces: []string{"wan6"}, netifd: []netstate.Interface{wan6, clat}, devices: "eth1 464-wan6"},
+		{name: "464xlat named too", interfaces: []string{"wan6", "wan6_4"}, netifd: []netstate.Interface{wan6, clat}, devices: "eth1 464-wan6"},
+		{name: "pppoe", interfaces: []string{"wan"}, netifd: []netstate.Interface{pppoe, pppoe6}, devices: "pppoe-wan"},
+		{name: "modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, modem4, modem6}, devices: "wwan0"},
+		{name: "IPv6-only modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, down(modem4), modem6, modemCLAT}, devices: "wwan0 464-wwan_6"},
+		{name: "down", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, down(wan), down(wan6)}},
+		{name: "renamed", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, wan6},
 			problems: "interface: netifd has no interface wan"},
-		{name: "no netifd", interfaces: []string{"wan"}, why: "netifd has no interface wan", problems: "interface: netifd has no interface wan"},
+		{name: "no netifd", interfaces: []string{"wan"}, problems: "interface: netifd has no interface wan"},
+		{name: "PPPoE and IPoE", interfaces: []string{"wan", "wan6"}, netifd: []netstate.Interface{pppoe, wan6}, devices: "pppoe-wan eth1"},
 		{name: "two devices", interfaces: []string{"wan", "wwan_4"}, netifd: []netstate.Interface{wan, {Name: "wwan_4", Up: true, L3Device: "wwan0"}},
-			device: "eth1", problems: "interface: wwan_4 is on another device, wwan0: only eth1 is used"},
+			devices: "eth1 wwan0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := maker{Input: Input{Net: netstate.Snapshot{Interfaces: tt.netifd}}}
-			device, why := m.interfaceDevice(config.WAN{Name: "fibre", Interfaces: tt.interfaces})
-			if device != tt.device || why != tt.why {
-				t.Errorf("%q, %q; want %q, %q", device, why, tt.device, tt.why)
+			devices := strings.Join(m.interfaceDevices(config.WAN{Name: "fibre", Interfaces: tt.interfaces}), " ")
+			if devices != tt.devices {
+				t.Errorf("%q, want %q", devices, tt.devices)
 			}
 			var problems []string
 			for _, p := range m.problems {

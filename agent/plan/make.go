@@ -11,6 +11,7 @@ import (
 	"braid/agent/health"
 	"braid/agent/load"
 	"braid/agent/netstate"
+	"braid/agent/path"
 )
 
 // Input is all that a plan depends on.
@@ -20,10 +21,21 @@ type Input struct {
 	Overrides map[string]config.Role
 	Net       netstate.Snapshot
 	Resolved  map[string][]netip.Addr // addresses of the host names in Config
-	Health    map[health.Path]health.Health
+	Health    map[health.Leg]health.Health
 	Load      map[string]load.Use // by WAN
 	CLAT      map[string]CLAT     // translators that run, by WAN
-	Ports     Ports               // zero: there is no proxy, and nothing is intercepted
+	// Converters are what is known of each: state and families.
+	Converters map[string]path.Converter
+	// Barred are the devices to which the packet filter lets nothing new pass
+	// from the LAN.
+	Barred map[Barrier]bool
+	Ports  Ports // zero: there is no proxy, and nothing is intercepted
+}
+
+// Barrier is what the firewall does not let the LAN use.
+type Barrier struct {
+	Device string
+	IPv6   bool
 }
 
 // Make plans. The problems are what a user should know of: things configured
@@ -34,8 +46,11 @@ func Make(in Input) (Plan, config.Problems) {
 	}
 	m := maker{Input: in, kinds: make(map[string]config.Kind)}
 	m.findWANs()
+	m.findGuests()
 	m.chooseRoles()
+	m.giveAddresses()
 	m.findIPv6Only()
+	m.findNetwork()
 	m.route()
 	m.probe()
 	m.addEndpoints()
@@ -52,6 +67,8 @@ type maker struct {
 	plan     Plan
 	problems config.Problems
 	kinds    map[string]config.Kind // guessed from the device
+	devices  [][]string             // of each WAN
+	families [2]FirewallFamily      // IPv4, IPv6
 }
 
 func (m *maker) problem(section, option, message string) {
@@ -69,7 +86,14 @@ func (p Plan) Primary() (WAN, bool) {
 
 // WANByAddr finds the WAN that has an address.
 func (p Plan) WANByAddr(a netip.Addr) (WAN, bool) {
-	i := slices.IndexFunc(p.WANs, func(w WAN) bool { return slices.Contains(w.Addrs, a) })
+	if w, ok := p.wanWith(func(l Leg) bool { return l.Subflows && l.Source == a }); ok {
+		return w, true
+	}
+	return p.wanWith(func(l Leg) bool { return slices.Contains(l.Addrs, a) })
+}
+
+func (p Plan) wanWith(has func(Leg) bool) (WAN, bool) {
+	i := slices.IndexFunc(p.WANs, func(w WAN) bool { return slices.ContainsFunc(w.Legs, has) })
 	if i < 0 {
 		return WAN{}, false
 	}

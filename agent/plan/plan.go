@@ -11,6 +11,8 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/health"
+	"braid/agent/netstate"
+	"braid/agent/path"
 	"braid/transport/mptcp"
 )
 
@@ -31,28 +33,36 @@ const (
 	MarkConvert  = 1 << markShift
 	MarkDirect   = 2 << markShift
 	MarkAccepted = 16 << markShift
+	// MarkForeign are the bits that are everybody else's: who has marked a packet
+	// has decided about it.
+	MarkForeign = ^uint32(MarkWAN | MarkIntercept)
 
 	markShift = 24
 	maxWANs   = 30
 
-	// TableLocal delivers intercepted packets to this host; a WAN's table is
-	// TableLocal plus its index.
+	// TableLocal delivers intercepted packets to this host. A leg's table is
+	// TableLocal plus the WAN's index, that of a WAN's second leg of a family
+	// maxWANs more.
 	TableLocal = 7000
 	// TableNowhere says that there is no way.
 	TableNowhere = 7062
 	TableLast    = 7063
 
+	// Our own sockets, and packets that are intercepted.
 	PrefFirst     = 700
 	PrefIntercept = 700 // intercepted packets to this host
-	PrefLAN       = 701 // the LAN is reached as the main table says
+	PrefInner     = 701 // what is to be translated back
 	PrefSource    = 710 // by source address: subflows
 	PrefDevice    = 711 // by device: sockets bound to one
-	PrefDNS       = 712 // the WANs' DNS servers
-	PrefMain      = 715 // what the system has a route for that is no default
 	PrefLost      = 716 // by source address: a WAN without a way out
-	PrefMark      = 720 // by mark: flows that are steered
-	PrefDefault   = 730 // all else: the best WAN
 	PrefLast      = 799
+
+	// Everything else is decided behind everybody else's rules, the last of
+	// which the kernel puts right before main's, and in the order of the plan:
+	// rules of one preference are looked at in the order in which they came.
+	PrefTailFirst = 32700
+	PrefTail      = 32765
+	PrefMain      = 32766 // the system's own (fib_default_rules_init)
 
 	// EndpointFirst is the first of the ids of our MPTCP endpoints, EndpointLast
 	// the last.
@@ -78,10 +88,17 @@ var Verdicts = [...]Verdict{
 // each of Verdicts.
 type Ports [len(Verdicts)]uint16
 
+// Own is what braid's routing is known by.
+var Own = netstate.Own{
+	FirstTable: TableLocal, LastTable: TableLast,
+	Rule: netstate.Rule{Pref: PrefTail, Table: TableMain, NoDefault: true, Mask: MarkForeign},
+}
+
 // Plan is what the kernel is to look like. The zero Plan is the kernel
 // without braid.
 type Plan struct {
-	WANs      []WAN // that exist now, in the order of configuration
+	WANs      []WAN         // that exist now, in the order of configuration
+	Network   *path.Network // where connections start, and by which converters; nil: there are none
 	Routes    []Route
 	Rules     []Rule
 	Endpoints []mptcp.Endpoint
@@ -96,37 +113,19 @@ type Plan struct {
 
 // WAN is a configured WAN as it stands.
 type WAN struct {
-	Name     string
-	Index    int // 1..30, its fwmark and table
-	Device   string
-	Link     int // interface index
-	Kind     config.Kind
-	Role     config.Role // effective
-	Reason   string      // why Role is not the configured one, or the WAN unusable
-	Usable   bool        // new connections may start on it
-	Held     bool        // its subflows are backups for now
-	Addrs    []netip.Addr
-	Gateways []netip.Addr // one a family at most; none on point-to-point links
-	IPv4     Family
-	IPv6     Family
-
-	// The device of IPv4 where it is another one, a translator's.
-	Device4 string
-	Link4   int
-	CLAT    CLAT // zero: that is none of ours
-}
-
-// Family is what a WAN has of one address family. The zero value is nothing.
-type Family struct {
-	Source netip.Addr // valid: there is an address and a way out
-	Usable bool       // and it works: subflows may start from Source
+	Name   string
+	Index  int    // 1..30, its fwmark and table
+	Device string // that all it carries passes, under its tunnels
+	Kind   config.Kind
+	Role   config.Role // effective
+	Reason string      // why Role is not the configured one, or the WAN unusable
+	Usable bool        // new connections may start on it
+	Held   bool        // its subflows are backups for now
+	Legs   []Leg       // of a family the better ones first
 }
 
 // Mark is the WAN's fwmark.
 func (w WAN) Mark() uint32 { return uint32(w.Index) << markShift }
-
-// Table is the WAN's routing table.
-func (w WAN) Table() int { return TableLocal + w.Index }
 
 // Route is a route in one of our tables.
 type Route struct {
@@ -136,11 +135,13 @@ type Route struct {
 	Link    int          // interface index
 	Local   bool         // type local: deliver here
 
-	// Unreachable refuses; such a route has no link.
-	Unreachable bool
+	// Such routes have no link. Unreachable refuses, Elsewhere has the rules go
+	// on as if the table had no route (type throw).
+	Unreachable, Elsewhere bool
 }
 
 // Rule is a policy routing rule; the zero value of a selector matches all.
+// Those of PrefTail are looked at in the order of the plan.
 type Rule struct {
 	Pref   int
 	IPv6   bool
@@ -154,12 +155,17 @@ type Rule struct {
 	In string
 	// Own selects what this host sends itself.
 	Own bool
+	// Port is the destination's, of TCP and UDP (kernel 4.17).
+	Port uint16
 	// Specific passes over the table's default routes.
 	Specific bool
 }
 
 // TableMain is the system's own routing table.
 const TableMain = 254
+
+// portDNS is that of DNS (RFC 1035).
+const portDNS = 53
 
 // Sysctl is a kernel setting, as a path below /proc/sys.
 type Sysctl struct {
@@ -180,15 +186,43 @@ type Firewall struct {
 	Ports      Ports
 	Rules      []FirewallRule // the first that matches holds
 	BlockQUIC  bool
-	Shares4    []Share // of what is steered; none: the routing tables decide
-	Shares6    []Share
+	IPv4, IPv6 FirewallFamily
 	CLATs      []CLAT
+}
+
+// FirewallFamily is what the packet filter does with one family.
+type FirewallFamily struct {
+	Left   bool       // it is somebody else's: nothing is marked or taken
+	Take   bool       // TCP is intercepted: there is a way to carry it
+	Shares []Share    // of what is steered; none: the routing tables decide
+	Guests []Selector // what somebody else's rules decide about, alike
+}
+
+// Selector selects packets; what is zero selects all.
+type Selector struct {
+	Source, Dest netip.Prefix
+	In           string
 }
 
 // FirewallWAN is a WAN as the packet filter knows it.
 type FirewallWAN struct {
-	Device    string
+	Devices   []string
 	Mark      uint32
 	Addrs     []netip.Addr  // IPv4: flows that use one are this WAN's
 	Translate []Translation // IPv6 sources
+}
+
+// Translation gives steered IPv6 a source that its WAN takes.
+type Translation struct {
+	Device string // over which it leaves
+	From   netip.Prefix
+	To     netip.Prefix // invalid: the device's address
+}
+
+// Family is the firewall's part for a family.
+func (f *Firewall) Family(v6 bool) *FirewallFamily {
+	if v6 {
+		return &f.IPv6
+	}
+	return &f.IPv4
 }

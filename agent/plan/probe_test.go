@@ -33,23 +33,23 @@ host mcp.example 192.0.2.20 192.0.2.21 2001:db8:20::20
 `
 	tests := []struct {
 		name, text string
-		want       map[health.Path]string
+		want       map[health.Leg]string
 	}{
-		{"nobody", wans, map[health.Path]string{{WAN: "fibre"}: "", {WAN: "fibre", IPv6: true}: "", {WAN: "lte"}: ""}},
-		{"a converter", wans + converters, map[health.Path]string{
-			{WAN: "fibre"}:             "192.0.2.10,192.0.2.10:443",
-			{WAN: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
-			{WAN: "lte"}:               "192.0.2.10,192.0.2.10:443",
+		{"nobody", wans, map[health.Leg]string{{WAN: "fibre", Device: "fibre"}: "", {WAN: "fibre", Device: "fibre", IPv6: true}: "", {WAN: "lte", Device: "lte"}: ""}},
+		{"a converter", wans + converters, map[health.Leg]string{
+			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443",
+			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
+			{WAN: "lte", Device: "lte"}:               "192.0.2.10,192.0.2.10:443",
 		}},
-		{"converters", wans + converters + "config converter 'second'\n\tlist address 'mcp.example'\n", map[health.Path]string{
-			{WAN: "fibre"}:             "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124", // four at most
-			{WAN: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443,2001:db8:20::20,[2001:db8:20::20]:5124",
-			{WAN: "lte"}:               "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124",
+		{"converters", wans + converters + "config converter 'second'\n\tlist address 'mcp.example'\n", map[health.Leg]string{
+			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124", // four at most
+			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443,2001:db8:20::20,[2001:db8:20::20]:5124",
+			{WAN: "lte", Device: "lte"}:               "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124",
 		}},
-		{"a list of its own", wans + "\tlist probe '192.0.2.30'\n\tlist probe '2001:db8:30::30'\n\tlist probe '192.0.2.31'\n" + converters, map[health.Path]string{
-			{WAN: "fibre"}:             "192.0.2.10,192.0.2.10:443",
-			{WAN: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
-			{WAN: "lte"}:               "192.0.2.30,192.0.2.31",
+		{"a list of its own", wans + "\tlist probe '192.0.2.30'\n\tlist probe '2001:db8:30::30'\n\tlist probe '192.0.2.31'\n" + converters, map[health.Leg]string{
+			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443",
+			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
+			{WAN: "lte", Device: "lte"}:               "192.0.2.30,192.0.2.31",
 		}},
 	}
 	for _, tt := range tests {
@@ -59,9 +59,9 @@ host mcp.example 192.0.2.20 192.0.2.21 2001:db8:20::20
 				t.Fatal(err)
 			}
 			p, _ := plan.Make(in)
-			got := make(map[health.Path]string)
+			got := make(map[health.Leg]string)
 			for _, target := range p.Probes {
-				got[target.Path] = target.Ways.String()
+				got[target.Leg] = target.Ways.String()
 			}
 			if d := cmp.Diff(tt.want, got); d != "" {
 				t.Errorf("(-want +got):\n%s", d)

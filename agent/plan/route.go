@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"braid/agent/config"
 	"braid/agent/netstate"
 )
 
@@ -15,76 +16,112 @@ var (
 	anyIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 )
 
-// route gives every WAN a table of its own, found by the source address of
+func anywhere(v6 bool) netip.Prefix {
+	if v6 {
+		return anyIPv6
+	}
+	return anyIPv4
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// route gives every leg a table of its own, found by the source address of
 // subflows and by the device that a socket is bound to, and intercepted
 // packets the way to this host.
 func (m *maker) route() {
 	p := &m.plan
 	lo := slices.IndexFunc(m.Net.Links, func(l netstate.Link) bool { return l.Loopback })
-	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
-		v6 := all.Addr().Is6()
-		p.Routes = append(p.Routes, Route{Table: TableNowhere, Dest: all, Unreachable: true})
+	for _, v6 := range []bool{false, true} {
+		p.Routes = append(p.Routes, Route{Table: TableNowhere, Dest: anywhere(v6), Unreachable: true})
+		m.passInside(TableNowhere, v6)
 		if lo >= 0 {
-			p.Routes = append(p.Routes, Route{Table: TableLocal, Dest: all, Link: m.Net.Links[lo].Index, Local: true})
+			p.Routes = append(p.Routes, Route{Table: TableLocal, Dest: anywhere(v6), Link: m.Net.Links[lo].Index, Local: true})
 			p.Rules = append(p.Rules, Rule{Pref: PrefIntercept, IPv6: v6, Mark: MarkIntercept, Mask: MarkIntercept, Table: TableLocal})
 		}
-		// The address of a WAN must not draw the answers to a host inside away
-		// from it.
-		for _, lan := range m.insidePrefixes() {
-			if lan.Addr().Is6() == v6 {
-				p.Rules = append(p.Rules, Rule{Pref: PrefLAN, IPv6: v6, Dest: lan, Table: TableMain})
-			}
+	}
+	holders := m.addressHolders()
+	for _, w := range p.WANs {
+		for _, l := range w.Legs {
+			m.routeLeg(w, l, holders)
 		}
 	}
-	for _, w := range p.WANs {
-		m.routeWAN(w)
+	m.routeLost()
+}
+
+// passInside has a table of ours not draw the answers to a host inside away
+// from it, only because they have a WAN's address.
+func (m *maker) passInside(table int, v6 bool) {
+	for _, inside := range m.insidePrefixes() {
+		if inside.Addr().Is6() == v6 {
+			m.plan.Routes = append(m.plan.Routes, Route{Table: table, Dest: inside, Elsewhere: true})
+		}
 	}
 }
 
-func (m *maker) routeWAN(w WAN) {
-	p := &m.plan
-	link, ok := m.Net.Link(w.Device)
-	if !ok {
-		return
+// addressHolders says by which table what has a WAN's address leaves.
+func (m *maker) addressHolders() map[netip.Addr]int {
+	tables := make(map[netip.Addr]int)
+	for _, holds := range []func(WAN, Leg, netip.Addr) bool{
+		func(_ WAN, l Leg, a netip.Addr) bool { return l.Subflows && l.Source == a },
+		func(w WAN, l Leg, _ netip.Addr) bool { return l.Usable() && w.Role != config.RoleOff },
+		func(WAN, Leg, netip.Addr) bool { return true },
+	} {
+		for _, w := range m.plan.WANs {
+			for _, l := range w.Legs {
+				for _, a := range l.Addrs {
+					if tables[a] == 0 && holds(w, l, a) {
+						tables[a] = l.Table
+					}
+				}
+			}
+		}
 	}
+	return tables
+}
+
+func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
+	p := &m.plan
+	link, _ := m.Net.Link(leg.Device)
+	m.passInside(leg.Table, leg.IPv6)
 	var nets []netip.Prefix
 	for _, a := range link.Addrs {
-		addr := a.Prefix.Addr()
-		has := addr.Is4() && w.IPv4.Source.IsValid() && w.Link4 == 0 || addr.Is6() && w.IPv6.Source.IsValid()
-		if !has && link.Up {
-			continue
-		}
-		// A device that goes down takes its routes along. What subflows over it
-		// send again must not leave over the others, behind a NAT.
-		host := netip.PrefixFrom(addr, addr.BitLen())
-		if !addr.IsLinkLocalUnicast() {
-			p.Rules = append(p.Rules, Rule{Pref: PrefLost, IPv6: addr.Is6(), Source: host, Table: TableNowhere})
-		}
-		if !has {
+		if a.Prefix.Addr().Is6() != leg.IPv6 {
 			continue
 		}
 		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
 			nets = append(nets, net)
-			p.Routes = append(p.Routes, Route{Table: w.Table(), Dest: net, Link: w.Link})
+			p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: net, Link: leg.Link})
 		}
-		p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: addr.Is6(), Source: host, Table: w.Table()})
 	}
-	for _, all := range []netip.Prefix{anyIPv4, anyIPv6} {
-		v6 := all.Addr().Is6()
-		if has := !v6 && w.IPv4.Source.IsValid() || v6 && w.IPv6.Source.IsValid(); !has {
-			continue
+	for _, a := range leg.Addrs {
+		if holders[a] == leg.Table {
+			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Table: leg.Table})
 		}
-		device, link := w.over(v6)
-		r := Route{Table: w.Table(), Dest: all, Link: link}
-		for _, g := range w.Gateways {
-			if g.Is6() == v6 {
-				r.Gateway = g
+	}
+	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link})
+	p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: leg.IPv6, Device: leg.Device, Table: leg.Table})
+	m.routeTranslated(w, leg)
+}
+
+// routeLost keeps what has the address of a WAN's device from leaving over
+// another WAN, behind whose NAT it would be lost: a device that goes down takes
+// its routes along, and subflows over it send again.
+func (m *maker) routeLost() {
+	p := &m.plan
+	var lost []netip.Addr
+	for _, devices := range m.devices {
+		for _, name := range devices {
+			link, _ := m.Net.Link(name)
+			for _, a := range link.Addrs {
+				addr := a.Prefix.Addr()
+				has := slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Pref == PrefSource && r.Source == host(addr) })
+				if (has || !link.Up) && !addr.IsLinkLocalUnicast() && !slices.Contains(lost, addr) {
+					lost = append(lost, addr)
+					p.Rules = append(p.Rules, Rule{Pref: PrefLost, IPv6: addr.Is6(), Source: host(addr), Table: TableNowhere})
+				}
 			}
 		}
-		p.Routes = append(p.Routes, r)
-		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: v6, Device: device, Table: w.Table()})
 	}
-	m.routeTranslated(w)
 }
 
 // lanDevices are the devices whose TCP is taken.
@@ -109,11 +146,8 @@ func (m *maker) lanPrefixes() []netip.Prefix { return m.networks(m.lanDevices())
 // accessPrefixes are the private networks on the WANs' devices, where a modem
 // or a provider's router has its page. No converter reaches these.
 func (m *maker) accessPrefixes() []netip.Prefix {
-	var devices []string
-	for _, w := range m.plan.WANs {
-		devices = append(devices, w.Device)
-	}
-	return slices.DeleteFunc(m.networks(devices), func(p netip.Prefix) bool { return !p.Addr().IsPrivate() })
+	nets := m.networks(slices.Concat(m.devices...))
+	return slices.DeleteFunc(nets, func(p netip.Prefix) bool { return !p.Addr().IsPrivate() })
 }
 
 func (m *maker) networks(devices []string) (nets []netip.Prefix) {
@@ -126,4 +160,18 @@ func (m *maker) networks(devices []string) (nets []netip.Prefix) {
 		}
 	}
 	return nets
+}
+
+// insidePrefixes are the networks on devices that are no WANs.
+func (m *maker) insidePrefixes() []netip.Prefix {
+	var inside []string
+	for _, l := range m.Net.Links {
+		translates := slices.ContainsFunc(m.plan.WANs, func(w WAN) bool {
+			return slices.ContainsFunc(w.Legs, func(leg Leg) bool { return leg.Link == l.Index })
+		})
+		if !l.Loopback && !translates && !m.wanDevice(l.Name) {
+			inside = append(inside, l.Name)
+		}
+	}
+	return m.networks(inside)
 }

@@ -12,7 +12,6 @@ import (
 	"unicode"
 
 	"braid/agent/config"
-	"braid/agent/netstate"
 )
 
 // Share is a WAN's part of the flows that are steered.
@@ -36,95 +35,147 @@ type FirewallRule struct {
 	Mark    uint32 // of the WAN to which it pins; 0: none, or one that does not work
 }
 
-// Translation gives steered IPv6 a source that its WAN takes.
-type Translation struct {
-	From netip.Prefix
-	To   netip.Prefix // invalid: the WAN's address
-}
-
 // FlowWAN says which connection tracking entries of a WAN are still good.
 type FlowWAN struct {
 	Mark         uint32
-	IPv4, IPv6   bool // the WAN works in this family
-	Addrs        []netip.Addr
-	Main4, Main6 bool // without braid, flows go there
+	IPv4, IPv6   bool         // the WAN works in this family
+	Addrs        []netip.Addr // none: those of the flows are the firewall's choice
+	Main4, Main6 bool         // without braid, flows go there
 }
 
-// steer plans where everything goes that is not intercepted: flows that carry
-// a WAN's mark over that WAN, all else, this host's own traffic among it, over
-// the best one. Whatever the main table has a route for that is no default
-// goes as it says.
+// steer plans where everything goes that is not intercepted, behind what
+// everybody else has decided: what the main table has a route for that is no
+// default goes as it says, flows that carry a WAN's mark over that WAN, all
+// else, this host's own traffic among it, over the best one.
 func (m *maker) steer() {
-	p := &m.plan
+	steers := m.Config.Globals.Steer
 	for _, v6 := range []bool{false, true} {
-		p.Rules = append(p.Rules, Rule{Pref: PrefMain, IPv6: v6, Table: TableMain, Specific: true})
-		for _, t := range m.Net.Tables {
-			if t.IPv6 == v6 {
-				p.Rules = append(p.Rules, Rule{Pref: PrefMain, IPv6: v6, Table: t.Table, Specific: true})
+		if m.family(v6).Left {
+			continue
+		}
+		m.last(Rule{IPv6: v6, Table: TableMain, Specific: true, Mask: MarkForeign})
+		if steers {
+			m.resolvers(v6)
+		}
+		m.borrowed(v6)
+		for _, w := range m.plan.WANs {
+			if l, ok := w.Forwarding(v6); ok {
+				m.last(Rule{IPv6: v6, Mark: w.Mark(), Mask: MarkForeign | MarkWAN, Table: l.Table})
 			}
 		}
-		for _, w := range p.WANs {
-			if w.steered(v6).Source.IsValid() {
-				p.Rules = append(p.Rules, Rule{Pref: PrefMark, IPv6: v6, Mark: w.Mark(), Mask: MarkWAN, Table: w.Table()})
-			}
+		if l, ok := m.best(v6); ok && steers {
+			m.last(Rule{IPv6: v6, Mask: MarkForeign | MarkWAN | MarkIntercept, Table: l.Table})
 		}
-		if best, ok := p.best(v6); ok && m.Config.Globals.Steer {
-			p.Rules = append(p.Rules, Rule{Pref: PrefDefault, IPv6: v6, Table: best.Table()})
-		}
-	}
-	if m.Config.Globals.Steer {
-		m.resolvers()
 	}
 	m.flows()
 }
 
-// best is the WAN on which a family's connections start.
-func (p Plan) best(v6 bool) (WAN, bool) {
-	for _, role := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
-		for _, w := range p.WANs {
-			if w.Usable && w.Role == role && w.steered(v6).Usable {
-				return w, true
+// last adds a rule behind all others.
+func (m *maker) last(r Rule) {
+	r.Pref = PrefTail
+	m.plan.Rules = append(m.plan.Rules, r)
+}
+
+// borrowed lets subflows out that start from an address inside. Other traffic
+// from it has been decided about before.
+func (m *maker) borrowed(v6 bool) {
+	for _, w := range m.plan.WANs {
+		for _, l := range w.Legs {
+			if l.IPv6 == v6 && l.Borrowed && l.Subflows {
+				m.last(Rule{IPv6: v6, Source: host(l.Source), Mask: MarkForeign, Table: l.Table})
 			}
 		}
 	}
-	return WAN{}, false
 }
 
-func (w WAN) family(v6 bool) Family {
-	if v6 {
-		return w.IPv6
+// groups are the roles that share flows with each other, the ones that go
+// first before the others.
+var groups = [][]config.Role{{config.RolePrimary, config.RoleBond}, {config.RoleOverflow}, {config.RoleBackup}}
+
+// best is the leg by which a family's traffic leaves that no flow's mark says
+// anything of.
+func (m *maker) best(v6 bool) (Leg, bool) {
+	i := m.group(v6)
+	if i < 0 {
+		return Leg{}, false
 	}
-	return w.IPv4
+	for _, role := range groups[i] {
+		for _, w := range m.plan.WANs {
+			if w.Role == role && m.forwards(w, v6) {
+				return w.Forwarding(v6)
+			}
+		}
+	}
+	for _, w := range m.plan.WANs { // that stands in for the primary
+		if w.Role == config.RolePrimary && m.forwards(w, v6) {
+			return w.Forwarding(v6)
+		}
+	}
+	return Leg{}, false
+}
+
+// forwards says whether flows of a family may be sent over a WAN now.
+func (m *maker) forwards(w WAN, v6 bool) bool { return w.forwards(v6) && !m.barred(w, v6) }
+
+// group is the one, by its place in groups, whose WANs carry a family: the first
+// of which one works; -1 if there is none. A lower role is not pulled up by a
+// family that WANs above it do not have: then the main table decides, as it
+// would without braid.
+func (m *maker) group(v6 bool) int {
+	roles := m.roles()
+	for i, group := range groups {
+		works, has, carries := false, false, false
+		for _, w := range m.plan.WANs {
+			if slices.Contains(group, roles[w.Name]) {
+				_, leg := w.Forwarding(v6)
+				works, has, carries = works || w.Usable, has || leg, carries || m.forwards(w, v6)
+			}
+		}
+		switch {
+		case carries:
+			return i
+		case works && !has:
+			return -1
+		}
+	}
+	return -1
 }
 
 // resolvers plans this host's ways to the DNS servers of WANs: each over its own,
-// which is often the only one where it answers. While that WAN is dead it is
-// unreachable, which a forwarder learns at once and asks the next; the last
-// ones left are tried over whatever works.
-func (m *maker) resolvers() {
-	p := &m.plan
+// which is often the only one where it answers. A dead WAN's public server is
+// asked over whatever works. A private one is nobody's but that WAN's, and
+// unreachable, which a forwarder learns at once and asks the next.
+func (m *maker) resolvers(v6 bool) {
 	via := make(map[netip.Addr]int) // table; the first WAN that works has it
 	var servers []netip.Addr
 	alive := false
-	for i, w := range p.WANs {
+	for i, w := range m.plan.WANs {
 		for _, s := range m.dns(m.Config.WANs[i]) {
+			if s.Is6() != v6 {
+				continue
+			}
 			if via[s] == 0 {
 				servers = append(servers, s)
 				via[s] = TableNowhere
 			}
-			if via[s] == TableNowhere && w.Usable && w.steered(s.Is6()).Usable {
-				via[s] = w.Table()
+			if l, _ := w.Forwarding(v6); via[s] == TableNowhere && w.forwards(v6) {
+				via[s] = l.Table
 				alive = true
 			}
 		}
 	}
-	if !alive {
-		return
-	}
 	for _, s := range servers {
-		p.Rules = append(p.Rules, Rule{Pref: PrefDNS, IPv6: s.Is6(), Dest: netip.PrefixFrom(s, s.BitLen()), Own: true, Table: via[s]})
+		if via[s] != TableNowhere || alive && internal(s) {
+			m.last(Rule{IPv6: v6, Dest: host(s), Own: true, Port: portDNS, Mask: MarkForeign, Table: via[s]})
+		}
 	}
 }
+
+// carrierGrade is the address space of carriers' NATs (RFC 6598).
+var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
+
+// internal addresses mean something else on every network.
+func internal(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
 
 // dns are the servers that netifd has learned on a WAN.
 func (m *maker) dns(c config.WAN) (servers []netip.Addr) {
@@ -136,16 +187,6 @@ func (m *maker) dns(c config.WAN) (servers []netip.Addr) {
 		}
 	}
 	return servers
-}
-
-// interfaces are the netifd interfaces that are a WAN's line.
-func (m *maker) interfaces(c config.WAN) (all []netstate.Interface) {
-	for _, name := range c.Interfaces {
-		if i := m.netInterface(name); i >= 0 {
-			all = append(all, m.line(m.Net.Interfaces[i])...)
-		}
-	}
-	return all
 }
 
 // ours says whether this host has an address, or is in the network of it
@@ -161,8 +202,12 @@ func (m *maker) ours(a netip.Addr) bool {
 func (m *maker) flows() {
 	p := &m.plan
 	for _, w := range p.WANs {
+		addrs := w.Addrs()
+		if l, ok := w.Forwarding(false); ok && !l.Source.IsValid() {
+			addrs = nil
+		}
 		p.Flows = append(p.Flows, FlowWAN{
-			Mark: w.Mark(), IPv4: w.Usable && w.IPv4.Usable, IPv6: w.Usable && w.IPv6.Usable, Addrs: w.Addrs,
+			Mark: w.Mark(), IPv4: w.forwards(false), IPv6: w.forwards(true), Addrs: addrs,
 			Main4: m.hasMainDefault(w, false), Main6: m.hasMainDefault(w, true),
 		})
 	}
@@ -170,47 +215,39 @@ func (m *maker) flows() {
 
 // hasMainDefault says whether the main table's best default route is a WAN's.
 func (m *maker) hasMainDefault(w WAN, v6 bool) bool {
-	best, device := -1, ""
-	for _, l := range m.Net.Links {
-		for _, d := range l.Defaults {
-			if d.IPv6 == v6 && (best < 0 || d.Metric < best) {
-				best, device = d.Metric, l.Name
-			}
-		}
-	}
-	over, _ := w.over(v6)
-	return device != "" && device == over
+	device, found := m.defaultOf(TableMain, v6)
+	return found && slices.Contains(m.devices[w.Index-1], device)
 }
 
 // shares divides a family's flows among the WANs of the highest role of which
 // one works. WANs of that role that do not work keep their place, so that the
 // flows of the others stay where they are.
 func (m *maker) shares(v6 bool) (shares []Share) {
-	if !m.Config.Globals.Steer {
+	if !m.Config.Globals.Steer || m.family(v6).Left {
 		return nil
 	}
-	roles := m.roles()
-	for _, group := range [][]config.Role{{config.RolePrimary, config.RoleBond}, {config.RoleOverflow}, {config.RoleBackup}} {
-		usable := false
-		shares = nil
-		for i, w := range m.plan.WANs {
-			if !slices.Contains(group, roles[w.Name]) {
-				continue
-			}
-			s := Share{Mark: w.Mark(), Weight: m.Config.WANs[i].Weight, Usable: w.Usable && w.steered(v6).Usable}
-			// A bond is held because it does harm, an overflow because it is
-			// not needed, which as the highest role it is.
-			if w.Held && group[0] == config.RolePrimary {
-				s.Usable = false
-			}
-			usable = usable || s.Usable
-			shares = append(shares, s)
-		}
-		if usable {
-			return shares
-		}
+	i := m.group(v6)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	roles, usable := m.roles(), false
+	for j, w := range m.plan.WANs {
+		if !slices.Contains(groups[i], roles[w.Name]) {
+			continue
+		}
+		s := Share{Mark: w.Mark(), Weight: m.Config.WANs[j].Weight, Usable: m.forwards(w, v6)}
+		// A bond is held because it does harm, an overflow because it is
+		// not needed, which as the highest role it is.
+		if w.Held && i == 0 {
+			s.Usable = false
+		}
+		usable = usable || s.Usable
+		shares = append(shares, s)
+	}
+	if !usable {
+		return nil
+	}
+	return shares
 }
 
 // rules are those of the configuration.
@@ -249,23 +286,27 @@ func identifier(name string) string {
 // inside that are not of prefixes which this WAN routes here.
 func (m *maker) translations(i int) (all []Translation) {
 	w, c := m.plan.WANs[i], m.Config.WANs[i]
-	if !w.IPv6.Source.IsValid() {
-		return nil
-	}
-	to := m.outside(w, c)
-	for _, inside := range m.insidePrefixes() {
-		if inside.Addr().Is4() || m.owner(inside) == i {
+	for _, l := range w.Legs {
+		if !l.IPv6 || !l.Source.IsValid() {
 			continue
 		}
-		t := Translation{From: inside}
-		if m.Config.Globals.IPv6 == config.IPv6NPT && to.IsValid() && to.Bits() <= inside.Bits() {
-			t.To = netip.PrefixFrom(to.Addr(), inside.Bits())
-			to = netip.Prefix{} // hosts of two prefixes would clash in one
+		to := m.outside(w, l, c)
+		for _, inside := range m.insidePrefixes() {
+			if inside.Addr().Is4() || m.owner(inside) == i {
+				continue
+			}
+			t := Translation{Device: l.Device, From: inside}
+			if m.Config.Globals.IPv6 == config.IPv6NPT && to.IsValid() && to.Bits() <= inside.Bits() {
+				t.To = netip.PrefixFrom(to.Addr(), inside.Bits())
+				to = netip.Prefix{} // hosts of two prefixes would clash in one
+			}
+			all = append(all, t)
 		}
-		all = append(all, t)
-	}
-	if inner := w.CLAT.Inner; inner.IsValid() {
-		all = append(all, Translation{From: netip.PrefixFrom(inner, inner.BitLen())})
+		for _, o := range w.Legs {
+			if o.CLAT.Inner.IsValid() {
+				all = append(all, Translation{Device: l.Device, From: host(o.CLAT.Inner)})
+			}
+		}
 	}
 	return all
 }
@@ -285,13 +326,15 @@ func (m *maker) owner(inside netip.Prefix) int {
 				return i
 			}
 		}
-		if slices.ContainsFunc(m.plan.WANs[i].Addrs, inside.Contains) {
+		if slices.ContainsFunc(m.plan.WANs[i].Addrs(), inside.Contains) {
 			return i
 		}
 	}
 	roles, best := m.roles(), -1
 	for i, w := range m.plan.WANs {
-		without := w.IPv4.Source.IsValid() && !w.IPv6.Source.IsValid()
+		_, has4 := w.Starting(false)
+		_, has6 := w.Starting(true)
+		without := has4 && !has6
 		if w.Kind != config.KindFixed || roles[w.Name] == config.RoleOff || without {
 			continue
 		}
@@ -304,7 +347,7 @@ func (m *maker) owner(inside netip.Prefix) int {
 
 // outside is a prefix that a WAN routes to this host: one that is delegated
 // over it, else, as carriers do, that of its address.
-func (m *maker) outside(w WAN, c config.WAN) netip.Prefix {
+func (m *maker) outside(w WAN, l Leg, c config.WAN) netip.Prefix {
 	var all []netip.Prefix
 	for _, in := range m.interfaces(c) {
 		all = append(all, in.Prefixes...)
@@ -312,26 +355,11 @@ func (m *maker) outside(w WAN, c config.WAN) netip.Prefix {
 	if len(all) > 0 {
 		return slices.MinFunc(all, func(a, b netip.Prefix) int { return cmp.Compare(a.Bits(), b.Bits()) })
 	}
-	link, _ := m.Net.Link(w.Device)
+	link, _ := m.Net.Link(l.Device)
 	for _, a := range link.Addrs {
-		if w.Kind == config.KindCellular && a.Prefix.Addr() == w.IPv6.Source {
+		if w.Kind == config.KindCellular && a.Prefix.Addr() == l.Source {
 			return a.Prefix.Masked()
 		}
 	}
 	return netip.Prefix{}
-}
-
-// insidePrefixes are the networks on devices that are no WANs.
-func (m *maker) insidePrefixes() (nets []netip.Prefix) {
-	for _, l := range m.Net.Links {
-		if l.Loopback || slices.ContainsFunc(m.plan.WANs, func(w WAN) bool { return w.Link == l.Index || w.Link4 == l.Index }) {
-			continue
-		}
-		for _, a := range l.Addrs {
-			if net := a.Prefix.Masked(); !a.Prefix.Addr().IsLinkLocalUnicast() && !slices.Contains(nets, net) {
-				nets = append(nets, net)
-			}
-		}
-	}
-	return nets
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"braid/agent/config"
-	"braid/agent/health"
 	"braid/agent/netstate"
 )
 
@@ -19,104 +18,121 @@ import (
 // WAN's index follows from its place in the file, so that its mark and table
 // stay the same while others come and go.
 func (m *maker) findWANs() {
+	m.findDevices()
 	for i, c := range m.Config.WANs {
-		w := WAN{Name: c.Name, Index: i + 1, Device: c.Device}
-		if len(c.Interfaces) > 0 {
-			w.Device, w.Reason = m.interfaceDevice(c)
+		w := WAN{Name: c.Name, Index: i + 1}
+		for _, d := range m.devices[i] {
+			link, ok := m.Net.Link(d)
+			m.kinds[c.Name] = cmp.Or(m.kinds[c.Name], m.protocolKind(c), guessKind(link))
+			switch {
+			case !ok:
+				w.Reason = cmp.Or(w.Reason, "no device "+d)
+			case !link.Up:
+				w.Reason = cmp.Or(w.Reason, fmt.Sprintf("device %s is down", d))
+			default:
+				m.legs(&w, c, link, m.interfaces(c))
+			}
 		}
-		link, ok := m.Net.Link(w.Device)
-		other := slices.IndexFunc(m.plan.WANs, func(o WAN) bool { return o.Device == w.Device })
-		switch {
-		case w.Device == "":
-		case other >= 0:
-			w.Device, w.Reason = "", fmt.Sprintf("its device %s is that of %s", w.Device, m.plan.WANs[other].Name)
-			m.problem(c.Name, "interface", w.Reason)
-		case !ok:
-			w.Reason = fmt.Sprintf("no device %s", w.Device)
-			m.problem(c.Name, "device", w.Reason)
-		case !link.Up:
-			w.Link, w.Reason = link.Index, fmt.Sprintf("device %s is down", w.Device)
-		default:
-			w.Link = link.Index
-			m.address(&w, c, link)
-		}
-		m.kinds[c.Name] = cmp.Or(m.protocolKind(c), guessKind(link))
+		m.translator(&w)
+		m.choose(&w, c)
 		m.plan.WANs = append(m.plan.WANs, w)
 	}
-	m.checkSameAddress()
 }
 
-// address fills in addresses and gateways, and with them and the WAN's health
-// what it is good for.
-func (m *maker) address(w *WAN, c config.WAN, l netstate.Link) {
-	for _, a := range l.Addrs {
-		addr := a.Prefix.Addr()
-		w.Addrs = append(w.Addrs, addr)
-		if !a.Usable {
-			continue
+// findDevices lists the devices of each WAN, the line's own first. A device
+// belongs to the first WAN that names it.
+func (m *maker) findDevices() {
+	for _, c := range m.Config.WANs {
+		devices, option := []string{c.Device}, "device"
+		if len(c.Interfaces) > 0 {
+			devices, option = m.interfaceDevices(c), "interface"
 		}
-		switch {
-		case addr.Is4() && !w.IPv4.Source.IsValid():
-			w.IPv4.Source = addr
-		case addr.Is6() && (!w.IPv6.Source.IsValid() || w.IPv6.Source.IsPrivate() && !addr.IsPrivate()):
-			w.IPv6.Source = addr
-		}
-	}
-	w.Reason = fmt.Sprintf("no address on %s", l.Name)
-	for _, f := range []*Family{&w.IPv4, &w.IPv6} {
-		if !f.Source.IsValid() {
-			continue
-		}
-		v6 := f == &w.IPv6
-		gateway, found := findGateway(c, l, v6)
-		if !found {
-			f.Source = netip.Addr{}
-			w.Reason = fmt.Sprintf("no gateway on %s", l.Name)
-			if !v6 { // an IPv6 address without a way out is common
-				m.problem(c.Name, "gateway", w.Reason+", and no option gateway")
+		devices = slices.DeleteFunc(devices, func(d string) bool {
+			i := slices.IndexFunc(m.devices, func(others []string) bool { return slices.Contains(others, d) })
+			if i >= 0 {
+				m.problem(c.Name, option, fmt.Sprintf("its device %s is that of %s", d, m.Config.WANs[i].Name))
 			}
-			continue
+			return i >= 0
+		})
+		if _, there := m.Net.Link(c.Device); c.Device != "" && len(devices) > 0 && !there {
+			m.problem(c.Name, "device", "no device "+c.Device)
 		}
-		if gateway.IsValid() {
-			w.Gateways = append(w.Gateways, gateway)
-		}
-		h := m.Health[health.Path{WAN: c.Name, IPv6: v6}]
-		f.Usable = h.Verdict != health.Down
-		if !f.Usable {
-			w.Reason = h.Reason
+		m.devices = append(m.devices, devices)
+	}
+}
+
+// wanDevice says whether a device is a WAN's.
+func (m *maker) wanDevice(name string) bool {
+	return slices.ContainsFunc(m.devices, func(devices []string) bool { return slices.Contains(devices, name) })
+}
+
+// choose says by what the WAN's traffic is counted, and why it does not work
+// if it does not. A leg without an address is as well as the line that it is
+// tunnelled through.
+func (m *maker) choose(w *WAN, c config.WAN) {
+	if len(m.devices[w.Index-1]) > 0 {
+		w.Device = m.devices[w.Index-1][0]
+	}
+	if i := slices.IndexFunc(w.Legs, func(l Leg) bool { return l.Origin == OriginNative }); i >= 0 {
+		w.Device = w.Legs[i].Device
+	}
+	for i := range w.Legs {
+		l := &w.Legs[i]
+		under := slices.IndexFunc(w.Legs, func(o Leg) bool { return o.Source.IsValid() })
+		if !l.Source.IsValid() && under >= 0 {
+			l.Verdict, l.Reason = w.Legs[under].Verdict, w.Legs[under].Reason
 		}
 	}
-	m.borrow(w, c)
-	w.Usable = w.IPv4.Usable || w.IPv6.Usable
-	if w.Usable {
+	for _, l := range w.Legs {
+		w.Usable = w.Usable || l.Usable()
+	}
+	switch {
+	case w.Usable:
 		w.Reason = ""
+	case len(w.Legs) > 0:
+		w.Reason = w.Legs[0].Reason
+	case len(m.devices[w.Index-1]) == 0:
+		w.Reason = m.undevised(c)
+	case w.Reason == "":
+		w.Reason = m.unrouted(*w, c)
 	}
 }
 
-// findGateway prefers the configured gateway, then the default route with the
-// lowest metric. An invalid address that was found means that the link itself
-// is the way.
-func findGateway(c config.WAN, l netstate.Link, v6 bool) (gateway netip.Addr, found bool) {
-	for _, g := range c.Gateways {
-		if g.Is6() == v6 {
-			return g, true
+// undevised is why a WAN has no device.
+func (m *maker) undevised(c config.WAN) string {
+	for i, others := range m.devices {
+		if c.Device != "" && slices.Contains(others, c.Device) {
+			return fmt.Sprintf("its device %s is that of %s", c.Device, m.Config.WANs[i].Name)
 		}
 	}
-	best := -1
-	for i, d := range l.Defaults {
-		if d.IPv6 == v6 && (best < 0 || d.Metric < l.Defaults[best].Metric) {
-			best = i
+	for _, name := range c.Interfaces {
+		if m.netInterface(name) < 0 {
+			return "netifd has no interface " + name
 		}
 	}
-	if best < 0 {
-		return netip.Addr{}, pointToPoint(l)
+	for _, name := range c.Interfaces {
+		if in := m.Net.Interfaces[m.netInterface(name)]; !in.Up || in.L3Device == "" {
+			return fmt.Sprintf("interface %s is down", name)
+		}
+		for i, others := range m.devices {
+			if d := m.Net.Interfaces[m.netInterface(name)].L3Device; slices.Contains(others, d) {
+				return fmt.Sprintf("its device %s is that of %s", d, m.Config.WANs[i].Name)
+			}
+		}
 	}
-	return l.Defaults[best].Gateway, true
+	return "no device"
 }
 
-// pointToPoint links have no neighbours to choose a gateway among.
-func pointToPoint(l netstate.Link) bool {
-	return slices.Contains([]string{"tun", "ppp", "wwan", "rawip", "wireguard"}, l.Type)
+// unrouted is why a WAN whose device is there has no leg.
+func (m *maker) unrouted(w WAN, c config.WAN) string {
+	l, _ := m.Net.Link(w.Device)
+	usable := slices.ContainsFunc(l.Addrs, func(a netstate.Addr) bool { return a.Usable })
+	if !usable {
+		return "no address on " + w.Device
+	}
+	reason := "no gateway on " + w.Device
+	m.problem(c.Name, "gateway", reason+", and no option gateway")
+	return reason
 }
 
 // guessKind goes by the names that modems' devices have.
@@ -129,16 +145,32 @@ func guessKind(l netstate.Link) config.Kind {
 	return config.KindFixed
 }
 
-// checkSameAddress finds WANs with an address in common, as two modem sticks
-// of a kind have: MPTCP tells paths apart by address, so only the first can
-// carry subflows.
-func (m *maker) checkSameAddress() {
-	for i := range m.plan.WANs {
-		w := &m.plan.WANs[i]
-		for _, other := range m.plan.WANs[:i] {
-			if w.IPv4.Source.IsValid() && w.IPv4.Source == other.IPv4.Source {
-				m.problem(w.Name, "", fmt.Sprintf("has the address %v of %s: no subflows over it", w.IPv4.Source, other.Name))
-				w.IPv4.Usable = false
+// giveAddresses says which leg has an address from which subflows may start,
+// as two modem sticks of a kind have the same: the first one that works and is
+// not off, else the first.
+func (m *maker) giveAddresses() {
+	holders := make(map[netip.Addr]*Leg)
+	for _, working := range []bool{true, false} {
+		for i := range m.plan.WANs {
+			w := &m.plan.WANs[i]
+			for j := range w.Legs {
+				l := &w.Legs[j]
+				works := w.Role != config.RoleOff && l.Usable()
+				if l.Source.IsValid() && works == working && holders[l.Source] == nil {
+					holders[l.Source], l.Subflows = l, true
+				}
+			}
+		}
+	}
+	for _, w := range m.plan.WANs {
+		for _, l := range w.Legs {
+			if !l.Source.IsValid() || l.Subflows || !l.Usable() || w.Role == config.RoleOff {
+				continue
+			}
+			for _, o := range m.plan.WANs {
+				if slices.ContainsFunc(o.Legs, func(h Leg) bool { return h.Subflows && h.Source == l.Source }) {
+					m.problem(w.Name, "", fmt.Sprintf("has the address %v of %s: no subflows over it", l.Source, o.Name))
+				}
 			}
 		}
 	}

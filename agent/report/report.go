@@ -114,8 +114,28 @@ type WAN struct {
 	RXBytes       uint64       `json:"rx_bytes"`
 	TXBytes       uint64       `json:"tx_bytes"`
 	Subflows      int          `json:"subflows"`
+	Legs          []Leg        `json:"legs"`
 	Quota         Quota        `json:"quota"`
 	Cellular      Cellular     `json:"cellular"`
+}
+
+// Leg is one family of a WAN over one device.
+type Leg struct {
+	Family     string         `json:"family"` // ipv4, ipv6
+	Device     string         `json:"device"`
+	Source     string         `json:"source"`  // where subflows start; empty: nowhere
+	Gateway    string         `json:"gateway"` // empty: the device is the way
+	Origin     string         `json:"origin"`  // native, pppoe, ds-lite, map, 464xlat, 6rd, 6in4, 6to4, clat
+	State      string         `json:"state"`   // up, degraded, down, off
+	Reason     string         `json:"reason"`
+	Converters []LegConverter `json:"converters"`
+}
+
+// LegConverter is what a leg's converter is like over it.
+type LegConverter struct {
+	Name  string  `json:"name"`
+	State string  `json:"state"`
+	RTT   float64 `json:"rtt_ms"`
 }
 
 // Quota is in bytes; a limit of 0 is none.

@@ -84,5 +84,5 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	}
 	// With a prefix in place of another (NPT) the source is no address of ours.
 	a, ok := netip.AddrFromSlice(f.Reverse.DstIP)
-	return ok && !s.v6 && !slices.Contains(w.Addrs, a.Unmap())
+	return ok && !s.v6 && len(w.Addrs) > 0 && !slices.Contains(w.Addrs, a.Unmap())
 }

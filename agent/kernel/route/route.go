@@ -18,9 +18,9 @@ import (
 	"braid/agent/plan"
 )
 
-// Apply makes the routes of the tables plan.TableLocal to TableLast and the
-// rules of the preferences plan.PrefFirst to PrefLast what they are to be, in
-// both families; Apply(nil, nil) is teardown. What comes is there before what
+// Apply makes the routes of the tables plan.TableLocal to TableLast, the rules
+// of the preferences plan.PrefFirst to PrefLast and ours among those of
+// plan.PrefTailFirst to PrefTail what they are to be, in both families; Apply(nil, nil) is teardown. What comes is there before what
 // goes is taken away; rules come after all routes and go before them.
 //
 // Errors are joined, and one that fails does not stop the rest. What has gone
@@ -98,6 +98,12 @@ func shown(family int, k key, r plan.Route) netlink.Route {
 	switch {
 	case r.Unreachable:
 		n.Type = unix.RTN_UNREACHABLE
+		n.LinkIndex = 0
+		if family == netlink.FAMILY_V6 {
+			n.LinkIndex = loopback
+		}
+	case r.Elsewhere:
+		n.Type = unix.RTN_THROW
 		n.LinkIndex = 0
 		if family == netlink.FAMILY_V6 {
 			n.LinkIndex = loopback

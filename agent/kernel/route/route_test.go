@@ -108,7 +108,8 @@ func mine(t *testing.T) []string {
 	for _, l := range everything(t) {
 		l = strings.Join(strings.Fields(l), " ")
 		pref, isRule := strings.CutPrefix(l, "7")
-		if strings.Contains(l, " table 70") && !strings.Contains(l, "7064") || isRule && strings.Index(pref, ":") == 2 {
+		tail := strings.HasPrefix(l, "32765: ") && (strings.Contains(l, "lookup 70") || strings.Contains(l, "suppress_prefixlength"))
+		if strings.Contains(l, " table 70") && !strings.Contains(l, "7064") || isRule && strings.Index(pref, ":") == 2 || tail {
 			lines = append(lines, l)
 		}
 	}
@@ -451,23 +452,27 @@ func TestNowhere(t *testing.T) {
 	routes := []plan.Route{
 		{Table: plan.TableNowhere, Dest: any4, Unreachable: true},
 		{Table: plan.TableNowhere, Dest: any6, Unreachable: true},
+		{Table: plan.TableNowhere, Dest: netip.MustParsePrefix("192.0.2.0/24"), Elsewhere: true},
+		{Table: plan.TableNowhere, Dest: netip.MustParsePrefix("2001:db8:1::/64"), Elsewhere: true},
 	}
 	rules := []plan.Rule{
-		{Pref: plan.PrefMain, Table: plan.TableMain, Specific: true},
-		{Pref: plan.PrefMain, IPv6: true, Table: plan.TableMain, Specific: true},
-		{Pref: plan.PrefDNS, Own: true, Dest: netip.MustParsePrefix("203.0.113.53/32"), Table: plan.TableMain},
+		{Pref: plan.PrefTail, Table: plan.TableMain, Specific: true, Mask: plan.MarkForeign},
+		{Pref: plan.PrefTail, IPv6: true, Table: plan.TableMain, Specific: true, Mask: plan.MarkForeign},
+		{Pref: plan.PrefTail, Own: true, Dest: netip.MustParsePrefix("203.0.113.53/32"), Port: 53, Mask: plan.MarkForeign, Table: plan.TableNowhere},
 		{Pref: plan.PrefSource, In: "clat", Table: plan.TableMain},
-		{Pref: plan.PrefDefault, Table: plan.TableNowhere},
-		{Pref: plan.PrefDefault, IPv6: true, Table: plan.TableNowhere},
+		{Pref: plan.PrefTail, Table: plan.TableNowhere, Mask: 0xffffffff},
+		{Pref: plan.PrefTail, IPv6: true, Table: plan.TableNowhere, Mask: 0xffffffff},
 	}
 	apply(t, routes, rules)
 	want := []string{
+		"32765: from all fwmark 0 lookup 7062",
+		"32765: from all fwmark 0 lookup 7062",
+		"32765: from all fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0",
+		"32765: from all fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0",
+		"32765: from all to 203.0.113.53 fwmark 0/0xc0ffffff iif lo dport 53 lookup 7062",
 		"710: from all iif clat [detached] lookup main",
-		"712: from all to 203.0.113.53 iif lo lookup main",
-		"715: from all lookup main suppress_prefixlength 0",
-		"715: from all lookup main suppress_prefixlength 0",
-		"730: from all lookup 7062",
-		"730: from all lookup 7062",
+		"throw 192.0.2.0/24 table 7062 proto static",
+		"throw 2001:db8:1::/64 dev lo table 7062 proto static metric 1024 pref medium",
 		"unreachable default dev lo table 7062 proto static metric 1024 pref medium",
 		"unreachable default table 7062 proto static",
 	}
@@ -488,4 +493,58 @@ func TestNowhere(t *testing.T) {
 	if left := mine(t); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+}
+
+// The rules of the tail are in the order of the plan, and behind those of
+// others, whoever came first; and there is no moment without them.
+func TestTail(t *testing.T) {
+	setUp(t)
+	for _, l := range []string{"rule add pref 32764 from 192.0.2.77 lookup 100", "rule add pref 32765 not fwmark 51820 lookup 51820", "rule add pref 32700 fwmark 0x100/0xff00 lookup 101"} {
+		ip(t, l)
+	}
+	tail := func(table int) []plan.Rule {
+		return []plan.Rule{
+			{Pref: plan.PrefTail, Table: plan.TableMain, Specific: true, Mask: plan.MarkForeign},
+			{Pref: plan.PrefTail, Mark: 1 << 24, Mask: plan.MarkForeign | plan.MarkWAN, Table: 7001},
+			{Pref: plan.PrefTail, Mask: 0xffffffff, Table: table},
+		}
+	}
+	const ( // as ip-rule(8) shows them
+		specific = "32765: from all fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0"
+		marked   = "32765: from all fwmark 0x1000000/0xdfffffff lookup 7001"
+		rest     = "32765: from all fwmark 0 lookup "
+		wg       = "32765: not from all fwmark 0xca6c lookup 51820"
+	)
+	check := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for l := range strings.Lines(ip(t, "-4 rule")) {
+			if l = strings.Join(strings.Fields(l), " "); strings.HasPrefix(l, "32765:") {
+				got = append(got, l)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -want +got\n%s", when, diff)
+		}
+	}
+	apply(t, nil, tail(7001))
+	check("at first", wg, specific, marked, rest+"7001")
+	if n := changes(t, func() { apply(t, nil, tail(7001)) }); len(n) != 0 {
+		t.Errorf("applying the same again made %d changes", len(n))
+	}
+	gone := false
+	for _, c := range changes(t, func() { apply(t, nil, tail(7002)) }) {
+		if gone = gone || c == unix.RTM_DELRULE; gone && c == unix.RTM_NEWRULE {
+			t.Error("a rule went before another one came")
+		}
+	}
+	check("another table", wg, specific, marked, rest+"7002")
+	ip(t, "rule add pref 32765 from 192.0.2.78 lookup 102")
+	apply(t, nil, tail(7002))
+	check("somebody came later", wg, "32765: from 192.0.2.78 lookup 102", specific, marked, rest+"7002")
+	ip(t, "rule del pref 32765 from 192.0.2.78")
+	apply(t, nil, tail(7002)[1:])
+	check("one less", wg, marked, rest+"7002")
+	apply(t, nil, nil)
+	check("at the end", wg)
 }

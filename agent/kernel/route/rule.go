@@ -25,7 +25,7 @@ func rulesOf(family int, rules []plan.Rule) ([]plan.Rule, error) {
 			continue
 		}
 		if !ourPref(r.Pref) {
-			errs = append(errs, fmt.Errorf("preference %d of a rule is not within %d to %d", r.Pref, plan.PrefFirst, plan.PrefLast))
+			errs = append(errs, fmt.Errorf("preference %d of a rule is neither within %d to %d nor %d", r.Pref, plan.PrefFirst, plan.PrefLast, plan.PrefTail))
 			continue
 		}
 		r.Source, r.Dest = whole(r.Source), whole(r.Dest)
@@ -34,7 +34,9 @@ func rulesOf(family int, rules []plan.Rule) ([]plan.Rule, error) {
 	return want, errors.Join(errs...)
 }
 
-func ourPref(pref int) bool { return pref >= plan.PrefFirst && pref <= plan.PrefLast }
+func ourPref(pref int) bool {
+	return pref >= plan.PrefFirst && pref <= plan.PrefLast || pref == plan.PrefTail
+}
 
 // whole masks a selector and drops one that selects everything, as the kernel
 // does.
@@ -65,26 +67,23 @@ func turnRules(family int, want []plan.Rule) (deleted int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading rules: %w", err)
 	}
-	there := make(map[plan.Rule]bool)
-	var stale []netlink.Rule
+	var head, tail []netlink.Rule // ours
+	foreign := 0                  // rules of others that come after the first of tail
 	for _, h := range have {
-		if r, plain := parse(h); plain && !there[r] && slices.Contains(want, r) {
-			there[r] = true
-		} else {
-			stale = append(stale, h)
+		switch {
+		case h.Priority <= plan.PrefLast:
+			head = append(head, h)
+		case ourTail(h):
+			tail = append(tail, h)
+		case len(tail) > 0:
+			foreign++
 		}
 	}
-	var errs []error
-	for _, w := range want {
-		if there[w] {
-			continue
-		}
-		there[w] = true
-		if err := netlink.RuleAdd(rule(family, w)); err != nil {
-			errs = append(errs, fmt.Errorf("adding rule %d to table %d: %w", w.Pref, w.Table, err))
-		}
-	}
-	for _, s := range stale {
+	wantHead, wantTail := split(want)
+	stale, errs := addRules(family, head, wantHead)
+	moved, err := placeTail(family, tail, foreign > 0, wantTail)
+	errs = append(errs, err)
+	for _, s := range append(stale, moved...) {
 		switch err := netlink.RuleDel(&s); {
 		case err == nil:
 			deleted++
@@ -95,14 +94,80 @@ func turnRules(family int, want []plan.Rule) (deleted int, err error) {
 	return deleted, errors.Join(errs...)
 }
 
-// readRules reads the rules of our preferences.
+// split tells the rules whose order is that of their preferences from those of
+// the tail, whose order is the plan's.
+func split(want []plan.Rule) (head, tail []plan.Rule) {
+	for _, w := range want {
+		if w.Pref == plan.PrefTail {
+			tail = append(tail, w)
+		} else {
+			head = append(head, w)
+		}
+	}
+	return head, tail
+}
+
+// addRules adds what is missing and returns what is there beside it.
+func addRules(family int, have []netlink.Rule, want []plan.Rule) (stale []netlink.Rule, errs []error) {
+	there := make(map[plan.Rule]bool)
+	for _, h := range have {
+		if r, plain := parse(h); plain && !there[r] && slices.Contains(want, r) {
+			there[r] = true
+		} else {
+			stale = append(stale, h)
+		}
+	}
+	for _, w := range want {
+		if there[w] {
+			continue
+		}
+		there[w] = true
+		if err := netlink.RuleAdd(rule(family, w)); err != nil {
+			errs = append(errs, fmt.Errorf("adding rule %d to table %d: %w", w.Pref, w.Table, err))
+		}
+	}
+	return stale, errs
+}
+
+// placeTail has the rules of the tail be there in order, and behind those of
+// others: the kernel puts a rule behind all of its preference. Unless all is
+// well it adds the whole sequence once more, and returns what is to go then, the
+// older ones, which the kernel finds first.
+func placeTail(family int, have []netlink.Rule, overtaken bool, want []plan.Rule) (stale []netlink.Rule, err error) {
+	same := slices.EqualFunc(have, want, func(h netlink.Rule, w plan.Rule) bool {
+		r, plain := parse(h)
+		return plain && r == w
+	})
+	if same && !(overtaken && len(want) > 0) {
+		return nil, nil
+	}
+	var errs []error
+	for _, w := range want {
+		if err := appendRule(rule(family, w)); err != nil {
+			errs = append(errs, fmt.Errorf("adding rule %d to table %d: %w", w.Pref, w.Table, err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...) // better two than none
+	}
+	return have, nil
+}
+
+// ourTail says whether a rule of the tail is ours: by the table that it looks
+// up, or by looking as nobody else's.
+func ourTail(h netlink.Rule) bool {
+	r, _ := parse(h)
+	return ours(h.Table) || r.Table == plan.TableMain && r.Specific && r.Mark == 0 && r.Mask == plan.MarkForeign
+}
+
+// readRules reads the rules of our preferences, and all of the tail's.
 func readRules(family int) ([]netlink.Rule, error) {
 	var have []netlink.Rule
 	err := dump(func() error {
 		all, err := netlink.RuleList(family)
 		have = nil
 		for _, r := range all {
-			if r.Family == family && ourPref(r.Priority) {
+			if r.Family == family && (ourPref(r.Priority) || r.Priority >= plan.PrefTailFirst && r.Priority <= plan.PrefTail) {
 				have = append(have, r)
 			}
 		}
@@ -135,6 +200,9 @@ func parse(h netlink.Rule) (r plan.Rule, plain bool) {
 	if h.Mask != nil {
 		r.Mask = *h.Mask
 	}
+	if h.Dport != nil && h.Dport.Start == h.Dport.End {
+		r.Port = h.Dport.Start
+	}
 	h.Protocol = 0
 	return r, reflect.DeepEqual(*rule(h.Family, r), h)
 }
@@ -157,6 +225,9 @@ func rule(family int, r plan.Rule) *netlink.Rule {
 	n.Table = r.Table
 	if r.Own {
 		n.IifName = own
+	}
+	if r.Port != 0 {
+		n.Dport = netlink.NewRulePortRange(r.Port, r.Port)
 	}
 	if r.Specific {
 		n.SuppressPrefixlen = 0

@@ -221,7 +221,7 @@ func alive(t *testing.T) (families []string) {
 
 func TestHeart(t *testing.T) {
 	var f nft.Filter
-	if err := f.Apply(t.Context(), &plan.Firewall{LANDevices: []string{"lan0"}, WANs: []plan.FirewallWAN{{Device: "wan0", Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}}); err != nil {
+	if err := f.Apply(t.Context(), &plan.Firewall{LANDevices: []string{"lan0"}, WANs: []plan.FirewallWAN{{Devices: []string{"wan0"}, Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}}); err != nil {
 		t.Fatal(err)
 	}
 	defer f.Apply(t.Context(), nil)

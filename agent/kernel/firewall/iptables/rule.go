@@ -6,8 +6,6 @@ package iptables
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"braid/agent/config"
 	"braid/agent/plan"
@@ -78,8 +76,7 @@ func (t *text) matches(r plan.FirewallRule, verdict string) (rules []string) {
 	for _, p := range t.protocols(r) {
 		for _, s := range sources {
 			for _, d := range dests {
-				parts := []string{s, d, p, domains, verdict}
-				rules = append(rules, strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " "))
+				rules = append(rules, join(s, d, p, domains, verdict))
 			}
 		}
 	}

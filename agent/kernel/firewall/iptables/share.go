@@ -22,10 +22,7 @@ const (
 
 // shares are the rules that choose a WAN by the addresses of both ends.
 func (t *text) shares(f plan.Firewall) (rules []string) {
-	all := f.Shares4
-	if t.v6 {
-		all = f.Shares6
-	}
+	all := f.Family(t.v6).Shares
 	var usable []plan.Share
 	for _, s := range all {
 		if s.Usable {

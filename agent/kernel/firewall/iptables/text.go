@@ -87,7 +87,7 @@ func Text(f plan.Firewall, v6 bool) string {
 		{"CONVERT", choose(plan.MarkConvert)},
 		{"DIRECT", choose(plan.MarkDirect)},
 		{"OUTPUT", []string{fmt.Sprintf("-m mark --mark %s -m conntrack --ctdir REPLY -m connmark ! --mark %s -j CONNMARK --restore-mark --nfmask %#x --ctmask %#x",
-			mark(0, allBits), mark(0, plan.MarkWAN), plan.MarkWAN, plan.MarkWAN)}},
+			mark(0, ^uint32(0)), mark(0, plan.MarkWAN), plan.MarkWAN, plan.MarkWAN)}},
 		{"POSTROUTING", eachWAN(f, "-o %[1]s -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j BRAID_DUP")},
 		{"DUP", []string{"-j TEE --gateway " + t.loopback() + " --oif lo", "-j DROP"}},
 	}
@@ -130,6 +130,7 @@ func (t *text) prerouting(f plan.Firewall) []string {
 		rules = append(rules, "-i lo -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j DROP")
 	}
 	rules = append(rules, "-m mark ! --mark "+mark(0, allBits)+" -j RETURN")
+	rules = append(rules, t.theirs(f)...)
 	rules = append(rules, eachWAN(f, "-i %[1]s -g BRAID_INBOUND")...)
 	rules = append(rules,
 		fmt.Sprintf("-j CONNMARK --restore-mark --nfmask %#x --ctmask %#x", plan.MarkWAN, plan.MarkWAN),
@@ -147,6 +148,34 @@ func (t *text) prerouting(f plan.Firewall) []string {
 	return append(rules, each(f.LANDevices, "-i %s -g BRAID_STEER")...)
 }
 
+// theirs are the packets that somebody else has decided about: by a mark, by a
+// rule for where they come from or go to, by the family's default route.
+func (t *text) theirs(f plan.Firewall) []string {
+	family := f.Family(t.v6)
+	if family.Left {
+		return []string{"-j RETURN"}
+	}
+	rules := []string{"-m mark ! --mark " + mark(0, plan.MarkForeign) + " -j RETURN"}
+	for _, g := range family.Guests {
+		var in, src, dst string
+		if g.In != "" {
+			in = "-i " + g.In
+		}
+		if g.Source.IsValid() {
+			src = "-s " + g.Source.String()
+		}
+		if g.Dest.IsValid() {
+			dst = "-d " + g.Dest.String()
+		}
+		rules = append(rules, join(in, src, dst, "-j RETURN"))
+	}
+	return rules
+}
+
+func join(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " ")
+}
+
 func (t *text) inbound(f plan.Firewall) []string {
 	return append([]string{
 		"-m conntrack ! --ctstate NEW -j RETURN",
@@ -157,6 +186,7 @@ func (t *text) inbound(f plan.Firewall) []string {
 func (t *text) forward(f plan.Firewall) []string {
 	return slices.Concat(
 		t.translated(f, "-d %[2]v -m conntrack --ctstate NEW -j DROP"), // a translator takes answers alone
+		t.theirs(f),
 		eachWAN(f, "-o %[1]s -m connmark --mark "+mark(0, plan.MarkWAN)+" -j CONNMARK --set-xmark %[2]s"),
 		each(f.LANDevices, "-i %s -j BRAID_LAN"))
 }
@@ -193,7 +223,7 @@ func (t *text) candidate(f plan.Firewall) []string {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", netip.PrefixFrom(a, a.BitLen())))
 		}
 	}
-	if f.Drain {
+	if f.Drain || !f.Family(t.v6).Take {
 		return rules
 	}
 	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, allBits)))
@@ -214,7 +244,7 @@ func translations(f plan.Firewall) (rules []string) {
 			if t.To.IsValid() {
 				to = fmt.Sprintf("NETMAP --to %v", t.To)
 			}
-			rules = append(rules, fmt.Sprintf("-s %v -o %s -j %s", t.From, w.Device, to))
+			rules = append(rules, fmt.Sprintf("-s %v -o %s -j %s", t.From, t.Device, to))
 		}
 	}
 	return rules
@@ -258,11 +288,13 @@ func each(devices []string, format string) (rules []string) {
 	return rules
 }
 
-// eachWAN formats device and mark of each WAN.
+// eachWAN formats each device of a WAN, and its mark.
 func eachWAN(f plan.Firewall, format string) (rules []string) {
 	for _, w := range f.WANs {
-		r := strings.ReplaceAll(format, "%[1]s", w.Device)
-		rules = append(rules, strings.ReplaceAll(r, "%[2]s", mark(w.Mark, plan.MarkWAN)))
+		for _, d := range w.Devices {
+			r := strings.ReplaceAll(format, "%[1]s", d)
+			rules = append(rules, strings.ReplaceAll(r, "%[2]s", mark(w.Mark, plan.MarkWAN)))
+		}
 	}
 	return rules
 }

@@ -133,8 +133,8 @@ func Available(ctx context.Context) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return err
 	}
-	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Device: "lo", Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}, BlockQUIC: true,
-		Shares4: []plan.Share{{Mark: 1 << 24, Weight: 1, Usable: true}, {Mark: 1 << 24, Weight: 1, Usable: true}}}), "-c", "-f", "-")
+	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Devices: []string{"lo"}, Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}, BlockQUIC: true,
+		IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 1, Usable: true}, {Mark: 1 << 24, Weight: 1, Usable: true}}}}), "-c", "-f", "-")
 	return err
 }
 

@@ -19,10 +19,10 @@ func TestMain(m *testing.M) { netns.Main(m) }
 var example = plan.Firewall{
 	LANDevices: []string{"lan0", "br-guest"},
 	WANs: []plan.FirewallWAN{
-		{Device: "fibre", Mark: 1 << 24, Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2")}},
-		{Device: "lte", Mark: 2 << 24, Translate: []plan.Translation{
-			{From: netip.MustParsePrefix("2001:db8:1::/64")},
-			{From: netip.MustParsePrefix("2001:db8:2::/64"), To: netip.MustParsePrefix("2001:db8:c::/64")},
+		{Devices: []string{"fibre"}, Mark: 1 << 24, Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2")}},
+		{Devices: []string{"lte"}, Mark: 2 << 24, Translate: []plan.Translation{
+			{Device: "lte", From: netip.MustParsePrefix("2001:db8:1::/64")},
+			{Device: "lte", From: netip.MustParsePrefix("2001:db8:2::/64"), To: netip.MustParsePrefix("2001:db8:c::/64")},
 		}},
 	},
 	LAN:        []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
@@ -43,8 +43,10 @@ var example = plan.Firewall{
 		{Name: "tv", Proto: config.ProtoAny, Path: config.PathDirect, MACs: []config.MAC{{2, 0, 0, 0, 0, 2}}},
 		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
 	},
-	Shares4: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}},
-	Shares6: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}},
+	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
+		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
+	}},
+	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Guests: []plan.Selector{{In: "br-guest"}}},
 }
 
 func nft(t *testing.T, args ...string) string {
@@ -105,7 +107,7 @@ func TestApply(t *testing.T) {
 	}
 	nft(t, "add", "table", "inet", "fw4")
 	less := example
-	less.WANs, less.Rules, less.Shares4, less.Shares6 = less.WANs[:1], less.Rules[:1], nil, nil
+	less.WANs, less.Rules, less.IPv4.Shares, less.IPv6 = less.WANs[:1], less.Rules[:1], nil, plan.FirewallFamily{Left: true}
 	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass}}
 	nft(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
 	apply(&less, true)

@@ -26,6 +26,21 @@ func wans(f plan.Firewall) (all []wan) {
 	return all
 }
 
+// device is one of a WAN's.
+type device struct {
+	name string
+	wan  uint32 // index
+}
+
+func devices(wans []wan) (all []device) {
+	for _, w := range wans {
+		for _, d := range w.Devices {
+			all = append(all, device{d, w.Index})
+		}
+	}
+	return all
+}
+
 func commas[T any](all []T, text func(T) string) string {
 	parts := make([]string, len(all))
 	for i, v := range all {

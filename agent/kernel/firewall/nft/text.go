@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,12 +61,13 @@ type fill struct {
 func values(f plan.Firewall) fill {
 	all := wans(f)
 	jump := func(verdict, chain string) string {
-		return commas(all, func(w wan) string { return fmt.Sprintf("%q : %s %s%d", w.Device, verdict, chain, w.Index) })
+		return commas(devices(all), func(d device) string { return fmt.Sprintf("%q : %s %s%d", d.name, verdict, chain, d.wan) })
 	}
 	return fill{
 		text: map[string]string{
 			"bits":        hex(plan.MarkWAN | plan.MarkIntercept),
 			"wanbits":     hex(plan.MarkWAN),
+			"foreign":     hex(plan.MarkForeign),
 			"taken":       hex(plan.MarkIntercept),
 			"agent":       hex(plan.MarkAgent),
 			"lanmark":     hex(plan.MarkLAN),
@@ -75,7 +77,7 @@ func values(f plan.Firewall) fill {
 			"convertport": strconv.Itoa(int(f.Ports[1])),
 			"directport":  strconv.Itoa(int(f.Ports[2])),
 			"lan":         commas(f.LANDevices, strconv.Quote),
-			"wan":         commas(f.WANs, func(w plan.FirewallWAN) string { return strconv.Quote(w.Device) }),
+			"wan":         commas(devices(all), func(d device) string { return strconv.Quote(d.name) }),
 			"towan":       commas(all, func(w wan) string { return fmt.Sprintf("%s : goto wan%d", hex(w.Mark), w.Index) }),
 			"toflow":      jump("goto", "flow"),
 			"viaflow":     jump("jump", "flow"),
@@ -87,14 +89,15 @@ func values(f plan.Firewall) fill {
 			"older":     older(all),
 			"pins4":     pins(f.Rules, "ipv4"),
 			"pins6":     pins(f.Rules, "ipv6"),
-			"shares4":   shares(f.Shares4, "ip"),
-			"shares6":   shares(f.Shares6, "ip6"),
+			"shares4":   shares(f.IPv4.Shares, "ip"),
+			"shares6":   shares(f.IPv6.Shares, "ip6"),
 			"clats":     clats(f.CLATs),
 			"paths":     paths(f.Rules),
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
 			"never":     never(f),
-			"take":      when(!f.Drain, fmt.Sprintf("meta nfproto @alive meta mark set meta mark & %s | %s", hex(^uint32(plan.MarkWAN)), hex(plan.MarkIntercept))),
+			"take":      take(f),
+			"theirs":    slices.Concat(theirs(f.IPv4, "ipv4"), theirs(f.IPv6, "ipv6")),
 			"intercept": intercept(f.Late),
 			"translate": translate(f.WANs),
 		},
@@ -155,6 +158,42 @@ func clats(all []plan.CLAT) (rules []string) {
 	return rules
 }
 
+// take is the rule that takes a SYN, of the families that can be carried.
+func take(f plan.Firewall) []string {
+	only := ""
+	switch {
+	case f.Drain, !f.IPv4.Take && !f.IPv6.Take:
+		return nil
+	case !f.IPv6.Take:
+		only = "meta nfproto ipv4 "
+	case !f.IPv4.Take:
+		only = "meta nfproto ipv6 "
+	}
+	return []string{only + "meta nfproto @alive meta mark set meta mark & " + hex(^uint32(plan.MarkWAN)) + " | " + hex(plan.MarkIntercept)}
+}
+
+// theirs are the packets of a family that somebody else has decided about.
+func theirs(f plan.FirewallFamily, nfproto string) (rules []string) {
+	if f.Left {
+		return []string{"meta nfproto " + nfproto + " accept"}
+	}
+	ip := map[string]string{"ipv4": "ip", "ipv6": "ip6"}[nfproto]
+	for _, g := range f.Guests {
+		var in, src, dst string
+		if g.In != "" {
+			in = fmt.Sprintf("meta nfproto %s iifname %q", nfproto, g.In)
+		}
+		if g.Source.IsValid() {
+			src = fmt.Sprintf("%s saddr %v", ip, g.Source)
+		}
+		if g.Dest.IsValid() {
+			dst = fmt.Sprintf("%s daddr %v", ip, g.Dest)
+		}
+		rules = append(rules, join(in, src, dst, "accept"))
+	}
+	return rules
+}
+
 func translate(wans []plan.FirewallWAN) (rules []string) {
 	for _, w := range wans {
 		for _, t := range w.Translate {
@@ -162,7 +201,7 @@ func translate(wans []plan.FirewallWAN) (rules []string) {
 			if t.To.IsValid() {
 				to = fmt.Sprintf("snat ip6 prefix to ip6 saddr map { %v : %v }", t.From, t.To)
 			}
-			rules = append(rules, fmt.Sprintf("oifname %q ip6 saddr %v %s", w.Device, t.From, to))
+			rules = append(rules, fmt.Sprintf("oifname %q ip6 saddr %v %s", t.Device, t.From, to))
 		}
 	}
 	return rules

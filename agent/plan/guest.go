@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"braid/agent/netstate"
+)
+
+// findGuests finds out what others have decided about the LAN's packets, which
+// is left as it is: a family whose default route is not over a WAN, and what
+// their rules select by source, destination or device.
+func (m *maker) findGuests() {
+	for _, v6 := range []bool{false, true} {
+		f := m.family(v6)
+		if where := m.defaultElsewhere(v6); where != "" {
+			f.Left = true
+			m.problem("globals", "", fmt.Sprintf("%s is left alone: its default route %s", family(v6), where))
+		}
+		f.Guests = m.guests(v6)
+	}
+}
+
+// family is what is planned for a family.
+func (m *maker) family(v6 bool) *FirewallFamily {
+	if v6 {
+		return &m.families[1]
+	}
+	return &m.families[0]
+}
+
+// defaultElsewhere says where a packet of a family that nobody has marked
+// would leave if braid were not there, in words; nothing if that is by a WAN, or
+// nowhere because no table has a default route.
+func (m *maker) defaultElsewhere(v6 bool) string {
+	next := 0
+	for _, r := range m.Net.Rules {
+		if r.IPv6 != v6 || r.Pref < next || !r.Plain() {
+			continue
+		}
+		switch {
+		case r.Refuses:
+			return fmt.Sprintf("is refused by rule %d", r.Pref)
+		case r.Goto > 0:
+			next = r.Goto
+		case r.Table > 0 && !r.NoDefault:
+			if device, found := m.defaultOf(r.Table, v6); found {
+				switch {
+				case device == "":
+					return fmt.Sprintf("in table %d refuses", r.Table)
+				case m.wanDevice(device):
+					return ""
+				}
+				return fmt.Sprintf("leads to %s, which is no WAN", device)
+			}
+		}
+	}
+	return ""
+}
+
+// defaultOf is the device of a table's best default route; none if that leads
+// nowhere. A WAN is preferred among those that are as good as each other.
+func (m *maker) defaultOf(table int, v6 bool) (device string, found bool) {
+	best := 0
+	consider := func(name string, d netstate.Default) {
+		if d.Table != table || d.IPv6 != v6 || found && d.Metric > best || found && d.Metric == best && !m.wanDevice(name) {
+			return
+		}
+		device, found, best = name, true, d.Metric
+	}
+	for _, d := range m.Net.Refused {
+		consider("", d)
+	}
+	for _, l := range m.Net.Links {
+		for _, d := range l.Defaults {
+			consider(l.Name, d)
+		}
+	}
+	return device, found
+}
+
+// guests are the selectors of other people's rules that decide which way
+// packets of the LAN leave. Marks need none: a packet that is marked is theirs.
+func (m *maker) guests(v6 bool) (all []Selector) {
+	for _, r := range m.Net.Rules {
+		s := Selector{Source: r.Source, Dest: r.Dest, In: r.In}
+		decides := r.Refuses || r.Table > 0 && !r.NoDefault
+		// What this host sends itself, or from its own address, is not the LAN's.
+		own := r.In == "lo" || r.Source.IsSingleIP() && m.has(r.Source.Addr())
+		if r.IPv6 != v6 || !decides || own || r.Invert || r.Narrow || r.Out != "" || r.Mark != 0 || s == (Selector{}) || slices.Contains(all, s) {
+			continue
+		}
+		if r.Table > 0 && r.Table != TableMain {
+			if _, found := m.defaultOf(r.Table, v6); !found && !s.Dest.IsValid() {
+				continue // it leads to some networks, and the rules after it decide the rest
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// has says whether this host has an address.
+func (m *maker) has(a netip.Addr) bool {
+	return slices.ContainsFunc(m.Net.Links, func(l netstate.Link) bool {
+		return slices.ContainsFunc(l.Addrs, func(o netstate.Addr) bool { return o.Prefix.Addr() == a })
+	})
+}

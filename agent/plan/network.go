@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"braid/agent/config"
+	"braid/agent/path"
+)
+
+// roleOrder is in which order WANs are tried.
+var roleOrder = []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup}
+
+// findNetwork lists where connections start, the best first, and by which
+// address of each converter. All else follows from that order: what path
+// decides, which family endpoints join in, what explain tells.
+func (m *maker) findNetwork() {
+	n := &path.Network{Fallback: m.Config.Globals.Fallback}
+	for _, role := range roleOrder {
+		for _, held := range []bool{false, true} {
+			for _, w := range m.plan.WANs {
+				if w.Usable && w.Role == role && w.Held == held {
+					n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.source(false), IPv6: w.source(true)})
+				}
+			}
+		}
+	}
+	v6 := m.prefersIPv6()
+	for _, c := range m.Config.Converters {
+		pc := m.Converters[c.Name]
+		pc.Name, pc.Cookie = c.Name, c.Cookie
+		for _, a := range m.ConverterAddrs(c) {
+			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
+		}
+		slices.SortStableFunc(pc.Addrs, func(a, b netip.AddrPort) int { return rank(a, v6) - rank(b, v6) })
+		n.Converters = append(n.Converters, pc)
+	}
+	m.plan.Network = n
+}
+
+func rank(a netip.AddrPort, v6 bool) int {
+	if a.Addr().Is6() == v6 {
+		return 0
+	}
+	return 1
+}
+
+// prefersIPv6 says in which family converters are dialled that have both: the
+// one that the first WAN has natively, where the other is tunnelled; the one
+// that more WANs have, for the others have to wait for an address that the
+// converter announces; the one that the configuration names first.
+func (m *maker) prefersIPv6() bool {
+	count := [2]int{}
+	for i, w := range m.firstFirst() {
+		l4, _ := w.Starting(false)
+		l6, _ := w.Starting(true)
+		has4, has6 := w.source(false).IsValid(), w.source(true).IsValid()
+		if i == 0 && has4 && has6 && l4.Origin.tunnelled() != l6.Origin.tunnelled() {
+			return l4.Origin.tunnelled()
+		}
+		if has4 {
+			count[0]++
+		}
+		if has6 {
+			count[1]++
+		}
+	}
+	if count[0] != count[1] {
+		return count[1] > count[0]
+	}
+	for _, c := range m.Config.Converters {
+		for _, a := range m.ConverterAddrs(c) {
+			return a.Is6()
+		}
+	}
+	return false
+}
+
+// firstFirst are the WANs on which connections may start, the first one first.
+func (m *maker) firstFirst() (wans []WAN) {
+	for _, role := range roleOrder {
+		for _, w := range m.plan.WANs {
+			if w.Usable && w.Role == role {
+				wans = append(wans, w)
+			}
+		}
+	}
+	return wans
+}
+
+// starts says in which family first subflows are dialled: that of the first
+// attempt by way of a converter; without one the first WAN's own.
+func (m *maker) starts() (v6, ok bool) {
+	for _, c := range m.plan.Network.Converters {
+		if a, ok := m.plan.Network.Reach(c.Addrs); ok {
+			return a.Peer.Addr().Is6(), true
+		}
+	}
+	for _, w := range m.plan.Network.WANs {
+		if w.IPv4.IsValid() || w.IPv6.IsValid() {
+			return !w.IPv4.IsValid(), true
+		}
+	}
+	return false, false
+}
+
+// barred says whether the firewall lets nothing new of a family pass from the
+// LAN to a WAN.
+func (m *maker) barred(w WAN, v6 bool) bool {
+	l, ok := w.Forwarding(v6)
+	return ok && m.Barred[Barrier{l.Device, v6}]
+}
