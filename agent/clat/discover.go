@@ -13,7 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"braid/agent/kernel/ra"
+	"braid/agent/socket/ra"
+	"braid/onpath/siit"
 )
 
 // Access is an IPv6 access network as far as the search for its NAT64 goes.
@@ -65,7 +66,7 @@ type Finder struct {
 func NewFinder(ctx context.Context, a Access) (*Finder, error) {
 	f := &Finder{access: a}
 	if a.Prefix.IsValid() {
-		if _, err := newLayout(a.Prefix); err != nil {
+		if err := siit.Check(a.Prefix); err != nil {
 			return nil, fmt.Errorf("looking for NAT64: %w", err)
 		}
 		return f, nil

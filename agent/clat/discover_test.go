@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"braid/agent/clat"
+	"braid/onpath/siit"
 	"braid/test/lab"
 	"braid/test/link"
 )
@@ -178,7 +179,7 @@ func TestDiscoverConfigured(t *testing.T) {
 		t.Errorf("%+v, %v; want %+v", n, err, want)
 	}
 	bad := netip.MustParsePrefix("2001:db8::/33")
-	if n, err := clat.Discover(ctx, clat.Access{Prefix: bad}); !errors.Is(err, clat.ErrPrefix) {
+	if n, err := clat.Discover(ctx, clat.Access{Prefix: bad}); !errors.Is(err, siit.ErrPrefix) {
 		t.Errorf("%+v, %v", n, err)
 	}
 }

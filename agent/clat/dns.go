@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
+
+	"braid/onpath/siit"
 )
 
 // wellKnownName has IPv4 addresses only. An IPv6 address of it was made by a
@@ -16,7 +19,7 @@ import (
 const wellKnownName = "\x08ipv4only\x04arpa\x00"
 
 // wellKnown4 are its addresses.
-var wellKnown4 = [2][4]byte{{192, 0, 0, 170}, {192, 0, 0, 171}}
+var wellKnown4 = [...]netip.Addr{netip.AddrFrom4([4]byte{192, 0, 0, 170}), netip.AddrFrom4([4]byte{192, 0, 0, 171})}
 
 // ErrNone says that a network has no NAT64, or none that it tells of.
 var ErrNone = errors.New("no NAT64")
@@ -106,12 +109,7 @@ func prefixOf(a [16]byte) (prefix netip.Prefix, ok bool) {
 	found := 0
 	for _, bits := range []int{96, 64, 56, 48, 40, 32} {
 		p := netip.PrefixFrom(netip.AddrFrom16(a), bits).Masked()
-		l, err := newLayout(p)
-		if err != nil {
-			continue
-		}
-		var ipv4 [4]byte
-		if l.extract(ipv4[:], a[:]) && (ipv4 == wellKnown4[0] || ipv4 == wellKnown4[1]) {
+		if ipv4, err := siit.Extract(p, netip.AddrFrom16(a)); err == nil && slices.Contains(wellKnown4[:], ipv4) {
 			prefix = p
 			found++
 		}

@@ -6,6 +6,7 @@ package clat_test
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"braid/agent/clat"
 	"braid/agent/kernel/route"
 	"braid/agent/plan"
+	"braid/onpath/checksum"
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/test/traffic"
@@ -31,11 +33,25 @@ const (
 	tcpPort = 5001
 )
 
+var (
+	prefix = netip.MustParsePrefix("2001:db8:64::/96")
+	ours4  = netip.MustParseAddr("192.0.0.1")
+)
+
 // v6only is a carrier without IPv4 but for a NAT64.
 func v6only(prefix string) lab.Access {
 	a := lab.LTE(link.Spec{}, link.Spec{})
 	a.V4, a.NAT64 = lab.None, netip.MustParsePrefix(prefix)
 	return a
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func newWorld(t *testing.T, accesses ...lab.Access) *lab.World {
@@ -218,7 +234,7 @@ func (p *pinger) ping(t *testing.T, to netip.Addr, size, ttl int) string {
 	p.seq++
 	b := make([]byte, size-20)
 	b[0], b[7] = 8, p.seq
-	binary.BigEndian.PutUint16(b[2:], checksum(b))
+	binary.BigEndian.PutUint16(b[2:], checksum.Of(checksum.Sum(b)))
 	if _, err := p.WriteTo(b, &net.IPAddr{IP: to.AsSlice()}); err != nil {
 		return errors.Unwrap(errors.Unwrap(err)).Error()
 	}
@@ -379,6 +395,30 @@ func TestJoin(t *testing.T) {
 		if n := w.Link(name).BA().Counters().Bytes; n < size/4 {
 			t.Errorf("%s has carried %d bytes of %v", name, n, size)
 		}
+	}
+}
+
+// A router of the WAN's has announced less than the device could.
+func TestMTU(t *testing.T) {
+	w := newWorld(t, v6only("2001:db8:64::/96"))
+	if _, err := w.Gateway.Run("echo 1300 >/proc/sys/net/ipv6/conf/lte/mtu"); err != nil {
+		t.Fatal(err)
+	}
+	err := w.Gateway.Do(func() error {
+		c, err := clat.Open(clat.Config{Device: device, WAN: "lte", Prefix: prefix, IPv4: ours4})
+		if err != nil {
+			return err
+		}
+		i, err := net.InterfaceByName(device)
+		if err == nil && i.MTU != 1300 {
+			t.Errorf("MTU %d, want 1300", i.MTU)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		return errors.Join(err, c.Run(ctx))
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

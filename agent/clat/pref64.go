@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"time"
+
+	"braid/onpath/siit"
 )
 
 // optionPREF64 is the type of the option in router advertisements that tells
@@ -37,7 +39,7 @@ func parsePREF64(options []byte) (NAT64, bool) {
 			var a [16]byte
 			copy(a[:], o[4:])
 			p := netip.PrefixFrom(netip.AddrFrom16(a), lengths[code]).Masked()
-			if _, err := newLayout(p); err == nil {
+			if siit.Check(p) == nil {
 				// 13 bits of units of 8 seconds.
 				return NAT64{Prefix: p, Lifetime: time.Duration(scaled&^7) * time.Second, Origin: OriginRouter}, true
 			}

@@ -1,18 +1,39 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
+// Package clat lets an IPv6-only WAN with NAT64 carry IPv4: a stateless
+// translator on the customer's side (CLAT, RFC 6877) between one IPv4 address
+// and the carrier's NAT64 prefix, over a TUN device.
+//
+//	socket bound to 192.0.0.1                     carrier's NAT64, server
+//	        | IPv4                                        | IPv6
+//	   +----v------- kernel ---------------------------------v------+
+//	   |  TUN device          rule: from fd62:...   masquerade  WAN |
+//	   +----|-----------------------------^-------------------------+
+//	        +------> Translator ----------+
+//
+// Which IPv6 address do translated packets have? Between translator and kernel
+// a constant one that exists nowhere else, Inner; on the WAN the WAN's own,
+// which connection tracking exchanges for it in both directions. So answers
+// reach the translator and never the host's own sockets, which may use the
+// same prefix; a bearer that has a single address is enough; nothing has to
+// answer neighbour solicitations for a second one, which switches that snoop
+// on DHCPv6 and modems that act as routers do not let through; and a WAN that
+// gets another address needs no change here.
+//
+// Translated packets are forwarded by the kernel, which counts hops, tells of
+// packets that are too big and may be told what to let through.
 package clat
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
 
-	"braid/agent/kernel/clatlink"
-	"braid/agent/kernel/tun"
+	"braid/onpath/siit"
+	"braid/onpath/tun"
 )
 
 // Config is what a CLAT is made of.
@@ -28,7 +49,7 @@ type CLAT struct {
 	Stats Stats
 
 	device     *tun.Device
-	translator *Translator
+	translator *siit.Translator
 	mtu        int // of the WAN, in bytes
 }
 
@@ -48,21 +69,21 @@ type Stats struct {
 //
 // It needs CAP_NET_ADMIN.
 func Open(c Config) (*CLAT, error) {
-	mtu, err := clatlink.MTU(c.WAN)
+	mtu, err := maxPacket(c.WAN)
 	if err != nil {
 		return nil, fmt.Errorf("opening CLAT: %w", err)
 	}
-	t, err := NewTranslator(c.Prefix, c.IPv4, Inner(c.IPv4))
+	t, err := siit.NewTranslator(c.Prefix, c.IPv4, Inner(c.IPv4))
 	if err != nil {
 		return nil, fmt.Errorf("opening CLAT: %w", err)
 	}
-	t.MSS = uint16(min(mtu, 0xffff) - header6 - headerTCP)
+	t.MSS = siit.MSS(mtu)
 	// Packets from the WAN come this way too, before they get shorter.
 	d, err := tun.Open(c.Device, mtu)
 	if err != nil {
 		return nil, fmt.Errorf("opening CLAT: %w", err)
 	}
-	if err := clatlink.Up(d.Name(), c.IPv4); err != nil {
+	if err := d.Up(c.IPv4); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening CLAT: %w", err), d.Close())
 	}
 	return &CLAT{device: d, translator: t, mtu: mtu}, nil
@@ -74,7 +95,7 @@ func (c *CLAT) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { c.device.Close() })()
 	defer c.device.Close()
 	var in [1 << 16]byte
-	var out [len(in) + Growth]byte
+	var out [len(in) + siit.Growth]byte
 	for {
 		n, err := c.device.Read(in[:])
 		if ctx.Err() != nil {
@@ -91,13 +112,18 @@ func (c *CLAT) Run(ctx context.Context) error {
 
 // carry translates a packet and gives it back to the kernel.
 func (c *CLAT) carry(out, in []byte) error {
-	if len(in) >= header4 && in[0]>>4 == 4 {
+	if len(in) > 0 && in[0]>>4 == 4 {
 		n, err := c.translator.Translate4to6(out, in)
 		if err != nil {
 			return err
 		}
 		c.Stats.Out.Add(1)
-		return c.send6(out[:n], in)
+		for piece := range siit.Pieces(out[:n], in, c.mtu) {
+			if _, err := c.device.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	n, err := c.translator.Translate6to4(out, in)
 	if err != nil {
@@ -106,20 +132,4 @@ func (c *CLAT) carry(out, in []byte) error {
 	c.Stats.In.Add(1)
 	_, err = c.device.Write(out[:n])
 	return err
-}
-
-// send6 sends a translated packet, in pieces if that is how the IPv4 packet
-// would have gone on. One that must not be cut goes as it is: the kernel tells
-// its sender.
-func (c *CLAT) send6(packet, original []byte) error {
-	if len(packet) <= c.mtu || binary.BigEndian.Uint16(original[6:])&dontFragment != 0 {
-		_, err := c.device.Write(packet)
-		return err
-	}
-	for piece := range cut(packet, c.mtu, binary.BigEndian.Uint16(original[4:])) {
-		if _, err := c.device.Write(piece); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -18,7 +18,6 @@ import (
 
 	"braid/agent/clat"
 	"braid/agent/config"
-	"braid/agent/kernel/clatlink"
 	"braid/agent/netstate"
 	"braid/agent/plan"
 	"braid/transport/journal"
@@ -213,7 +212,7 @@ func (l *loop) translate(targets []plan.IPv6Only, net netstate.Snapshot) (proble
 		l.clats.setTargets(nil, nil)
 		return nil
 	}
-	if !clatlink.Forwarding() {
+	if !clat.Forwarding() {
 		for _, t := range targets {
 			problems = append(problems, config.Problem{Section: t.WAN, Warning: true,
 				Message: "no IPv4 by way of a NAT64: net.ipv6.conf.all.forwarding is 0"})

@@ -13,15 +13,16 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"braid/agent/config"
 	"braid/agent/converter"
 	"braid/agent/health"
-	"braid/agent/kernel/tproxy"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
 	"braid/agent/reconcile"
 	"braid/agent/ubus"
+	"braid/onpath/tproxy"
 	"braid/transport/guard"
 	"braid/transport/journal"
 )
@@ -62,7 +63,8 @@ type Daemon struct {
 // the configuration says.
 func New(o Options, log *journal.Log) *Daemon {
 	client := ubus.NewClient(o.Ubus)
-	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory)}
+	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory),
+		Wanted: func(way int) config.Path { return plan.Verdicts[way].Path }}
 	converters := converter.NewMonitor(log, p.Dialer())
 	p.Doubt = converters.Doubt
 	return &Daemon{
@@ -99,12 +101,12 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err != nil {
 		return err
 	}
-	listener, err := tproxy.Listen(ctx)
+	listener, err := tproxy.Listen(ctx, plan.MarkLAN, len(plan.Verdicts))
 	if err != nil {
 		return fmt.Errorf("opening the proxy's listener: %w", err)
 	}
 	defer listener.Close()
-	heart, err := tproxy.NewHeart(ctx)
+	heart, err := tproxy.NewHeart(ctx, plan.MarkAgent)
 	if err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err := d.publish(); err != nil {
 		return err
 	}
-	l := &loop{Daemon: d, reconciler: r, heart: heart, ports: listener.Ports(), letGoC: make(chan struct{})}
+	l := &loop{Daemon: d, reconciler: r, heart: heart, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{})}
 	d.remember()
 	d.netifd.readFirst(ctx, d.Ubus)
 	l.load(ctx) // so that the first who ask get an answer that holds

@@ -7,8 +7,8 @@ import (
 	"context"
 	"fmt"
 
-	"braid/agent/kernel/syn"
 	"braid/agent/plan"
+	"braid/onpath/syn"
 )
 
 // hold starts to answer held SYNs when they are to be held, and stops when
@@ -17,7 +17,7 @@ func (l *loop) hold(f *plan.Firewall) error {
 	late := f != nil && f.Late
 	switch {
 	case late && l.unhold == nil:
-		h, err := syn.Open()
+		h, err := syn.Open(synMarks())
 		if err != nil {
 			return fmt.Errorf("holding SYNs: %w", err)
 		}
@@ -36,6 +36,15 @@ func (l *loop) hold(f *plan.Firewall) error {
 		l.letGo()
 	}
 	return nil
+}
+
+// synMarks are those of the SYNs that are held.
+func synMarks() syn.Marks {
+	m := syn.Marks{Mask: plan.MarkWAN | plan.MarkIntercept, Accepted: plan.MarkAccepted, Answer: plan.MarkLAN}
+	for _, v := range plan.Verdicts {
+		m.Ways = append(m.Ways, v.Mark)
+	}
+	return m
 }
 
 // letGo ends the holding of SYNs. The next update may begin anew.

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"braid/agent/config"
-	"braid/agent/kernel/tproxy"
 	"braid/agent/load"
 	"braid/agent/netstate"
 	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/uci"
+	"braid/onpath/tproxy"
 	"braid/transport/mptcp"
 )
 

@@ -16,8 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"braid/agent/kernel/connect"
-	"braid/agent/kernel/icmp"
+	"braid/agent/socket/connect"
+	"braid/agent/socket/icmp"
 )
 
 // Ten minutes of a cellular line.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"braid/agent/kernel/connect"
-	"braid/agent/kernel/icmp"
+	"braid/agent/socket/connect"
+	"braid/agent/socket/icmp"
 )
 
 // Ways are how it can be asked whether a path works, the preferred one first:

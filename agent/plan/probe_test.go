@@ -39,17 +39,17 @@ host mcp.example 192.0.2.20 192.0.2.21 2001:db8:20::20
 		{"a converter", wans + converters, map[health.Leg]string{
 			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443",
 			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
-			{WAN: "lte", Device: "lte"}:               "192.0.2.10,192.0.2.10:443",
+			{WAN: "lte", Device: "lte"}:                 "192.0.2.10,192.0.2.10:443",
 		}},
 		{"converters", wans + converters + "config converter 'second'\n\tlist address 'mcp.example'\n", map[health.Leg]string{
 			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124", // four at most
 			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443,2001:db8:20::20,[2001:db8:20::20]:5124",
-			{WAN: "lte", Device: "lte"}:               "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124",
+			{WAN: "lte", Device: "lte"}:                 "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124",
 		}},
 		{"a list of its own", wans + "\tlist probe '192.0.2.30'\n\tlist probe '2001:db8:30::30'\n\tlist probe '192.0.2.31'\n" + converters, map[health.Leg]string{
 			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443",
 			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
-			{WAN: "lte", Device: "lte"}:               "192.0.2.30,192.0.2.31",
+			{WAN: "lte", Device: "lte"}:                 "192.0.2.30,192.0.2.31",
 		}},
 	}
 	for _, tt := range tests {

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"braid/agent/kernel/syn"
 	"braid/agent/path"
+	"braid/onpath/syn"
 	"braid/transport/convert"
 	"braid/transport/relay"
 )
@@ -57,7 +57,7 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 // decide finds a far side for a SYN and answers it.
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
-	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: s.Path}, true)
+	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: p.Wanted(s.Way)}, true)
 	if ctx.Err() != nil {
 		p.held.drop(key)
 		if err == nil {

@@ -21,9 +21,10 @@ import (
 	"braid/transport/relay"
 )
 
-// Acceptor is where intercepted connections come from.
+// Acceptor is where intercepted connections come from, each by one of the ways
+// in that the packet filter distinguishes.
 type Acceptor interface {
-	Serve(handle func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path)) error
+	Serve(handle func(c *net.TCPConn, dest netip.AddrPort, way int)) error
 	Close() error
 }
 
@@ -32,7 +33,8 @@ type Proxy struct {
 	Log    *journal.Log
 	Guard  *guard.Guard
 	Memory *path.Memory
-	Doubt  func(converter string) // told of one that could not be reached
+	Doubt  func(converter string)    // told of one that could not be reached
+	Wanted func(way int) config.Path // what the filter's rules want for what comes in by a way
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
@@ -52,8 +54,8 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 		p.table.resetAll()
 	})
 	defer stop()
-	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort, wanted config.Path) {
-		conn, ok := p.table.add(ctx, c, dest, wanted)
+	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort, way int) {
+		conn, ok := p.table.add(ctx, c, dest, p.Wanted(way))
 		if !ok {
 			relay.Reset(c)
 			return

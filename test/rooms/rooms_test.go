@@ -26,23 +26,26 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/report agent/ubus transport/journal"},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/kernel/... agent/load agent/netstate agent/path " +
-		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci transport/..."},
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/load agent/netstate agent/path " +
+		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
-	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl agent/kernel/firewall/nft transport/mptcp"},
+	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
 	{"agent/plan", "agent/config agent/health agent/load agent/netstate transport/mptcp"},
-	{"agent/health", "agent/config agent/netstate agent/kernel/connect agent/kernel/icmp transport/journal"},
+	{"agent/health", "agent/config agent/netstate agent/socket/... transport/journal"},
 	{"agent/load", "agent/config"},
-	{"agent/clat", "agent/kernel/..."},
-	{"agent/proxy", "agent/path agent/config agent/kernel/syn transport/..."},
+	{"agent/clat", "agent/socket/ra onpath/..."},
+	{"agent/proxy", "agent/path agent/config onpath/syn transport/..."},
 	{"agent/converter", "agent/path transport/..."},
 	{"agent/path", "agent/config"},
 	{"agent/report", "agent/config"},
 	{"agent/config", "agent/uci transport/journal"},
+	{"agent/socket/...", "onpath/checksum"},
 	{"agent/dnsmasq", ""},
 	{"agent/netstate", ""},
 	{"agent/uci", ""},
 	{"agent/ubus", ""},
+
+	{"onpath/...", "onpath/..."},
 
 	{"mcp/cmd/braid-mcp", "mcp/config mcp/server transport/journal"},
 	{"mcp/server", "mcp/config transport/..."},
@@ -62,7 +65,8 @@ var may = []struct {
 }
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
-var speakToTheKernel = []string{"agent/kernel/...", "agent/netstate", "transport/mptcp", "cross/guest", "test/..."}
+var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
+	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "transport/mptcp", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {
@@ -152,7 +156,7 @@ func TestEndsAreApart(t *testing.T) {
 	for _, p := range ours(t) {
 		r := room(p.ImportPath)
 		for _, imported := range slices.Concat(p.Imports, p.testImports()) {
-			if within(r, []string{"transport/...", "mcp/..."}) && within(room(imported), []string{"agent/..."}) {
+			if within(r, []string{"transport/...", "onpath/...", "mcp/..."}) && within(room(imported), []string{"agent/..."}) {
 				t.Errorf("%s imports %s: the gateway's rooms are no business of it", r, room(imported))
 			}
 		}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"braid/agent/kernel/firewall/nft"
+	"braid/onpath/nft"
 )
 
 // getInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO.

@@ -4,19 +4,15 @@
 package nft
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
-
 	"braid/agent/plan"
+	"braid/onpath/nft"
 )
 
 // tables are ours, in the order in which they are listed and deleted.
@@ -38,7 +34,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if f != nil {
 		text = Text(*f)
 	}
-	gen, err := Generation()
+	gen, err := nft.Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}
@@ -65,7 +61,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if listed, err = list(ctx); err != nil {
 		return err
 	}
-	after, err := Generation()
+	after, err := nft.Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}
@@ -79,8 +75,8 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 
 // InDomains says whether an address is among those of a rule's domains.
 func InDomains(ctx context.Context, rule string, a netip.Addr) (bool, error) {
-	_, err := run(ctx, fmt.Sprintf("get element inet braid %s { %v }\n", ruleSet(rule, a.Is6()), a), "-f", "-")
-	if absent(err) {
+	_, err := nft.Run(ctx, fmt.Sprintf("get element inet braid %s { %v }\n", ruleSet(rule, a.Is6()), a), "-f", "-")
+	if nft.Absent(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -102,12 +98,12 @@ func load(ctx context.Context, text, listed string) error {
 		}
 	}
 	const flush = "flush table inet braid\n"
-	_, err := run(ctx, strings.Replace(text, flush, flush+drop.String(), 1), "-f", "-")
-	var failed *Error
+	_, err := nft.Run(ctx, strings.Replace(text, flush, flush+drop.String(), 1), "-f", "-")
+	var failed *nft.Error
 	if errors.As(err, &failed) {
 		// What is there is of another make: a chain of that name hangs on
 		// another hook, a set has another type.
-		_, err = run(ctx, strings.Replace(text, flush, "delete table inet braid\ntable inet braid\n", 1), "-f", "-")
+		_, err = nft.Run(ctx, strings.Replace(text, flush, "delete table inet braid\ntable inet braid\n", 1), "-f", "-")
 	}
 	return err
 }
@@ -133,7 +129,7 @@ func Available(ctx context.Context) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return err
 	}
-	_, err := run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Devices: []string{"lo"}, Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}, BlockQUIC: true,
+	_, err := nft.Run(ctx, Text(plan.Firewall{LANDevices: []string{"lo"}, WANs: []plan.FirewallWAN{{Devices: []string{"lo"}, Mark: 1 << 24}}, Ports: plan.Ports{1, 1, 1}, BlockQUIC: true,
 		IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 1, Usable: true}, {Mark: 1 << 24, Weight: 1, Usable: true}}}}), "-c", "-f", "-")
 	return err
 }
@@ -148,7 +144,7 @@ func remove(ctx context.Context, listed string) error {
 	if script.Len() == 0 {
 		return nil
 	}
-	_, err := run(ctx, script.String(), "-f", "-")
+	_, err := nft.Run(ctx, script.String(), "-f", "-")
 	return err
 }
 
@@ -156,71 +152,11 @@ func remove(ctx context.Context, listed string) error {
 func list(ctx context.Context) (string, error) {
 	var all strings.Builder
 	for _, name := range tables {
-		out, err := run(ctx, "list table "+name+"\n", "-s", "-t", "-f", "-")
-		if err != nil && !absent(err) {
+		out, err := nft.Run(ctx, "list table "+name+"\n", "-s", "-t", "-f", "-")
+		if err != nil && !nft.Absent(err) {
 			return "", err
 		}
 		all.WriteString(out)
 	}
 	return all.String(), nil
-}
-
-// Error is a run of nft that went wrong.
-type Error struct {
-	Err    error
-	Output string // what nft said
-}
-
-func (e *Error) Error() string {
-	said, _, _ := strings.Cut(strings.TrimSpace(e.Output), "\n")
-	return fmt.Sprintf("running nft: %v: %s", e.Err, said)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// absent says that what nft was to look at is not there.
-func absent(err error) bool {
-	var failed *Error
-	return errors.As(err, &failed) && strings.Contains(failed.Output, "No such file")
-}
-
-func run(ctx context.Context, input string, args ...string) (string, error) {
-	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, "nft", args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
-	if err := cmd.Run(); err != nil {
-		return "", &Error{err, errs.String()}
-	}
-	return out.String(), nil
-}
-
-// Generation is a number that changes with every change of any ruleset
-// (NFT_MSG_GETGEN, kernel 3.13).
-func Generation() (uint32, error) {
-	const (
-		getGeneration = 16
-		attrID        = 1
-		headerLen     = 4 // struct nfgenmsg
-	)
-	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
-	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
-	msgs, err := r.Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return 0, err
-	}
-	for _, m := range msgs {
-		if len(m) < headerLen {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(m[headerLen:])
-		if err != nil {
-			return 0, err
-		}
-		for _, a := range attrs {
-			if a.Attr.Type == attrID && len(a.Value) == 4 {
-				return binary.BigEndian.Uint32(a.Value), nil
-			}
-		}
-	}
-	return 0, errors.New("no generation in the answer")
 }

@@ -11,6 +11,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/plan"
+	"braid/onpath/nft"
 	"braid/test/netns"
 )
 
@@ -49,7 +50,7 @@ var example = plan.Firewall{
 	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Guests: []plan.Selector{{In: "br-guest"}}},
 }
 
-func nft(t *testing.T, args ...string) string {
+func run(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("nft", args...).CombinedOutput()
 	if err != nil {
@@ -62,24 +63,24 @@ func TestApply(t *testing.T) {
 	if err := Available(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	nft(t, "add", "table", "inet", "fw4")
-	before := nft(t, "list", "ruleset")
+	run(t, "add", "table", "inet", "fw4")
+	before := run(t, "list", "ruleset")
 	var f Filter
 	apply := func(p *plan.Firewall, changes bool) {
 		t.Helper()
-		old, err := Generation()
+		old, err := nft.Generation()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Apply(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		if now, _ := Generation(); (now != old) != changes {
+		if now, _ := nft.Generation(); (now != old) != changes {
 			t.Errorf("generation %d -> %d, want a change: %v", old, now, changes)
 		}
 	}
 	apply(&example, true)
-	ours := nft(t, "list", "ruleset")
+	ours := run(t, "list", "ruleset")
 	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125", "tproxy ip to 127.0.0.1:5127"} {
 		if !strings.Contains(ours, want) {
 			t.Errorf("no %q in\n%s", want, ours)
@@ -89,29 +90,29 @@ func TestApply(t *testing.T) {
 	drain := example
 	drain.Drain = true
 	apply(&drain, true)
-	drained := nft(t, "list", "ruleset")
+	drained := run(t, "list", "ruleset")
 	if strings.Contains(drained, "nfproto @alive") || !strings.Contains(drained, "socket transparent 1") {
 		t.Errorf("what is to intercept nothing but keep what is open:\n%s", drained)
 	}
 	apply(&example, true)
 	// Another table's change is none of our business.
-	nft(t, "add", "chain", "inet", "fw4", "input")
-	nft(t, "delete", "chain", "inet", "fw4", "input")
+	run(t, "add", "chain", "inet", "fw4", "input")
+	run(t, "delete", "chain", "inet", "fw4", "input")
 	apply(&example, false)
 	for _, harm := range []string{"delete table ip6 braid", "flush chain inet braid forward", "flush ruleset"} {
-		nft(t, harm)
+		run(t, harm)
 		apply(&example, true)
-		if got := nft(t, "list", "ruleset"); harm != "flush ruleset" && got != ours {
+		if got := run(t, "list", "ruleset"); harm != "flush ruleset" && got != ours {
 			t.Errorf("after %q:\n%s", harm, got)
 		}
 	}
-	nft(t, "add", "table", "inet", "fw4")
+	run(t, "add", "table", "inet", "fw4")
 	less := example
 	less.WANs, less.Rules, less.IPv4.Shares, less.IPv6 = less.WANs[:1], less.Rules[:1], nil, plan.FirewallFamily{Left: true}
 	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass}}
-	nft(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
+	run(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
 	apply(&less, true)
-	got := nft(t, "list", "ruleset")
+	got := run(t, "list", "ruleset")
 	for _, gone := range []string{`"lte"`, "chain wan2", "2001:db8:80::"} {
 		if strings.Contains(got, gone) {
 			t.Errorf("%s is still there:\n%s", gone, got)
@@ -130,21 +131,21 @@ func TestApply(t *testing.T) {
 	}
 	less.Rules = nil
 	apply(&less, true)
-	if got := nft(t, "list", "ruleset"); strings.Contains(got, "rule_bank") {
+	if got := run(t, "list", "ruleset"); strings.Contains(got, "rule_bank") {
 		t.Errorf("the rule's sets are still there:\n%s", got)
 	}
 	// An agent of another version left chains of the same names.
-	nft(t, "flush", "ruleset")
-	nft(t, "add", "table", "inet", "fw4")
-	nft(t, "add", "table", "inet", "braid")
-	nft(t, "add", "chain", "inet", "braid", "forward", "{ type filter hook forward priority 7; }")
+	run(t, "flush", "ruleset")
+	run(t, "add", "table", "inet", "fw4")
+	run(t, "add", "table", "inet", "braid")
+	run(t, "add", "chain", "inet", "braid", "forward", "{ type filter hook forward priority 7; }")
 	apply(&less, true)
 	// A new agent takes over what a killed one left.
 	f = Filter{}
 	apply(&example, true)
 	f = Filter{}
 	apply(nil, true)
-	if got := nft(t, "list", "ruleset"); got != before {
+	if got := run(t, "list", "ruleset"); got != before {
 		t.Errorf("left behind:\n%s", got)
 	}
 	apply(nil, false)

@@ -10,61 +10,28 @@ import (
 	_ "embed"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"braid/agent/config"
 	"braid/agent/plan"
+	"braid/onpath/nft"
 )
 
-// source is the ruleset with ${names} for what Text knows. A line that holds
-// one name alone becomes as many lines as there are, or none. (text/template
-// would keep every exported method of the program: a megabyte of a router's
-// flash.)
+// source is the ruleset with ${names} for what Text knows.
 //
 //go:embed ruleset.nft
 var source string
 
 // Text is the ruleset for a plan.
 func Text(f plan.Firewall) string {
-	values := values(f)
-	var b strings.Builder
-	for line := range strings.Lines(source) {
-		name, alone := aloneOn(line)
-		if !alone {
-			b.WriteString(os.Expand(line, func(name string) string { return values.text[name] }))
-			continue
-		}
-		indent := line[:strings.Index(line, "$")]
-		for _, l := range values.lines[name] {
-			b.WriteString(strings.TrimRight(indent+l, "\t") + "\n")
-		}
-	}
-	return b.String()
-}
-
-// aloneOn says which name is all that a line holds.
-func aloneOn(line string) (name string, ok bool) {
-	name = strings.TrimSpace(line)
-	ok = strings.HasPrefix(name, "${") && strings.Index(name, "}") == len(name)-1
-	return strings.Trim(name, "${}"), ok
-}
-
-// fill is what stands for the names.
-type fill struct {
-	text  map[string]string
-	lines map[string][]string
-}
-
-func values(f plan.Firewall) fill {
 	all := wans(f)
 	jump := func(verdict, chain string) string {
 		return commas(devices(all), func(d device) string { return fmt.Sprintf("%q : %s %s%d", d.name, verdict, chain, d.wan) })
 	}
-	return fill{
-		text: map[string]string{
+	return nft.Fill(source, nft.Values{
+		Text: map[string]string{
 			"bits":        hex(plan.MarkWAN | plan.MarkIntercept),
 			"wanbits":     hex(plan.MarkWAN),
 			"foreign":     hex(plan.MarkForeign),
@@ -82,7 +49,7 @@ func values(f plan.Firewall) fill {
 			"toflow":      jump("goto", "flow"),
 			"viaflow":     jump("jump", "flow"),
 		},
-		lines: map[string][]string{
+		Lines: map[string][]string{
 			"sets":      sets(f.Rules),
 			"again":     again(f),
 			"wans":      wanChains(all),
@@ -101,7 +68,7 @@ func values(f plan.Firewall) fill {
 			"intercept": intercept(f.Late),
 			"translate": translate(f.WANs),
 		},
-	}
+	})
 }
 
 func hex(v uint32) string { return fmt.Sprintf("%#08x", v) }
