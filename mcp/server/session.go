@@ -58,7 +58,7 @@ func (s *Server) serve(ctx context.Context, c *mptcp.Conn) {
 	c.SetReadDeadline(time.Time{})
 	connect, ok := convert.Find[convert.Connect](m)
 	if !ok { // then it is Info
-		s.say(ctx, c, convert.Reply(convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}}))
+		s.say(ctx, c, s.info(ctx, m))
 		goodbye(c)
 		return
 	}
