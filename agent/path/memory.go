@@ -49,8 +49,11 @@ const (
 	joinsForget = 6 * time.Hour
 )
 
-// Memory remembers servers. The zero value is ready.
+// Memory remembers servers, and which of them converters cannot reach. The
+// zero value is ready.
 type Memory struct {
+	verdicts // not kept across restarts
+
 	mu      sync.Mutex
 	servers map[netip.AddrPort]*list.Element
 	recent  list.List // of *server, the latest used first
