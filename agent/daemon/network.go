@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ func network(in plan.Input, p plan.Plan, known map[string]converter.Status) *pat
 		}
 	}
 	for _, c := range in.Config.Converters {
-		pc := path.Converter{Name: c.Name, Cookie: c.Cookie, State: known[c.Name].State}
+		k := known[c.Name]
+		pc := path.Converter{Name: c.Name, Cookie: c.Cookie, State: k.State, IPv4: k.IPv4, IPv6: k.IPv6}
 		for _, a := range in.ConverterAddrs(c) {
 			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
 		}
@@ -87,10 +89,26 @@ func (d *Daemon) reportConverters(c config.Config, states map[string]condition) 
 			all = append(all, report.Converter{
 				Name: conv.Name, Address: a.String(), Port: conv.Port,
 				State: s.state, RTT: milliseconds(known[conv.Name].RTT), Since: elapsed(s.since),
+				IPv4: d.reaches(conv.Name, known[conv.Name].IPv4, false),
+				IPv6: d.reaches(conv.Name, known[conv.Name].IPv6, true),
 			})
 		}
 	}
 	return all
+}
+
+// reaches is whether a converter reaches servers of a family: what it says of
+// itself, unless connections have shown the contrary or it says nothing.
+func (d *Daemon) reaches(converter string, says path.Tri, ipv6 bool) *bool {
+	known := d.proxy.Memory.Reaches(converter, ipv6)
+	if known != path.No {
+		known = cmp.Or(says, known)
+	}
+	if known == path.Unknown {
+		return nil
+	}
+	yes := known == path.Yes
+	return &yes
 }
 
 // Explain is the answer of the method "explain".
@@ -121,7 +139,7 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
 		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
-	dec := n.Decide(f, d.proxy.Memory.Lookup(dest))
+	dec := n.Decide(f, d.proxy.Memory.Lookup(dest), d.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
 	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {
 		return e, nil

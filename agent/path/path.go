@@ -188,7 +188,7 @@ func (n *Network) convert(d *Decision, dest netip.Addr, verdicts []Verdict, will
 			if !will(c.State) {
 				continue
 			}
-			if f := c.fault(dest, verdicts); f.incapable() || f != FaultNone && d.Bypass {
+			if f := c.fault(dest, verdicts); f.Incapable() || f != FaultNone && d.Bypass {
 				d.Verdict = Verdict{c.Name, f}
 				continue
 			}

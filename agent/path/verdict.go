@@ -32,9 +32,9 @@ const (
 	FaultSilent            // the server does not answer it
 )
 
-// incapable says that the converter cannot even try: that is no answer of
+// Incapable says that the converter cannot even try: that is no answer of
 // the server's.
-func (f Fault) incapable() bool { return f == FaultFamily || f == FaultNoRoute }
+func (f Fault) Incapable() bool { return f == FaultFamily || f == FaultNoRoute }
 
 func (v Verdict) String() string {
 	switch v.Fault {

@@ -32,7 +32,7 @@ type Proxy struct {
 	Log    *journal.Log
 	Guard  *guard.Guard
 	Memory *path.Memory
-	Doubt  func(converter string) // told of one that could not be reached
+	Doubt  func(converter string, err error) // told of one that has failed, and how
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
@@ -79,10 +79,8 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	}
 	far, a := r.conn, r.attempt
 	p.count(a, far)
-	pair := &relay.Pair{A: c.lan, B: far.TCPConn}
-	if a.Path == config.PathConvert && !r.greeted {
-		pair.Greet = func() error { return p.greet(c.dest, a, far) }
-	}
+	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
+	pair.AToB.Store(uint64(r.sent))
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(far.TCPConn)
 		p.leave(c, done)
