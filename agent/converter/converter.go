@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"braid/agent/path"
@@ -31,6 +32,9 @@ const (
 	askTimeout   = 3 * time.Second
 	// patience is how long one WAN is asked over alone.
 	patience = time.Second
+	// fullMax bounds how far the delay that a full one asks for is doubled
+	// while it stays full.
+	fullMax = convert.DefaultRetry
 )
 
 // Target is a converter and how to reach it: over one WAN and, because that
@@ -52,10 +56,13 @@ type Status struct {
 	State path.ConverterState
 	RTT   time.Duration // of the handshake
 	Since time.Time     // of State
-	Err   error         // why it is down or refuses
+	Err   error         // why it is down, full or refuses
+	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
+	IPv4, IPv6 path.Tri
 }
 
-// Monitor asks converters. Changed tells when a state is another one.
+// Monitor asks converters. Changed tells when a state, or what a converter says
+// of itself, is another one.
 type Monitor struct {
 	log      *journal.Log
 	dialer   *mptcp.Dialer
@@ -109,12 +116,16 @@ func (m *Monitor) SetTargets(targets []Target) {
 	wake(m.wakeC)
 }
 
-// Doubt has a converter asked now, because a connection could not be made.
-func (m *Monitor) Doubt(name string) {
+// Doubt tells of a connection that a converter has not made, and why. It is
+// asked now, unless it has said itself that it is full.
+func (m *Monitor) Doubt(name string, why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if a := m.askers[name]; a != nil {
-		wake(a.doubtC)
+		select {
+		case a.doubtC <- why:
+		default:
+		}
 	}
 }
 
@@ -135,7 +146,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		for name, t := range m.targets {
 			if m.askers[name] == nil {
 				actx, stop := context.WithCancel(ctx)
-				a := &asker{m, name, t, stop, make(chan struct{}, 1)}
+				a := &asker{m: m, name: name, target: t, stop: stop, doubtC: make(chan error, 1)}
 				m.askers[name] = a
 				running.Go(func() { a.run(actx) })
 			}
@@ -162,51 +173,88 @@ type asker struct {
 	name   string
 	target Target // under the monitor's lock
 	stop   context.CancelFunc
-	doubtC chan struct{}
+	doubtC chan error
+	plain  atomic.Bool // it does not know convert.Families
 }
 
 func (a *asker) run(ctx context.Context) {
-	failures := 0
-	for {
-		rtt, err := a.ask(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+	var s Status
+	var doubt error
+	var full backoff
+	for failures := 0; ; {
 		wait := upInterval
-		s := Status{State: path.ConverterUp, RTT: rtt, Err: err}
-		if failures++; err == nil {
-			failures = 0
+		if delay := fullFor(doubt); delay > 0 {
+			s.State, s.Err = path.ConverterFull, doubt
+			wait = full.next(delay)
 		} else {
-			wait = min(downInterval<<min(failures-1, 10), maxInterval)
-			s.State = path.ConverterDown
-			var refused convert.Error
-			if errors.As(err, &refused) {
-				s.State = path.ConverterRefused
+			answer, err := a.ask(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			switch s.Err = err; {
+			case err == nil:
+				failures = 0
+				s = answer
+			case fullFor(err) > 0:
+				s.State, wait = path.ConverterFull, full.next(fullFor(err))
+			default:
+				wait = min(downInterval<<min(failures, 10), maxInterval)
+				failures++
+				s.State, s.RTT = path.ConverterRefused, 0
+				if !errors.As(err, new(convert.Error)) {
+					s.State = path.ConverterDown
+					a.plain.Store(false) // it may come back as another version
+				}
 			}
 		}
 		a.m.set(a.name, s)
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.doubtC:
+		case doubt = <-a.doubtC:
 		case <-time.After(wait):
+			doubt = nil
 		}
 	}
+}
+
+// fullFor is how long a converter that says it is full wants to be left alone;
+// 0 for any other error.
+func fullFor(err error) time.Duration {
+	var e convert.Error
+	if errors.As(err, &e) && e.Code == convert.ResourceExceeded {
+		return e.RetryAfter()
+	}
+	return 0
+}
+
+// backoff doubles the delay of a converter that is full again soon after.
+type backoff struct {
+	end    time.Time
+	lasted time.Duration
+}
+
+func (b *backoff) next(delay time.Duration) time.Duration {
+	if time.Since(b.end) < b.lasted {
+		delay = max(delay, min(2*b.lasted, fullMax))
+	}
+	b.lasted, b.end = delay, time.Now().Add(delay)
+	return delay
 }
 
 // ask asks over the first way and, if there is no answer within a second, over
 // the second one as well. That a converter refuses us there, where it may know
 // us by another address, counts only if the first way fails.
-func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
+func (a *asker) ask(ctx context.Context) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	a.m.mu.Lock()
 	t := a.target
 	a.m.mu.Unlock()
 	type answer struct {
-		way int
-		rtt time.Duration
-		err error
+		way    int
+		status Status
+		err    error
 	}
 	answerC := make(chan answer, len(t.Ways))
 	asked := 0
@@ -215,8 +263,8 @@ func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 			way := asked
 			asked++
 			go func() {
-				rtt, err := a.askOver(ctx, t.Ways[way], t.Cookie)
-				answerC <- answer{way, rtt, err}
+				s, err := a.askOver(ctx, t.Ways[way], t.Cookie)
+				answerC <- answer{way, s, err}
 			}()
 		}
 	}
@@ -230,42 +278,64 @@ func (a *asker) ask(ctx context.Context) (rtt time.Duration, err error) {
 			next()
 		case r := <-answerC:
 			if r.err == nil || r.way == 0 && errors.As(r.err, new(convert.Error)) {
-				return r.rtt, r.err
+				return r.status, r.err
 			}
 			ended++
 			errs = append(errs, r.err)
 			next()
 		}
 	}
-	return 0, errors.Join(errs...)
+	return Status{}, errors.Join(errs...)
 }
 
-// askOver makes one connection and has the converter say what it can do.
-func (a *asker) askOver(ctx context.Context, w Way, cookie string) (rtt time.Duration, err error) {
+// askOver asks over one way; for the address families, too, unless the
+// converter turns out not to know that question.
+func (a *asker) askOver(ctx context.Context, w Way, cookie string) (Status, error) {
+	plain := a.plain.Load()
+	s, err := a.askOnce(ctx, w, cookie, plain)
+	if plain || fullFor(err) > 0 || !errors.As(err, new(convert.Error)) {
+		return s, err
+	}
+	s, again := a.askOnce(ctx, w, cookie, true)
+	if again != nil {
+		return s, err
+	}
+	a.plain.Store(true)
+	return s, nil
+}
+
+// askOnce makes one connection and has the converter say what it can do.
+func (a *asker) askOnce(ctx context.Context, w Way, cookie string, plain bool) (s Status, err error) {
 	m := convert.Message{TLVs: []convert.TLV{convert.Info{}}}
+	if !plain {
+		m.TLVs = append(m.TLVs, convert.Families{})
+	}
 	if cookie != "" {
 		m.TLVs = append(m.TLVs, convert.Cookie{Value: []byte(cookie)})
 	}
 	b, err := m.Append(nil)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	began := time.Now()
 	c, err := a.m.dialer.Dial(ctx, w.Source, w.Peer, b)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer c.Close()
-	rtt = time.Since(began)
+	s = Status{State: path.ConverterUp, RTT: time.Since(began)}
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	answer, err := convert.Read(c)
 	if err != nil {
-		return 0, fmt.Errorf("asking converter %s: %w", a.name, err)
+		return s, fmt.Errorf("asking converter %s: %w", a.name, err)
 	}
 	if refused, ok := convert.Find[convert.Error](answer); ok {
-		return 0, refused
+		return s, refused
 	}
-	return rtt, nil
+	if f, ok := convert.Find[convert.Families](answer); ok {
+		s.IPv4, s.IPv6 = path.TriOf(f.IPv4), path.TriOf(f.IPv6)
+	}
+	return s, nil
 }
 
 func (m *Monitor) set(name string, s Status) {
@@ -280,8 +350,8 @@ func (m *Monitor) set(name string, s Status) {
 	}
 	m.statuses[name] = s
 	m.mu.Unlock()
-	if old.State != s.State {
-		m.log.Info("converter", "name", name, "state", s.State, "rtt", s.RTT, "error", s.Err)
+	if old.State != s.State || old.IPv4 != s.IPv4 || old.IPv6 != s.IPv6 {
+		m.log.Info("converter", "name", name, "state", s.State, "rtt", s.RTT, "ipv4", s.IPv4, "ipv6", s.IPv6, "error", s.Err)
 		wake(m.changedC)
 	}
 }

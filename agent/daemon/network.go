@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ import (
 func known(statuses map[string]converter.Status) map[string]path.Converter {
 	all := make(map[string]path.Converter, len(statuses))
 	for name, s := range statuses {
-		all[name] = path.Converter{State: s.State}
+		all[name] = path.Converter{State: s.State, IPv4: s.IPv4, IPv6: s.IPv6}
 	}
 	return all
 }
@@ -72,10 +73,26 @@ func (d *Daemon) reportConverters(c config.Config, states map[string]condition) 
 			all = append(all, report.Converter{
 				Name: conv.Name, Address: a.String(), Port: conv.Port,
 				State: s.state, RTT: milliseconds(known[conv.Name].RTT), Since: elapsed(s.since),
+				IPv4: d.reaches(conv.Name, known[conv.Name].IPv4, false),
+				IPv6: d.reaches(conv.Name, known[conv.Name].IPv6, true),
 			})
 		}
 	}
 	return all
+}
+
+// reaches is whether a converter reaches servers of a family: what it says of
+// itself, unless connections have shown the contrary or it says nothing.
+func (d *Daemon) reaches(converter string, says path.Tri, ipv6 bool) *bool {
+	known := d.proxy.Memory.Reaches(converter, ipv6)
+	if known != path.No {
+		known = cmp.Or(says, known)
+	}
+	if known == path.Unknown {
+		return nil
+	}
+	yes := known == path.Yes
+	return &yes
 }
 
 // Explain is the answer of the method "explain".
@@ -106,7 +123,7 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
 		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
-	dec := n.Decide(f, d.proxy.Memory.Lookup(dest))
+	dec := n.Decide(f, d.proxy.Memory.Lookup(dest), d.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
 	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {
 		return e, nil

@@ -26,11 +26,22 @@ const (
 	No
 )
 
-func tri(yes bool) Tri {
+// TriOf is the answer to a question that has been answered.
+func TriOf(yes bool) Tri {
 	if yes {
 		return Yes
 	}
 	return No
+}
+
+func (t Tri) String() string {
+	switch t {
+	case Yes:
+		return "yes"
+	case No:
+		return "no"
+	}
+	return "unknown"
 }
 
 // Known is what is known of a server. Speaking MPTCP does not mean that
@@ -49,8 +60,11 @@ const (
 	joinsForget = 6 * time.Hour
 )
 
-// Memory remembers servers. The zero value is ready.
+// Memory remembers servers, and which of them converters cannot reach. The
+// zero value is ready.
 type Memory struct {
+	verdicts // not kept across restarts
+
 	mu      sync.Mutex
 	servers map[netip.AddrPort]*list.Element
 	recent  list.List // of *server, the latest used first
@@ -83,7 +97,7 @@ func (m *Memory) LearnMPTCP(addr netip.AddrPort, speaks bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.serverLocked(addr)
-	if s.known.MPTCP = tri(speaks); !speaks {
+	if s.known.MPTCP = TriOf(speaks); !speaks {
 		s.known.Joins = Unknown
 	}
 }
@@ -93,7 +107,7 @@ func (m *Memory) LearnJoins(addr netip.AddrPort, succeed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.serverLocked(addr)
-	s.known.Joins, s.joinsAt = tri(succeed), time.Now()
+	s.known.Joins, s.joinsAt = TriOf(succeed), time.Now()
 }
 
 func (m *Memory) serverLocked(addr netip.AddrPort) *server {

@@ -34,6 +34,8 @@ type Converter struct {
 	Addrs  []netip.AddrPort
 	Cookie []byte
 	State  ConverterState
+	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
+	IPv4, IPv6 Tri
 }
 
 // ConverterState is what is known of a converter.
@@ -45,7 +47,14 @@ const (
 	ConverterUp
 	ConverterDown
 	ConverterRefused // it answers, and does not serve us
+	ConverterFull    // it serves us, and takes no more connections for now
 )
+
+// usable says whether connections are tried through it.
+func (s ConverterState) usable() bool { return s == ConverterUnknown || s == ConverterUp }
+
+// serves says whether they are if there is no other way.
+func (s ConverterState) serves() bool { return s.usable() || s == ConverterFull }
 
 // Flow is a LAN connection, and what the packet filter, which knows all that
 // rules go by, says of it.
@@ -73,6 +82,11 @@ type Decision struct {
 	Reason Reason
 	Rule   string // the flow's
 	Lost   string // WAN that leaving the converter would cost
+	// Bypass says that what a converter answers for the server is not the last
+	// word: a direct attempt may follow. It is what a rule with path convert
+	// does not want.
+	Bypass  bool
+	Verdict Verdict // that keeps a converter out, if one does
 
 	attempts [maxAttempts]Attempt
 	n        int
@@ -92,9 +106,9 @@ func (d *Decision) try(a Attempt) {
 	}
 }
 
-// Decide says how to carry a flow.
-func (n *Network) Decide(f Flow, k Known) Decision {
-	d := Decision{Reason: ReasonRule, Rule: f.Rule}
+// Decide says how to carry a flow; verdicts are those on its destination.
+func (n *Network) Decide(f Flow, k Known, verdicts ...Verdict) Decision {
+	d := Decision{Reason: ReasonRule, Rule: f.Rule, Bypass: f.Path != config.PathConvert}
 	wanted := f.Path
 	if wanted == config.PathAuto {
 		wanted, d.Reason, d.Lost = n.auto(f.Dest.Addr(), k)
@@ -107,19 +121,23 @@ func (n *Network) Decide(f Flow, k Known) Decision {
 	}
 	if wanted == config.PathConvert || direct.MPTCP {
 		before := d.n
-		n.convert(&d)
+		n.convert(&d, f.Dest.Addr(), verdicts, ConverterState.usable)
 		switch {
 		case d.n > before:
 		case before == 0:
-			d.Reason = n.unconverted()
+			d.Reason = n.unconverted(&d)
 		default:
 			d.attempts[0].MPTCP = false // nobody would do better
 			if slices.ContainsFunc(n.WANs, func(w WAN) bool { return !w.source(f.Dest.Addr()).IsValid() }) {
-				d.Reason = n.unconverted()
+				d.Reason = n.unconverted(&d)
 			}
 		}
-		if wanted == config.PathConvert && n.Fallback == config.FallbackDirect && reachable {
+		switch {
+		case wanted != config.PathConvert:
+		case n.Fallback == config.FallbackDirect && reachable:
 			d.try(direct)
+		case d.n == 0: // what a converter could not do it may be able to do by now
+			n.convert(&d, f.Dest.Addr(), nil, ConverterState.serves)
 		}
 	}
 	switch {
@@ -156,17 +174,22 @@ func (n *Network) auto(dest netip.Addr, k Known) (config.Path, Reason, string) {
 // the configuration or not.
 func (n *Network) converts(w WAN) bool {
 	return (w.IPv4.IsValid() || w.IPv6.IsValid()) && slices.ContainsFunc(n.Converters, func(c Converter) bool {
-		return c.State != ConverterDown && c.State != ConverterRefused
+		return c.State.usable()
 	})
 }
 
-// convert adds an attempt for every converter that may answer, and then one
-// each over the next WAN: the first may have died without anybody knowing yet.
-func (n *Network) convert(d *Decision) {
+// convert adds an attempt for every converter in a state that will do, and then
+// one each over the next WAN: the first may have died without anybody knowing
+// yet. A converter on which there is a verdict is passed over.
+func (n *Network) convert(d *Decision, dest netip.Addr, verdicts []Verdict, will func(ConverterState) bool) {
 	for _, again := range []bool{false, true} {
 		for i := range n.Converters {
 			c := &n.Converters[i]
-			if c.State == ConverterDown || c.State == ConverterRefused {
+			if !will(c.State) {
+				continue
+			}
+			if f := c.fault(dest, verdicts); f.Incapable() || f != FaultNone && d.Bypass {
+				d.Verdict = Verdict{c.Name, f}
 				continue
 			}
 			a, rest, ok := reach(n.WANs, c.Addrs)
@@ -181,11 +204,28 @@ func (n *Network) convert(d *Decision) {
 	}
 }
 
+// fault is what keeps a converter from reaching a destination.
+func (c *Converter) fault(dest netip.Addr, verdicts []Verdict) Fault {
+	if dest.Is4() && c.IPv4 == No || dest.Is6() && c.IPv6 == No {
+		return FaultFamily
+	}
+	for _, v := range verdicts {
+		if v.Converter == c.Name {
+			return v.Fault
+		}
+	}
+	return FaultNone
+}
+
 // unconverted is why there is no converter to try.
-func (n *Network) unconverted() Reason {
+func (n *Network) unconverted(d *Decision) Reason {
 	switch {
 	case len(n.Converters) == 0:
 		return ReasonNoConverter
+	case d.Verdict.Fault != FaultNone:
+		return ReasonVerdict
+	case slices.ContainsFunc(n.Converters, func(c Converter) bool { return c.State == ConverterFull }):
+		return ReasonConvertersFull
 	case n.Fallback == config.FallbackReject:
 		return ReasonFallbackReject
 	}
@@ -211,30 +251,28 @@ func reach(wans []WAN, peers []netip.AddrPort) (a Attempt, rest []WAN, ok bool) 
 	return Attempt{}, nil, false
 }
 
-func (w WAN) source(peer netip.Addr) netip.Addr {
-	if peer.Is4() {
-		return w.IPv4
+func (w WAN) source(peer netip.Addr) netip.Addr { return w.family(peer.Is6()) }
+
+// Carries says whether connections to servers of a family are for us: some
+// attempt may carry them, by a converter or straight, or it is wanted that they
+// be refused while no converter answers.
+func (n *Network) Carries(v6 bool) bool {
+	reject := n.Fallback == config.FallbackReject && len(n.Converters) > 0
+	for _, w := range n.WANs {
+		if source := w.family(v6); source.IsValid() && !reject {
+			return true
+		}
 	}
-	return w.IPv6
+	return slices.ContainsFunc(n.Converters, func(c Converter) bool {
+		_, reached := n.Reach(c.Addrs)
+		cannot := v6 && c.IPv6 == No || !v6 && c.IPv4 == No
+		return reached && !cannot && (reject || c.State.usable())
+	})
 }
 
-// Carries says whether some attempt may carry connections to servers of a
-// family: by a converter, or straight.
-func (n *Network) Carries(v6 bool) bool {
-	for _, w := range n.WANs {
-		source := w.IPv4
-		if v6 {
-			source = w.IPv6
-		}
-		if source.IsValid() && (n.Fallback == config.FallbackDirect || len(n.Converters) == 0) {
-			return true
-		}
+func (w WAN) family(v6 bool) netip.Addr {
+	if v6 {
+		return w.IPv6
 	}
-	for i := range n.Converters {
-		c := &n.Converters[i]
-		if _, ok := n.Reach(c.Addrs); ok && c.State != ConverterRefused {
-			return true
-		}
-	}
-	return false
+	return w.IPv4
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"braid/agent/config"
 )
 
 // Subflow is a subflow that a decision leads one to expect.
@@ -52,6 +54,8 @@ const (
 	ReasonWouldLose             // it does, but a WAN cannot reach it
 	ReasonNoConverter           // none is configured
 	ReasonConvertersDown        // none answers
+	ReasonConvertersFull        // those that answer take no more connections
+	ReasonVerdict               // Decision.Verdict
 	ReasonFallbackReject        // none answers, and nothing else is wanted
 	ReasonUnreachable           // no WAN has the family
 )
@@ -78,6 +82,13 @@ func (d *Decision) Explain() string {
 		return "no converter is configured"
 	case ReasonConvertersDown:
 		return "no converter answers"
+	case ReasonConvertersFull:
+		return "no converter has room for more connections"
+	case ReasonVerdict:
+		if d.Path == config.PathReject {
+			return d.Verdict.String() + ", and globals.fallback is reject"
+		}
+		return d.Verdict.String()
 	case ReasonFallbackReject:
 		return "no converter answers, and globals.fallback is reject"
 	case ReasonUnreachable:
@@ -94,6 +105,8 @@ func (s ConverterState) String() string {
 		return "down"
 	case ConverterRefused:
 		return "refused"
+	case ConverterFull:
+		return "full"
 	}
 	return "up"
 }

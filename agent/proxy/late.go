@@ -57,7 +57,7 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 // decide finds a far side for a SYN and answers it.
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
-	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: p.Wanted(s.Way)}, true)
+	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: p.Wanted(s.Way)}, nil)
 	if ctx.Err() != nil {
 		p.held.drop(key)
 		if err == nil {
@@ -78,7 +78,7 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	switch {
 	case answer.Code == convert.ConnectionReset, errors.Is(err, syscall.ECONNREFUSED):
 		p.answer(h.Refuse, s)
-	case errors.As(err, new(final)) && answer.Code == convert.NetworkFailure, errors.Is(err, context.DeadlineExceeded):
+	case answer.Code == convert.NetworkFailure, errors.Is(err, context.DeadlineExceeded):
 		// The server is silent, and so are we.
 	default:
 		p.answer(h.Unreachable, s)
@@ -149,12 +149,4 @@ func (h *held) take(k flowKey) *reached {
 	f.timer.Stop()
 	delete(h.flows, k)
 	return f.far
-}
-
-// farSide is the one that waits for a LAN connection, or a new one.
-func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
-	if r := p.held.take(flowKey{c.src, c.dest}); r != nil {
-		return *r, nil
-	}
-	return p.reach(ctx, path.Flow{Dest: c.dest, Path: c.wanted}, false)
 }

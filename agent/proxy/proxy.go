@@ -33,8 +33,8 @@ type Proxy struct {
 	Log    *journal.Log
 	Guard  *guard.Guard
 	Memory *path.Memory
-	Doubt  func(converter string)    // told of one that could not be reached
-	Wanted func(way int) config.Path // what the filter's rules want for what comes in by a way
+	Doubt  func(converter string, err error) // told of one that has failed, and how
+	Wanted func(way int) config.Path         // what the filter's rules want for what comes in by a way
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer
@@ -81,10 +81,8 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	}
 	far, a := r.conn, r.attempt
 	p.count(a, far)
-	pair := &relay.Pair{A: c.lan, B: far.TCPConn}
-	if a.Path == config.PathConvert && !r.greeted {
-		pair.Greet = func() error { return p.greet(c.dest, a, far) }
-	}
+	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
+	pair.AToB.Store(uint64(r.sent))
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(far.TCPConn)
 		p.leave(c, done)

@@ -18,100 +18,67 @@ import (
 	"braid/transport/relay"
 )
 
-const (
-	// patience is how long one attempt runs alone before the next one starts
-	// beside it.
-	patience = time.Second
-	// dialTimeout bounds all attempts together.
-	dialTimeout = 20 * time.Second
-	// joinsAfter is when the subflows of a direct connection are counted.
-	joinsAfter = 2 * time.Second
-)
+// joinsAfter is when the subflows of a direct connection are counted.
+const joinsAfter = 2 * time.Second
 
-// reached is a far side that has been reached.
+// reached is a far side.
 type reached struct {
 	conn    *mptcp.Conn
 	attempt path.Attempt
-	greeted bool // the converter's answer has been read
-	err     error
+	sent    int    // bytes of the LAN host's opening that it has got
+	rest    []byte // of the opening
 }
 
-// final is the server's own refusal: another way would end there too.
-type final struct{ error }
+var (
+	// errMute is a server that was expected to speak MPTCP.
+	errMute = errors.New("the server does not speak MPTCP any more")
+	// errSilent is a converter that was reached and said nothing for long.
+	errSilent = errors.New("no answer for the server")
+)
 
-func (f final) Unwrap() error { return f.error }
+// farSide is the one that waits for a LAN connection, or a new one.
+func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
+	if r := p.held.take(flowKey{c.src, c.dest}); r != nil {
+		return *r, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o := listen(c.lan, cancel)
+	r, err := p.reach(ctx, path.Flow{Dest: c.dest, Path: c.wanted}, o)
+	first, gone := o.settle()
+	if err != nil {
+		return reached{}, err
+	}
+	if gone != nil {
+		relay.Reset(r.conn.TCPConn)
+		return reached{}, fmt.Errorf("reading from the LAN: %w", gone)
+	}
+	r.rest = first[r.sent:]
+	return r, nil
+}
 
-// errMute is a server that was expected to speak MPTCP.
-var errMute = errors.New("the server does not speak MPTCP any more")
-
-// reach makes the attempts in order. An attempt that has not come to a result
-// within a second gets the next one beside it; the first to succeed is it.
-// With certain, a converter's answer is waited for in any case.
-func (p *Proxy) reach(ctx context.Context, f path.Flow, certain bool) (reached, error) {
+// reach finds a far side for a flow whose host is opening it meanwhile.
+func (p *Proxy) reach(ctx context.Context, f path.Flow, o *opening) (reached, error) {
 	n := p.network.Load()
 	if n == nil {
 		return reached{}, errors.New("no network yet")
 	}
-	d := n.Decide(f, p.Memory.Lookup(f.Dest))
-	attempts := d.Attempts()
-	if len(attempts) == 0 {
-		return reached{}, errors.New(d.Explain())
-	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	resultC := make(chan reached, len(attempts))
-	started, ended := 0, 0
-	start := func() {
-		if started < len(attempts) {
-			a := attempts[started]
-			started++
-			go func() { resultC <- p.try(ctx, a, f, certain) }()
-		}
-	}
-	start()
-	var errs []error
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-			start()
-		case r := <-resultC:
-			ended++
-			if r.err == nil {
-				go drop(resultC, started-ended)
-				return r, nil
-			}
-			errs = append(errs, r.err)
-			if errors.As(r.err, new(final)) {
-				go drop(resultC, started-ended)
-				return reached{}, r.err
-			}
-			if start(); ended == started {
-				return reached{}, errors.Join(errs...)
-			}
-		}
-		timer.Reset(patience)
-	}
+	return p.newRace(n, f, o).run(ctx)
 }
 
-// drop resets the connections of attempts that came too late.
-func drop(resultC <-chan reached, n int) {
-	for range n {
-		if r := <-resultC; r.err == nil {
-			relay.Reset(r.conn.TCPConn)
-		}
+func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
+	e.attempt = a
+	if isDirect(a) {
+		e.conn, e.err = r.p.tryDirect(ctx, a, r.flow)
+		return e
 	}
-}
-
-func (p *Proxy) try(ctx context.Context, a path.Attempt, f path.Flow, certain bool) reached {
-	r := reached{attempt: a}
-	if a.Path == config.PathConvert {
-		r.conn, r.greeted, r.err = p.tryConvert(ctx, a, f, certain)
-	} else {
-		r.conn, r.err = p.tryDirect(ctx, a, f)
+	e.conn, e.err = r.p.dialConverter(ctx, a, r.flow)
+	if e.err != nil {
+		return e
 	}
-	return r
+	r.eventC <- event{reached: e.reached, connected: true}
+	e.sent, e.err = r.p.await(ctx, e.reached, r.flow, r.opening)
+	return e
 }
 
 func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
@@ -127,48 +94,50 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 	return c, nil
 }
 
-// tryConvert has a converter connect. The answer of one that is known to serve
-// us is left to be read while data flows already; that of another is waited
-// for, so that there is still a choice.
-func (p *Proxy) tryConvert(ctx context.Context, a path.Attempt, f path.Flow, certain bool) (c *mptcp.Conn, greeted bool, err error) {
+// dialConverter asks a converter for a connection.
+func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
 	m, err := convert.Request(convert.NewConnect(f.Dest, convert.KindMPTCP), a.Converter.Cookie).Append(nil)
 	if err != nil {
-		return nil, false, fmt.Errorf("asking for %v: %w", f.Dest, err)
+		return nil, fmt.Errorf("asking for %v: %w", f.Dest, err)
 	}
-	c, err = p.dialer.Dial(ctx, a.Source, a.Peer, m)
-	if err != nil {
-		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			p.Doubt(a.Converter.Name)
-		}
-		return nil, false, err
+	c, err := p.dialer.Dial(ctx, a.Source, a.Peer, m)
+	if err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded)) {
+		p.Doubt(a.Converter.Name, err)
 	}
-	if a.Converter.State == path.ConverterUp && !certain {
-		return c, false, nil
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
-	err = p.greet(f.Dest, a, c)
+	return c, err
+}
+
+// await waits for a converter's answer. What the LAN host says meanwhile is on
+// its way already.
+func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, o *opening) (sent int, err error) {
+	stopFeeding := o.feed(r.conn)
+	stop := context.AfterFunc(ctx, func() { r.conn.SetReadDeadline(past) })
+	err = p.greet(ctx, f.Dest, r)
+	sent = stopFeeding()
 	if !stop() || err != nil {
-		relay.Reset(c.TCPConn)
-		return nil, false, errors.Join(err, ctx.Err())
+		relay.Reset(r.conn.TCPConn)
+		return 0, errors.Join(err, ctx.Err())
 	}
-	return c, true, nil
+	return sent, nil
 }
 
 // greet reads the converter's answer, the first thing on the stream, and
 // learns from it.
-func (p *Proxy) greet(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn) error {
-	m, err := convert.Read(far)
+func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached) error {
+	name := r.attempt.Converter.Name
+	m, err := convert.Read(r.conn)
 	if err != nil {
-		p.Doubt(a.Converter.Name)
-		return fmt.Errorf("reading the answer of converter %s: %w", a.Converter.Name, err)
+		if ctx.Err() == nil {
+			p.Doubt(name, err)
+		}
+		return fmt.Errorf("reading the answer of converter %s: %w", name, err)
 	}
 	if refused, ok := convert.Find[convert.Error](m); ok {
 		p.stats.Refused.Add(1)
-		switch refused.Code {
-		case convert.ConnectionReset, convert.DestinationUnreachable, convert.NetworkFailure:
-			return final{refused}
+		switch faultOf(r.attempt, refused) {
+		case path.FaultNone, path.FaultNoRoute, path.FaultProhibited: // which may hold for more than this server
+			p.Doubt(name, refused)
 		}
-		p.Doubt(a.Converter.Name)
 		return refused
 	}
 	if h, ok := convert.Find[convert.ExtendedTCPHeader](m); ok {

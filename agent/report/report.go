@@ -63,12 +63,15 @@ type Kernel struct {
 
 // Converter is one converter.
 type Converter struct {
-	Name    string  `json:"name"`
-	Address string  `json:"address"`
-	Port    uint16  `json:"port"`
-	State   string  `json:"state"` // up, down, refused
-	RTT     float64 `json:"rtt_ms"`
-	Since   int     `json:"since"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Port    uint16 `json:"port"`
+	State   string `json:"state"` // up, full, down, refused
+	// IPv4 and IPv6 tell whether it reaches servers there; absent: not known.
+	IPv4  *bool   `json:"ipv4,omitempty"`
+	IPv6  *bool   `json:"ipv6,omitempty"`
+	RTT   float64 `json:"rtt_ms"`
+	Since int     `json:"since"`
 }
 
 // Totals counts connections.

@@ -25,13 +25,16 @@ func newClients(list []config.Client) clients {
 }
 
 // admit finds the client that a request comes from and counts its connection
-// until release. The errors are Convert's Not Authorized and Resource
+// until release; to ask what the converter can do is always free. The errors are Convert's Not Authorized and Resource
 // Exceeded.
 func (cs *clients) admit(from netip.Addr, m convert.Message) (name string, release func(), err error) {
 	cookie, _ := convert.Find[convert.Cookie](m)
 	i := cs.find(from, cookie)
 	if i < 0 {
 		return "", nil, convert.Error{Code: convert.NotAuthorized}
+	}
+	if _, connects := convert.Find[convert.Connect](m); !connects {
+		return cs.list[i].Name, func() {}, nil
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

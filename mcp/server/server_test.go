@@ -298,12 +298,58 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
+// What a converter can do is told to known clients whatever their limit.
 func TestInfo(t *testing.T) {
-	start(t)
-	m, _, err := ask(t, "127.0.0.2", encode(t, convert.Message{TLVs: []convert.TLV{convert.Info{}}}))
+	s := start(t)
+	release := make([]func(), 2)
+	for i := range release {
+		var err error
+		_, release[i], err = s.clients.admit(netip.MustParseAddr("127.0.0.2"), convert.Request(convert.NewConnect(netip.MustParseAddrPort("192.0.2.80:80")), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release[i]()
+	}
+	m, _, err := ask(t, "127.0.0.2", encode(t, convert.Reply(convert.Info{})))
 	x, ok := convert.Find[convert.SupportedTCPExtensions](m)
-	if err != nil || !ok || !bytes.Equal(x.Kinds, []byte{convert.KindMPTCP}) {
+	if err != nil || !ok || !bytes.Equal(x.Kinds, []byte{convert.KindMPTCP}) || len(m.TLVs) != 1 {
 		t.Errorf("answer %+v, %v", m, err)
+	}
+	m, _, err = ask(t, "127.0.0.3", encode(t, convert.Reply(convert.Info{})))
+	if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.NotAuthorized {
+		t.Errorf("a stranger gets %+v, %v", m, err)
+	}
+}
+
+// A converter that is asked tells which families it has a way out for.
+func TestFamilies(t *testing.T) {
+	start(t)
+	run(t, "", "ip", "link", "add", "v2", "type", "veth", "peer", "name", "v3")
+	defer run(t, "", "ip", "link", "del", "v2")
+	run(t, "", "ip", "link", "set", "v2", "up")
+	run(t, "", "ip", "link", "set", "v3", "up")
+	run(t, "", "ip", "addr", "add", "203.0.113.2/24", "dev", "v2")
+	for _, tt := range []struct {
+		setup string
+		want  convert.Families
+	}{
+		{"", convert.Families{}},
+		{"route add default via 203.0.113.1 dev v2", convert.Families{IPv4: true}},
+		{"-6 route add default via fe80::1 dev v2", convert.Families{IPv4: true}}, // but no address to send from
+		{"addr add 2001:db8:3::2/64 dev v2 nodad", convert.Families{IPv4: true, IPv6: true}},
+		{"-6 route del default dev v2", convert.Families{IPv4: true}},
+		{"-6 route add unreachable default", convert.Families{IPv4: true}}, // as systems without IPv6 have it
+		{"-6 route del unreachable default", convert.Families{IPv4: true}},
+		{"route del default dev v2", convert.Families{}},
+	} {
+		if tt.setup != "" {
+			run(t, "", append([]string{"ip"}, strings.Fields(tt.setup)...)...)
+		}
+		m, _, err := ask(t, "127.0.0.2", encode(t, convert.Reply(convert.Info{}, convert.Families{})))
+		f, ok := convert.Find[convert.Families](m)
+		if _, can := convert.Find[convert.SupportedTCPExtensions](m); err != nil || !ok || !can || f != tt.want {
+			t.Errorf("after %q: answer %+v, %v, want %+v", tt.setup, m, err, tt.want)
+		}
 	}
 }
 

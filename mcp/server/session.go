@@ -58,7 +58,7 @@ func (s *Server) serve(ctx context.Context, c *mptcp.Conn) {
 	c.SetReadDeadline(time.Time{})
 	connect, ok := convert.Find[convert.Connect](m)
 	if !ok { // then it is Info
-		s.say(ctx, c, convert.Reply(convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}}))
+		s.say(ctx, c, s.info(ctx, m))
 		goodbye(c)
 		return
 	}
@@ -178,11 +178,8 @@ func (s *Server) requestError(c *mptcp.Conn, err error) error {
 	return err
 }
 
-// ICMP codes of Destination Unreachable (RFC 792).
-const (
-	icmpNetUnreachable  = 0
-	icmpHostUnreachable = 1
-)
+// icmpHostUnreachable is a code of ICMP's Destination Unreachable (RFC 792).
+const icmpHostUnreachable = 1
 
 // dialError maps what the kernel says of a server to what a client is told
 // (RFC 8803 section 6.2.8).
@@ -191,7 +188,7 @@ func dialError(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
 		return convert.Error{Code: convert.ConnectionReset}
 	case errors.Is(err, syscall.ENETUNREACH):
-		return convert.Error{Code: convert.DestinationUnreachable, Value: []byte{icmpNetUnreachable}}
+		return convert.Error{Code: convert.DestinationUnreachable, Value: []byte{convert.NoRoute}}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return convert.Error{Code: convert.DestinationUnreachable, Value: []byte{icmpHostUnreachable}}
 	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, context.DeadlineExceeded):

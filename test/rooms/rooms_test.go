@@ -30,7 +30,7 @@ var may = []struct {
 		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
-	{"agent/plan", "agent/config agent/health agent/load agent/netstate transport/mptcp"},
+	{"agent/plan", "agent/config agent/health agent/load agent/netstate agent/path transport/mptcp"},
 	{"agent/health", "agent/config agent/netstate agent/socket/... transport/journal"},
 	{"agent/load", "agent/config"},
 	{"agent/clat", "agent/socket/ra onpath/..."},

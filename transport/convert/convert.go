@@ -42,9 +42,10 @@ func Request(c Connect, cookie []byte) Message {
 }
 
 // Reply is what a converter answers with: one of [ExtendedTCPHeader],
-// [SupportedTCPExtensions] and [Error].
-func Reply(t TLV) Message {
-	return Message{TLVs: []TLV{t}}
+// [SupportedTCPExtensions] and [Error], the second with [Families] for a client
+// that has asked for them.
+func Reply(t ...TLV) Message {
+	return Message{TLVs: t}
 }
 
 // Find returns the TLV of type T in m and whether there is one.
@@ -59,7 +60,7 @@ func Find[T TLV](m Message) (T, bool) {
 }
 
 // CheckRequest tells a converter whether m is something a client may ask: Info
-// or Connect, with or without a Cookie. The error is a [*ProtocolError].
+// or Connect, with or without a Cookie and Families. The error is a [*ProtocolError].
 func (m Message) CheckRequest() error {
 	if len(m.TLVs) == 0 {
 		// Section 6: a SYN without Convert TLVs is to be ignored silently.
@@ -70,7 +71,7 @@ func (m Message) CheckRequest() error {
 		switch t.(type) {
 		case Info, Connect:
 			asks = true
-		case Cookie:
+		case Cookie, Families:
 		default:
 			return m.unsupported(fmt.Sprintf("%v TLV from a client", t.Type()))
 		}

@@ -57,6 +57,16 @@ var goldens = []struct {
 		msg:  Reply(SupportedTCPExtensions{Kinds: []byte{30, 34}}),
 	},
 	{
+		name: "Info that asks for Families, which are braid's own",
+		wire: "01 03 2263  01 01 0000  c6 01 0000",
+		msg:  Reply(Info{}, Families{}),
+	},
+	{
+		name: "Supported TCP Extensions with Families",
+		wire: "01 04 2263  15 02 0000 1e 00 00 00  c6 01 0002",
+		msg:  Reply(SupportedTCPExtensions{Kinds: []byte{30}}, Families{IPv6: true}),
+	},
+	{
 		name: "Supported TCP Extensions, none",
 		wire: "01 02 2263  15 01 0000",
 		msg:  Reply(SupportedTCPExtensions{}),

@@ -28,6 +28,11 @@ const (
 	DestinationUnreachable ErrorCode = 97 // value: the ICMP code
 )
 
+// NoRoute is the code of [DestinationUnreachable] by which a network cannot be
+// reached: Net Unreachable of ICMP (RFC 792), no route to destination of ICMPv6
+// (RFC 4443). A converter that has no route itself answers with it.
+const NoRoute = 0
+
 // DefaultRetry is how long a client holds off after [ResourceExceeded] or
 // [NetworkFailure] when the converter names no delay.
 const DefaultRetry = 30 * time.Second

@@ -21,6 +21,11 @@ const (
 	TypeSupportedTCPExtensions Type = 21
 	TypeCookie                 Type = 22
 	TypeError                  Type = 30
+
+	// TypeFamilies is braid's own, from the range that is left for private use,
+	// 192 to 255 (section 10.2.2). It is sent to nobody who has not shown that
+	// he knows it.
+	TypeFamilies Type = 198
 )
 
 func (t Type) String() string {
@@ -37,12 +42,14 @@ func (t Type) String() string {
 		return "Cookie"
 	case TypeError:
 		return "Error"
+	case TypeFamilies:
+		return "Families"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
 // TLV is one of [Info], [Connect], [ExtendedTCPHeader],
-// [SupportedTCPExtensions], [Cookie] and [Error].
+// [SupportedTCPExtensions], [Cookie], [Error] and [Families].
 //
 // The wire counts words, not bytes: a byte field that does not fill its last
 // word comes back with zeros at its end.
@@ -61,6 +68,7 @@ var parsers = [256]func([]byte) (TLV, error){
 	TypeSupportedTCPExtensions: parseSupportedTCPExtensions,
 	TypeCookie:                 parseCookie,
 	TypeError:                  parseError,
+	TypeFamilies:               parseFamilies,
 }
 
 // Info asks a converter which TCP options it can negotiate with servers
@@ -79,6 +87,48 @@ func parseInfo(v []byte) (TLV, error) {
 		return nil, fmt.Errorf("%d words instead of 1", (2+len(v))/word)
 	}
 	return Info{}, nil
+}
+
+// Families tells, beside [SupportedTCPExtensions], in which address families
+// the converter reaches servers. Beside [Info] it asks for that, and both are
+// false.
+type Families struct {
+	IPv4, IPv6 bool
+}
+
+// The bits of the second byte; the first is zero.
+const (
+	familyIPv4 = 1 << iota
+	familyIPv6
+)
+
+// With is f and, if reached, a's family.
+func (f Families) With(a netip.Addr, reached bool) Families {
+	if a.Unmap().Is4() {
+		f.IPv4 = f.IPv4 || reached
+	} else {
+		f.IPv6 = f.IPv6 || reached
+	}
+	return f
+}
+
+// Type returns [TypeFamilies].
+func (Families) Type() Type { return TypeFamilies }
+
+func (f Families) appendValue(b []byte) ([]byte, error) {
+	var bits byte
+	if f.IPv4 {
+		bits |= familyIPv4
+	}
+	if f.IPv6 {
+		bits |= familyIPv6
+	}
+	return append(b, 0, bits), nil
+}
+
+// parseFamilies ignores bits and words that a later version may add.
+func parseFamilies(v []byte) (TLV, error) {
+	return Families{IPv4: v[1]&familyIPv4 != 0, IPv6: v[1]&familyIPv6 != 0}, nil
 }
 
 // Connect asks a converter for a connection to a server (section 6.2.5).

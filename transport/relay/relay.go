@@ -29,7 +29,7 @@ const (
 // Run once; the counters may be read at any time.
 type Pair struct {
 	A, B       *net.TCPConn
-	Greet      func() error  // reads what B sends before the data that is A's; may be nil
+	First      []byte        // what has been read of A already: it goes to B before all else
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
 
@@ -70,8 +70,10 @@ func (p *Pair) Start(done func(error)) {
 	}
 	p.start = time.Now()
 	p.done = done
-	go func() { p.end(p.copy(p.A, p.B, &p.AToB)) }()
-	go func() { p.end(p.greetAndCopy()) }()
+	first := p.First
+	p.First = nil // a pair may live for long
+	go func() { p.end(p.copy(p.A, p.B, first, &p.AToB)) }()
+	go func() { p.end(p.copy(p.B, p.A, nil, &p.BToA)) }()
 }
 
 // end notes the end of one direction.
@@ -90,29 +92,26 @@ func (p *Pair) end(err error) {
 	}
 }
 
-func (p *Pair) greetAndCopy() error {
-	if p.Greet != nil {
-		if err := p.Greet(); err != nil {
-			p.reset()
-			return err
-		}
-	}
-	return p.copy(p.B, p.A, &p.BToA)
-}
-
 // reset aborts both connections, which ends both directions.
 func (p *Pair) reset() {
 	p.abort.Do(func() { Reset(p.A); Reset(p.B) })
 }
 
-// copy moves bytes from src to dst until src ends, then closes dst's sending
-// side. A failure resets the pair.
-func (p *Pair) copy(src, dst *net.TCPConn, count *atomic.Uint64) (err error) {
+// copy moves first and then bytes from src to dst until src ends, then closes
+// dst's sending side. A failure resets the pair.
+func (p *Pair) copy(src, dst *net.TCPConn, first []byte, count *atomic.Uint64) (err error) {
 	defer func() {
 		if err != nil {
 			p.reset()
 		}
 	}()
+	if len(first) > 0 {
+		n, err := dst.Write(first)
+		count.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+	}
 	r, err := newReader(src)
 	if err != nil {
 		return err

@@ -85,6 +85,36 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
+// What somebody else has read of A comes first, also where it does not fit
+// the buffers and B speaks before it reads.
+func TestFirst(t *testing.T) {
+	data := make([]byte, 8<<20)
+	rand.NewChaCha8([32]byte{2}).Read(data)
+	p := Pair{First: data[:7<<20]}
+	left, right, doneC := start(t, &p)
+	if _, err := right.Write([]byte("hello")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(left, make([]byte, 5)); err != nil {
+		t.Error(err)
+	}
+	go func() {
+		left.Write(data[7<<20:])
+		left.CloseWrite()
+	}()
+	got, err := io.ReadAll(right)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	right.CloseWrite()
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+	if a, b := p.AToB.Load(), p.BToA.Load(); a != 8<<20 || b != 5 {
+		t.Errorf("counted %d and %d", a, b)
+	}
+}
+
 func TestHalfClose(t *testing.T) {
 	var p Pair
 	left, right, doneC := start(t, &p)

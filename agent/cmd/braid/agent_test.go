@@ -107,7 +107,8 @@ func someStatus() report.Status {
 		Version: "1.0", Uptime: 100, State: "degraded", Kernel: report.Kernel{Release: "6.12.1", MPTCP: true, TFO: true, TProxy: true}, Firewall: "nftables",
 		Problems: []report.Problem{{Section: "lte", Option: "interface", Message: "netifd has no interface wwan\nand this is a second line"}},
 		Converters: []report.Converter{
-			{Name: "mcp", Address: "2001:db8:10::10", Port: 5124, State: "up", RTT: 9.96, Since: 50},
+			{Name: "mcp", Address: "2001:db8:10::10", Port: 5124, State: "up", RTT: 9.96, Since: 50, IPv4: new(bool)},
+			{Name: "mcp", Address: "192.0.2.10", Port: 5124, State: "up", RTT: 9.96, Since: 50, IPv4: new(bool)},
 		},
 		WANs:        someWANs(),
 		Connections: report.Totals{Open: 2000, Total: 123456789, Convert: 123456000, Direct: 700, TCPFallback: 89},

@@ -40,10 +40,27 @@ func showStatus(s *screen, st *report.Status) {
 		}
 		s.table([]column{{head: "CONVERTER"}, {head: "ADDRESS"}, {head: "STATE", colour: stateColour},
 			{head: "RTT", right: true}, {head: "SINCE", right: true}}, rows)
+		for i, c := range st.Converters {
+			if i == 0 || st.Converters[i-1].Name != c.Name {
+				showLacks(s, c)
+			}
+		}
 	}
 	if len(st.WANs) > 0 {
 		s.line("")
 		showWANs(s, st.WANs)
+	}
+}
+
+// showLacks tells of the address families in which a converter reaches nobody.
+func showLacks(s *screen, c report.Converter) {
+	for _, f := range []struct {
+		name    string
+		reaches *bool
+	}{{"IPv4", c.IPv4}, {"IPv6", c.IPv6}} {
+		if f.reaches != nil && !*f.reaches {
+			s.text(yellow, fmt.Sprintf("%s: reaches no %s servers", c.Name, f.name))
+		}
 	}
 }
 

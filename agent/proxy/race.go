@@ -1,0 +1,258 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"braid/agent/config"
+	"braid/agent/path"
+	"braid/transport/convert"
+	"braid/transport/mptcp"
+	"braid/transport/relay"
+)
+
+const (
+	// patience is how long one attempt runs alone before the next one starts
+	// beside it.
+	patience = time.Second
+	// serverPatience is how long a converter that has been reached may take to
+	// reach the server before the next attempt starts. A server whose first SYN
+	// got lost answers the second one, which comes after 1 s (RFC 6298).
+	serverPatience = 1300 * time.Millisecond
+	// dialTimeout bounds all attempts together.
+	dialTimeout = 20 * time.Second
+)
+
+// race is the search for one far side: attempts in order, each with a head
+// start on the next. The first to succeed is it.
+type race struct {
+	p        *Proxy
+	flow     path.Flow
+	decision path.Decision
+	opening  *opening
+
+	eventC  chan event
+	left    []path.Attempt
+	running int
+	// waiting are converters that have been reached and have not answered for
+	// the server yet; the first of them, silent, have had their time.
+	waiting []reached
+	silent  int
+	faults  []path.Verdict // that converters have answered
+
+	direct, answer, others error // of the server, of converters for it, and the rest
+}
+
+// event is what becomes of an attempt: an end or, with connected, that a
+// converter has been reached.
+type event struct {
+	reached
+	err       error
+	connected bool
+}
+
+func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
+	d := n.Decide(f, p.Memory.Lookup(f.Dest), p.Memory.Verdicts(f.Dest.Addr(), n.Converters)...)
+	left := slices.Clone(d.Attempts())
+	return &race{p: p, flow: f, decision: d, opening: o, left: left, eventC: make(chan event, 2*len(left))}
+}
+
+func (r *race) run(ctx context.Context) (reached, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	defer func() { go drop(r.eventC, r.running) }()
+	if !r.start(ctx) {
+		return reached{}, errors.New(r.decision.Explain())
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for r.running > 0 && !r.settled() {
+		select {
+		case <-timer.C:
+			r.silent = len(r.waiting)
+			r.start(ctx)
+			timer.Reset(patience)
+		case e := <-r.eventC:
+			switch {
+			case e.connected:
+				r.waiting = append(r.waiting, e.reached)
+				timer.Reset(serverPatience)
+				continue
+			case e.err == nil:
+				r.won(e.reached)
+				return e.reached, nil
+			}
+			r.lost(e)
+			r.start(ctx)
+			timer.Reset(patience)
+		}
+	}
+	return reached{}, r.word()
+}
+
+// drop resets the connections of attempts that came too late.
+func drop(eventC <-chan event, running int) {
+	for running > 0 {
+		e := <-eventC
+		if e.connected {
+			continue
+		}
+		if running--; e.err == nil {
+			relay.Reset(e.conn.TCPConn)
+		}
+	}
+}
+
+// start starts the next attempt, if there is one.
+func (r *race) start(ctx context.Context) bool {
+	i := r.next()
+	if i < 0 {
+		return false
+	}
+	a := r.left[i]
+	r.left = slices.Delete(r.left, i, i+1)
+	r.running++
+	go func() { r.eventC <- r.try(ctx, a) }()
+	return true
+}
+
+// next chooses among the attempts that are left; -1 is none. While the server
+// is silent towards a converter, to ask it straight comes first, unless a rule
+// wants the converter; the same converter is asked again only if the line to it
+// seems to have died, lest the server gets two connections where it was only slow.
+func (r *race) next() int {
+	if len(r.waiting) == 0 {
+		return min(0, len(r.left)-1)
+	}
+	if r.decision.Bypass {
+		if i := slices.IndexFunc(r.left, isDirect); i >= 0 {
+			return i
+		}
+	}
+	return slices.IndexFunc(r.left, func(a path.Attempt) bool {
+		return !isDirect(a) && !slices.ContainsFunc(r.waiting, func(w reached) bool {
+			return w.attempt.Converter == a.Converter && acknowledged(w.conn)
+		})
+	})
+}
+
+func isDirect(a path.Attempt) bool { return a.Path == config.PathDirect }
+
+// acknowledged says whether all that was sent has arrived.
+func acknowledged(c *mptcp.Conn) bool {
+	ti, err := c.TCPInfo()
+	return err == nil && ti.Unacked == 0
+}
+
+// won notes what the attempts that did not succeed say of their converters.
+func (r *race) won(w reached) {
+	server, m := r.flow.Dest.Addr(), r.p.Memory
+	for _, v := range r.faults {
+		m.Blame(v.Converter, server, v.Fault)
+	}
+	for i, x := range r.waiting {
+		if x.conn == w.conn {
+			continue
+		}
+		if name := x.attempt.Converter.Name; i < r.silent && acknowledged(x.conn) {
+			m.Blame(name, server, path.FaultSilent)
+			r.p.Doubt(name, errSilent)
+		}
+		relay.Reset(x.conn.TCPConn) // before another far side gets the same opening
+	}
+	if c := w.attempt.Converter; c != nil {
+		m.Acquit(c.Name, server)
+	}
+}
+
+// lost notes an attempt that has failed, and gives up those that it spoils.
+func (r *race) lost(e event) {
+	r.running--
+	for i, w := range r.waiting {
+		if e.conn != nil && w.conn == e.conn {
+			r.waiting = slices.Delete(r.waiting, i, i+1)
+			if i < r.silent {
+				r.silent--
+			}
+			break
+		}
+	}
+	fault := faultOf(e.attempt, e.err)
+	switch {
+	case isDirect(e.attempt):
+		r.direct = e.err
+		return
+	case fault != path.FaultNone:
+		r.answer = e.err
+		r.faults = append(r.faults, path.Verdict{Converter: e.attempt.Converter.Name, Fault: fault})
+		if !r.decision.Bypass && !fault.Incapable() {
+			r.left = slices.DeleteFunc(r.left, isDirect)
+		}
+	default:
+		r.others = errors.Join(r.others, e.err)
+	}
+	if errors.As(e.err, new(convert.Error)) { // over another WAN it would say the same
+		r.left = slices.DeleteFunc(r.left, func(a path.Attempt) bool { return a.Converter == e.attempt.Converter })
+	}
+}
+
+// settled says that the server has refused us, and leaves the converters that
+// still wait without an answer.
+func (r *race) settled() bool {
+	return serversWord(r.direct) && r.silent > 0 && r.silent == r.running
+}
+
+// word is why there is no far side: what the server itself has said or, if it
+// could not be asked, what converters say of it.
+func (r *race) word() error {
+	switch {
+	case r.direct != nil && (serversWord(r.direct) || r.answer == nil):
+		if r.others != nil {
+			return fmt.Errorf("%w (before that: %v)", r.direct, r.others)
+		}
+		return r.direct
+	case r.answer != nil:
+		return r.answer
+	}
+	return r.others
+}
+
+// serversWord says whether a failure to reach the server is more than one of
+// the gateway's own.
+func serversWord(err error) bool {
+	for _, e := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.EACCES, syscall.ETIMEDOUT, context.DeadlineExceeded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// faultOf is what a converter's failure says of it and the server. One that
+// refuses to connect to it, and serves us otherwise, may not.
+func faultOf(a path.Attempt, err error) path.Fault {
+	var e convert.Error
+	if !errors.As(err, &e) {
+		return path.FaultNone
+	}
+	switch code, _ := e.ICMPCode(); {
+	case e.Code == convert.ConnectionReset:
+		return path.FaultRefused
+	case e.Code == convert.DestinationUnreachable && code == convert.NoRoute:
+		return path.FaultNoRoute
+	case e.Code == convert.DestinationUnreachable:
+		return path.FaultUnreachable
+	case e.Code == convert.NetworkFailure:
+		return path.FaultSilent
+	case e.Code == convert.NotAuthorized && a.Converter.State == path.ConverterUp:
+		return path.FaultProhibited
+	}
+	return path.FaultNone
+}
