@@ -27,7 +27,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone]
+const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone] [-syslog]
        braid check [-uci DIR]
        braid status [-json] [-ubus SOCKET]
        braid wans [-json] [-ubus SOCKET]
@@ -136,10 +136,14 @@ func agent(ctx context.Context, name string, args []string, _, stderr io.Writer)
 	f.StringVar(&o.UCI, "uci", defaultUCI, "directory of the configuration")
 	f.StringVar(&o.Ubus, "ubus", ubus.DefaultSocket, "socket of ubus")
 	f.BoolVar(&o.Standalone, "standalone", false, "serve that socket")
+	toSyslog := f.Bool("syslog", false, "log to syslog, while it listens")
 	if _, ok := parse(f, args, 0); !ok {
 		return exitUsage
 	}
 	log := journal.New(stderr)
+	if *toSyslog {
+		log = journal.NewSyslog(journal.SyslogSocket, "braid", stderr)
+	}
 	hupC := make(chan struct{})
 	go func() {
 		signalC := make(chan os.Signal, 1)
