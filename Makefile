@@ -28,13 +28,15 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 	@bin/demo -bin bin
 
 # What the tests of test/ depend on, Go cannot see: the kernel, and all of ours
-# that they build and run. So their results are not remembered.
+# that they build and run. So their results are not remembered. The long
+# simulations of health are too much for the race detector.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
-	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
-	go test ./agent/health # the long simulations, which are too much for -race
-	go test -count=1 -p 1 -timeout 20m ./test/... ./cross/...
+	@test/deps ip nft conntrack git gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
+	@go build -o bin/suite ./test/suite
+	@bin/suite '-race ./agent/... ./mcp/... ./transport/...' \
+		./agent/health \
+		'-count=1 -p 1 -timeout 20m ./test/... ./cross/...'
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck, shellcheck

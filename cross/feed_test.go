@@ -78,6 +78,20 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// OpenWrt's own test of the package passes with the program that the feed makes
+// of it, and not with another's.
+func TestPackageTest(t *testing.T) {
+	bin := t.TempDir()
+	output(t, exec.Command("go", "build", "-ldflags", "-X main.version=1.0", "-o", bin, "braid/agent/cmd/braid"))
+	for version, fails := range map[string]bool{"1.0": false, "2.0": true} {
+		cmd := exec.Command("sh", "../openwrt/braid/test.sh", "braid", version)
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); (err != nil) != fails {
+			t.Errorf("test.sh braid %s: %v\n%s", version, err, out)
+		}
+	}
+}
+
 // code is a script without comments.
 func code(f File) string {
 	lines := strings.Split(strings.TrimSuffix(string(f.Data), "\n"), "\n")

@@ -59,8 +59,9 @@ func (l *Level) UnmarshalText(text []byte) error {
 type Log struct {
 	level atomic.Int32
 
-	mu sync.Mutex
-	w  io.Writer
+	mu     sync.Mutex
+	w      io.Writer
+	syslog *syslog // nil: w has all
 }
 
 // New makes a log of events of Info and above. Each is one Write; that it
@@ -87,9 +88,7 @@ func (l *Log) write(level Level, msg string, args []any) {
 	if int32(level) < l.level.Load() {
 		return
 	}
-	b := append([]byte("time="), time.Now().Format(timeFormat)...)
-	b = appendPair(b, "level", level)
-	b = appendPair(b, "msg", msg)
+	b := appendPair(nil, "msg", msg)
 	for len(args) > 0 {
 		key, ok := args[0].(string)
 		if !ok || len(args) == 1 { // a slip of the caller's; nothing is lost by it
@@ -101,5 +100,10 @@ func (l *Log) write(level Level, msg string, args []any) {
 	b = append(b, '\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.w.Write(b)
+	if l.syslog != nil && l.syslog.send(level, b) {
+		return
+	}
+	stamp := appendPair(nil, "time", time.Now())
+	stamp = append(appendPair(stamp, "level", level), ' ')
+	l.w.Write(append(stamp, b...))
 }

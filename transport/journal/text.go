@@ -18,9 +18,13 @@ const (
 	badKey = "!BADKEY"
 )
 
-// appendPair appends a key and its value, with a space before them.
+// appendPair appends a key and its value, with a space before them unless they
+// are the first.
 func appendPair(b []byte, key string, value any) []byte {
-	b = appendText(append(b, ' '), key)
+	if len(b) > 0 {
+		b = append(b, ' ')
+	}
+	b = appendText(b, key)
 	return appendText(append(b, '='), text(value))
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"braid/agent/config"
@@ -26,14 +27,14 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone]
+const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone] [-syslog]
        braid check [-uci DIR]
        braid status [-json] [-ubus SOCKET]
        braid wans [-json] [-ubus SOCKET]
        braid connections [-json] [-limit N] [-ubus SOCKET]
        braid explain DEST[:PORT] [-json] [-ubus SOCKET]
        braid watch [-ubus SOCKET]
-       braid version
+       braid version | --version
 `
 
 // Exit statuses.
@@ -67,10 +68,21 @@ var commands = map[string]command{
 	"connections": query,
 	"explain":     query,
 	"watch":       watch,
-	"version": func(_ context.Context, _ string, _ []string, stdout, _ io.Writer) int {
-		fmt.Fprintln(stdout, version)
-		return exitOK
-	},
+	"version":     showVersion,
+	"--version":   showVersion,
+}
+
+// showVersion prints the version alone, and as programs do that are asked for it
+// with two dashes.
+func showVersion(_ context.Context, name string, args []string, stdout, stderr io.Writer) int {
+	if _, ok := parse(flags(name, stderr), args, 0); !ok {
+		return exitUsage
+	}
+	if name == "--version" {
+		fmt.Fprint(stdout, "braid ")
+	}
+	fmt.Fprintln(stdout, version)
+	return exitOK
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -78,8 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
+	if args[0] == "help" || slices.ContainsFunc(args, isHelp) {
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
@@ -90,6 +101,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	return c(ctx, args[0], args[1:], stdout, stderr)
 }
+
+// isHelp says whether an argument asks how the program or a subcommand is used.
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 func flags(name string, stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet("braid "+name, flag.ContinueOnError)
@@ -122,10 +136,14 @@ func agent(ctx context.Context, name string, args []string, _, stderr io.Writer)
 	f.StringVar(&o.UCI, "uci", defaultUCI, "directory of the configuration")
 	f.StringVar(&o.Ubus, "ubus", ubus.DefaultSocket, "socket of ubus")
 	f.BoolVar(&o.Standalone, "standalone", false, "serve that socket")
+	toSyslog := f.Bool("syslog", false, "log to syslog, while it listens")
 	if _, ok := parse(f, args, 0); !ok {
 		return exitUsage
 	}
 	log := journal.New(stderr)
+	if *toSyslog {
+		log = journal.NewSyslog(journal.SyslogSocket, "braid", stderr)
+	}
 	hupC := make(chan struct{})
 	go func() {
 		signalC := make(chan os.Signal, 1)

@@ -139,10 +139,30 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"check", "-uci", invalid}, exitConfig, ""},
 		{[]string{"check", "-uci", none}, exitFailed, "no such file"},
 		{[]string{"version"}, exitOK, ""},
+		{[]string{"--version"}, exitOK, ""},
+		{[]string{"--version", "please"}, exitUsage, `unexpected "please"`},
+		{[]string{"-h"}, exitOK, ""},
+		{[]string{"agent", "--help"}, exitOK, ""},
+		{[]string{"connections", "-limit", "3", "-help"}, exitOK, ""},
+		{[]string{"version", "--help"}, exitOK, ""},
 	} {
 		status, _, errs := braid(t, tt.args...)
 		if status != tt.status || !strings.Contains(errs, tt.says) || (tt.says == "") != (errs == "") {
 			t.Errorf("braid %v: status %d, want %d: %s", tt.args, status, tt.status, errs)
+		}
+	}
+}
+
+// OpenWrt's package tests look for the version in what is printed.
+func TestVersion(t *testing.T) {
+	for arg, want := range map[string]string{"version": "dev\n", "--version": "braid dev\n"} {
+		if _, out, _ := braid(t, arg); out != want {
+			t.Errorf("braid %s prints %q, want %q", arg, out, want)
+		}
+	}
+	for name := range commands {
+		if status, out, errs := braid(t, name, "--help"); status != exitOK || out != usage || errs != "" {
+			t.Errorf("braid %s --help: status %d, %q, %q", name, status, out, errs)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -28,7 +29,7 @@ var version = "dev"
 const usage = `usage: braid-mcp serve [-config FILE] [-listen ADDR]... [-client PREFIX]... [-log LEVEL]
        braid-mcp check [-config FILE]
        braid-mcp cookie
-       braid-mcp version
+       braid-mcp version | --version
 `
 
 // Exit statuses.
@@ -49,6 +50,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
+	if args[0] == "help" || slices.ContainsFunc(args, isHelp) {
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
 	fs := flag.NewFlagSet("braid-mcp "+args[0], flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { fmt.Fprint(stderr, usage) }
@@ -63,10 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fallthrough
 	case "check":
 		fs.StringVar(&file, "config", "", "configuration, "+config.DefaultFile+" if there is one")
-	case "cookie", "version":
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage)
-		return 0
+	case "cookie", "version", "--version":
 	default:
 		fmt.Fprintf(stderr, "braid-mcp: no command %q\n%s", args[0], usage)
 		return exitUsage
@@ -83,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return cookie(stdout)
 	case "version":
 		fmt.Fprintln(stdout, version)
+		return 0
+	case "--version":
+		fmt.Fprintln(stdout, "braid-mcp", version)
 		return 0
 	}
 	c, err := config.Load(file, listen, clients)
@@ -101,6 +106,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	return 0
 }
+
+// isHelp says whether an argument asks how the program or a subcommand is used.
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 func serve(ctx context.Context, c config.Config, log *journal.Log) error {
 	s := server.New(c, log)
