@@ -173,18 +173,12 @@ func (a *asker) run(ctx context.Context) {
 			return
 		}
 		wait := upInterval
-		s := Status{State: path.ConverterUp, RTT: rtt, Err: err}
 		if failures++; err == nil {
 			failures = 0
 		} else {
 			wait = min(downInterval<<min(failures-1, 10), maxInterval)
-			s.State = path.ConverterDown
-			var refused convert.Error
-			if errors.As(err, &refused) {
-				s.State = path.ConverterRefused
-			}
 		}
-		a.m.set(a.name, s)
+		a.m.set(a.name, outcome(rtt, err))
 		select {
 		case <-ctx.Done():
 			return
@@ -192,6 +186,25 @@ func (a *asker) run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// outcome is what an answer, or that there is none, says of a converter.
+func outcome(rtt time.Duration, err error) Status {
+	s := Status{State: path.ConverterUp, RTT: rtt, Err: err}
+	if err != nil {
+		s.State = path.ConverterDown
+		var refused convert.Error
+		if errors.As(err, &refused) {
+			s.State = path.ConverterRefused
+		}
+	}
+	return s
+}
+
+// Try asks a converter once, whether it is one of the targets or not. Since is
+// not set.
+func (m *Monitor) Try(ctx context.Context, t Target) Status {
+	return outcome((&asker{m: m, name: t.Name, target: t}).ask(ctx))
 }
 
 // ask asks over the first way and, if there is no answer within a second, over

@@ -15,6 +15,7 @@ import (
 
 	"braid/agent/converter"
 	"braid/agent/health"
+	"braid/agent/history"
 	"braid/agent/kernel/tproxy"
 	"braid/agent/netstate"
 	"braid/agent/path"
@@ -55,6 +56,8 @@ type Daemon struct {
 
 	state   state
 	balance balance
+	rates   *history.Rates
+	events  history.Events
 }
 
 // New makes an agent that has not started. The level of log is changed to what
@@ -78,6 +81,7 @@ func New(o Options, log *journal.Log) *Daemon {
 		clats:      newCLATs(log),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
+		rates:      history.NewRates(),
 	}
 }
 
