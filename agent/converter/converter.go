@@ -191,18 +191,15 @@ func (a *asker) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			switch s.Err = err; {
-			case err == nil:
+			switch s = outcome(answer, err); s.State {
+			case path.ConverterUp:
 				failures = 0
-				s = answer
-			case fullFor(err) > 0:
-				s.State, wait = path.ConverterFull, full.next(fullFor(err))
+			case path.ConverterFull:
+				wait = full.next(fullFor(err))
 			default:
 				wait = min(downInterval<<min(failures, 10), maxInterval)
 				failures++
-				s.State, s.RTT = path.ConverterRefused, 0
-				if !errors.As(err, new(convert.Error)) {
-					s.State = path.ConverterDown
+				if s.State == path.ConverterDown {
 					a.plain.Store(false) // it may come back as another version
 				}
 			}
@@ -240,6 +237,28 @@ func (b *backoff) next(delay time.Duration) time.Duration {
 	}
 	b.lasted, b.end = delay, time.Now().Add(delay)
 	return delay
+}
+
+// outcome is what an answer, or that there is none, says of a converter.
+func outcome(answer Status, err error) Status {
+	answer.Err = err
+	switch {
+	case err == nil:
+		answer.State = path.ConverterUp
+	case fullFor(err) > 0:
+		answer.State = path.ConverterFull
+	case errors.As(err, new(convert.Error)):
+		answer.State = path.ConverterRefused
+	default:
+		answer.State = path.ConverterDown
+	}
+	return answer
+}
+
+// Try asks a converter once, whether it is one of the targets or not. Since is
+// not set.
+func (m *Monitor) Try(ctx context.Context, t Target) Status {
+	return outcome((&asker{m: m, name: t.Name, target: t}).ask(ctx))
 }
 
 // ask asks over the first way and, if there is no answer within a second, over

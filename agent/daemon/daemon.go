@@ -16,6 +16,7 @@ import (
 	"braid/agent/config"
 	"braid/agent/converter"
 	"braid/agent/health"
+	"braid/agent/history"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
@@ -57,6 +58,8 @@ type Daemon struct {
 
 	state   state
 	balance balance
+	rates   *history.Rates
+	events  history.Events
 }
 
 // New makes an agent that has not started. The level of log is changed to what
@@ -81,6 +84,7 @@ func New(o Options, log *journal.Log) *Daemon {
 		clats:      newCLATs(log),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
+		rates:      history.NewRates(),
 	}
 }
 

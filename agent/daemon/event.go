@@ -21,16 +21,17 @@ const (
 // event is something that is told on ubus.
 type event struct {
 	name string
-	data any
+	data report.Told
 }
 
 func (d *Daemon) notifyConfig(ok bool, problems config.Problems) {
 	d.send("braid.config", report.ConfigEvent{OK: ok, Problems: report.Problems(problems)})
 }
 
-// send has an event told. It does not wait: the loop that calls it has to keep
-// the packet filter believing in us.
-func (d *Daemon) send(name string, data any) {
+// send has an event told and remembered. It does not wait: the loop that calls
+// it has to keep the packet filter believing in us.
+func (d *Daemon) send(name string, data report.Told) {
+	d.events.Add(time.Now(), data.Entry())
 	select {
 	case d.eventC <- event{name, data}:
 	default:

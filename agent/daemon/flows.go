@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// flowsAge is how old the answer to where the subflows run may be: to find
-	// out takes two system calls for each connection.
-	flowsAge = time.Second
+	// flowsAge is how old the answer to where the subflows run may be. To find
+	// out takes two system calls for each connection: while they are thousands,
+	// and about as many as before, it may be flowsRest times as old as it took.
+	flowsAge  = time.Second
+	flowsRest = 2000
 	// flowsWanted is for how long after a question the answer to the next is
 	// kept ready.
 	flowsWanted = 5 * time.Second
@@ -31,6 +33,7 @@ type flows struct {
 
 	mu     sync.Mutex
 	at     time.Time
+	took   time.Duration
 	asked  time.Time
 	locals map[uint64][]netip.Addr // by the connection's id; not changed any more
 }
@@ -47,7 +50,9 @@ func (f *flows) run(ctx context.Context) error {
 		case <-f.wakeC:
 		}
 		for f.wanted() {
-			f.read()
+			if !f.fresh(flowsAge / 4) {
+				f.read()
+			}
 			select {
 			case <-ctx.Done():
 				return nil
@@ -63,18 +68,28 @@ func (f *flows) wanted() bool {
 	return time.Since(f.asked) < flowsWanted
 }
 
-// starts are the local addresses of each connection's subflows, at most
-// flowsAge ago.
+// fresh says whether the answer will do, now and for a while.
+func (f *flows) fresh(while time.Duration) bool {
+	open := f.proxy.Open()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	age := time.Since(f.at) + while
+	n := len(f.locals)
+	return age < flowsAge || age < flowsRest*f.took && max(open-n, n-open) <= n/8
+}
+
+// starts are the local addresses of each connection's subflows, not long ago.
 func (f *flows) starts() map[uint64][]netip.Addr {
 	f.mu.Lock()
 	f.asked = time.Now()
-	locals, fresh := f.locals, time.Since(f.at) < flowsAge
 	f.mu.Unlock()
 	hint(f.wakeC)
-	if !fresh {
-		locals = f.read()
+	if !f.fresh(0) {
+		return f.read()
 	}
-	return locals
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.locals
 }
 
 func (f *flows) read() map[uint64][]netip.Addr {
@@ -89,6 +104,7 @@ func (f *flows) read() map[uint64][]netip.Addr {
 	defer f.mu.Unlock()
 	if at.After(f.at) {
 		f.at, f.locals = at, locals
+		f.took = time.Since(at)
 	}
 	return f.locals
 }

@@ -81,7 +81,9 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.resolver.changedC:
 		case <-ticker.C:
 		case <-meter.C:
-			if !l.balance.sample(l.config, l.plan, l.health.Health()) {
+			changed := l.balance.sample(l.config, l.plan, l.health.Health())
+			l.sampleRates()
+			if !changed {
 				continue
 			}
 		case <-hup:

@@ -101,7 +101,7 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 	p := d.state.plan
 	d.state.mu.Unlock()
 	if reason := passes(p, dest.Addr(), proto); reason != "" {
-		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
 	n := d.proxy.Network()
 	if n == nil {
@@ -116,15 +116,15 @@ func (d *Daemon) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPor
 		return report.Explanation{}, fmt.Errorf("looking for %v among the addresses of domains: %w", dest.Addr(), err)
 	case r != nil && (r.Path == config.PathPass || r.Path == config.PathReject):
 		by := path.Decision{Reason: path.ReasonRule, Rule: r.Section}
-		return report.Explanation{Path: r.Path, Reason: by.Explain(), Rule: r.Section, Subflows: []report.ExpectedSubflow{}}, nil
+		return report.Explanation{Address: dest.Addr(), Path: r.Path, Reason: by.Explain(), Rule: r.Section, Subflows: []report.ExpectedSubflow{}}, nil
 	case r != nil:
 		f.Path, f.Rule = r.Path, r.Section
 	}
 	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
-		return report.Explanation{Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
 	dec := n.Decide(f, d.proxy.Memory.Lookup(dest), d.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
-	e := report.Explanation{Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
+	e := report.Explanation{Address: dest.Addr(), Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
 	if len(dec.Attempts()) == 0 {
 		return e, nil
 	}

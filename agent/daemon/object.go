@@ -34,11 +34,15 @@ func (d *Daemon) publish() error {
 	pub, err := d.client.Publish(ubus.Object{Path: ObjectName, Methods: []ubus.Method{
 		{Name: "status", Handle: func(context.Context, *ubus.Request) (any, error) { return d.Status(), nil }},
 		{Name: "wans", Handle: func(context.Context, *ubus.Request) (any, error) { return d.WANs(), nil }},
-		{Name: "connections", Args: []ubus.Arg{{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}},
+		{Name: "connections", Args: []ubus.Arg{{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}, {Name: "host", Type: ubus.String}},
 			Handle: d.handleConnections},
 		{Name: "explain", Args: []ubus.Arg{{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
 			Handle: d.handleExplain},
 		{Name: "set", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}}, Handle: d.handleSet},
+		{Name: "history", Args: []ubus.Arg{{Name: "span", Type: ubus.Int32}}, Handle: d.handleHistory},
+		{Name: "events", Args: []ubus.Arg{{Name: "since", Type: ubus.Int32}}, Handle: d.handleEvents},
+		{Name: "check", Args: []ubus.Arg{{Name: "sections", Type: ubus.Array}}, Handle: d.handleCheck},
+		{Name: "try", Args: []ubus.Arg{{Name: "section", Type: ubus.Table}}, Handle: d.handleTry},
 		{Name: "probe", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}}, Handle: d.handleProbe},
 		{Name: "reload", Handle: d.handleReload},
 	}})
@@ -54,6 +58,7 @@ func (d *Daemon) handleConnections(_ context.Context, r *ubus.Request) (any, err
 		Limit  int    `json:"limit"`
 		Offset int    `json:"offset"`
 		WAN    string `json:"wan"`
+		Host   string `json:"host"`
 	}{Limit: defaultConnections}
 	if err := r.Args(&args); err != nil {
 		return nil, err
@@ -61,12 +66,12 @@ func (d *Daemon) handleConnections(_ context.Context, r *ubus.Request) (any, err
 	if args.Limit < 1 || args.Limit > maxConnections || args.Offset < 0 {
 		return nil, fmt.Errorf("limit %d, offset %d: %w", args.Limit, args.Offset, ubus.ErrInvalidArgument)
 	}
-	return d.Connections(args.Limit, args.Offset, args.WAN)
+	return d.Connections(args.Limit, args.Offset, args.WAN, args.Host)
 }
 
 func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error) {
 	args := struct {
-		Dest  netip.Addr   `json:"dest"`
+		Dest  string       `json:"dest"`
 		Port  uint16       `json:"port"`
 		Proto config.Proto `json:"proto"`
 		Src   netip.Addr   `json:"src"`
@@ -74,13 +79,14 @@ func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error
 	if err := r.Args(&args); err != nil {
 		return nil, err
 	}
-	if !args.Dest.IsValid() {
-		return nil, fmt.Errorf("no dest: %w", ubus.ErrInvalidArgument)
-	}
 	if !slices.Contains([]config.Proto{config.ProtoTCP, config.ProtoUDP, config.ProtoICMP}, args.Proto) {
 		return nil, fmt.Errorf("proto %q: %w", args.Proto, ubus.ErrInvalidArgument)
 	}
-	return d.Explain(ctx, args.Src.Unmap(), netip.AddrPortFrom(args.Dest.Unmap(), args.Port), args.Proto)
+	found, err := lookup(ctx, args.Dest)
+	if err != nil {
+		return nil, err
+	}
+	return d.Explain(ctx, args.Src.Unmap(), netip.AddrPortFrom(found[0], args.Port), args.Proto)
 }
 
 func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {

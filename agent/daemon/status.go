@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,14 +116,11 @@ func (d *Daemon) Status() report.Status {
 	if p.Firewall != nil {
 		s.Firewall = string(p.Filter)
 	}
-	open := d.proxy.Connections()
-	s.Connections = report.Totals{Open: len(open), Total: st.Total.Load(), Convert: st.Convert.Load(),
-		Direct: st.Direct.Load(), TCPFallback: st.TCPFallback.Load()}
-	s.Bytes = report.Bytes{RX: st.Down.Load(), TX: st.Up.Load()}
-	for _, conn := range open {
-		s.Bytes.RX += conn.Down
-		s.Bytes.TX += conn.Up
-	}
+	open, carried := d.proxy.Carried()
+	s.Connections = report.Totals{Open: open, Total: st.Total.Load(), Convert: st.Convert.Load(),
+		Direct: st.Direct.Load(), TCPFallback: st.TCPFallback.Load(), Failed: st.Failed.Load()}
+	s.Bytes = report.Bytes{RX: carried.Down, TX: carried.Up, Direct: carried.Direct}
+	s.LastEvent = d.events.Last()
 	return s
 }
 
@@ -238,8 +236,9 @@ func measured(w plan.WAN, known map[health.Leg]health.Health) health.Health {
 }
 
 // Connections is the answer of the method "connections"; wan selects those
-// with a subflow there. ubus.ErrNotFound if there is no such WAN.
-func (d *Daemon) Connections(limit, offset int, wan string) (report.Connections, error) {
+// with a subflow there, host those whose source or destination is that address
+// or begins like it. ubus.ErrNotFound if there is no such WAN.
+func (d *Daemon) Connections(limit, offset int, wan, host string) (report.Connections, error) {
 	d.state.mu.Lock()
 	p := d.state.plan
 	d.state.mu.Unlock()
@@ -250,6 +249,11 @@ func (d *Daemon) Connections(limit, offset int, wan string) (report.Connections,
 		}
 		on := d.flows.on(p, wan)
 		all = slices.DeleteFunc(all, func(c proxy.Connection) bool { return !on[c.ID] })
+	}
+	if host != "" {
+		all = slices.DeleteFunc(all, func(c proxy.Connection) bool {
+			return !strings.HasPrefix(c.Src.Addr().String(), host) && !strings.HasPrefix(c.Dst.Addr().String(), host)
+		})
 	}
 	out := report.Connections{Connections: []report.Connection{}, Total: len(all)}
 	offset = min(offset, len(all))

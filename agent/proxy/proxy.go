@@ -96,6 +96,9 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 		up, down := pair.AToB.Load(), pair.BToA.Load()
 		p.stats.Up.Add(up)
 		p.stats.Down.Add(down)
+		if a.Path == config.PathDirect {
+			p.stats.Straight.Add(up + down)
+		}
 		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
 			"up", up, "down", down, "error", err)
 		p.leave(c, done)

@@ -27,6 +27,7 @@ type Stats struct {
 	Refused     atomic.Uint64 // by a converter
 	Failed      atomic.Uint64 // not carried at all
 	Up, Down    atomic.Uint64 // bytes of closed connections, from and to the LAN
+	Straight    atomic.Uint64 // of both, those of connections without a converter
 }
 
 // Connection is a LAN connection that is being carried.
@@ -43,6 +44,32 @@ type Connection struct {
 
 // Stats are the proxy's counters.
 func (p *Proxy) Stats() *Stats { return &p.stats }
+
+// Bytes are those of all connections since the start.
+type Bytes struct {
+	Up, Down uint64 // from and to the LAN
+	Direct   uint64 // of both, those that went past every converter
+}
+
+// Carried counts the connections being carried, and what has been since the
+// start.
+func (p *Proxy) Carried() (open int, b Bytes) {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	b = Bytes{Up: p.stats.Up.Load(), Down: p.stats.Down.Load(), Direct: p.stats.Straight.Load()}
+	for _, c := range p.table.conns {
+		if c.far == nil {
+			continue
+		}
+		open++
+		up, down := c.pair.AToB.Load(), c.pair.BToA.Load()
+		b.Up, b.Down = b.Up+up, b.Down+down
+		if c.attempt.Path == config.PathDirect {
+			b.Direct += up + down
+		}
+	}
+	return open, b
+}
 
 // Dialer is what it dials with.
 func (p *Proxy) Dialer() *mptcp.Dialer { return &p.dialer }

@@ -24,6 +24,7 @@ type Status struct {
 	WANs        []WAN       `json:"wans"`
 	Connections Totals      `json:"connections"`
 	Bytes       Bytes       `json:"bytes"`
+	LastEvent   int         `json:"last_event"` // its number, see Event
 }
 
 // State is how braid as a whole fares.
@@ -42,13 +43,14 @@ type Problem struct {
 	Section string `json:"section"`
 	Option  string `json:"option"`
 	Message string `json:"message"`
+	Warning bool   `json:"warning"` // the configuration is valid all the same
 }
 
 // Problems takes over what configuration and planning found.
 func Problems(ps config.Problems) []Problem {
 	out := make([]Problem, 0, len(ps))
 	for _, p := range ps {
-		out = append(out, Problem{p.Section, p.Option, p.Message})
+		out = append(out, Problem{p.Section, p.Option, p.Message, p.Warning})
 	}
 	return out
 }
@@ -81,12 +83,15 @@ type Totals struct {
 	Convert     uint64 `json:"convert"`
 	Direct      uint64 `json:"direct"`
 	TCPFallback uint64 `json:"tcp_fallback"`
+	Failed      uint64 `json:"failed"`
 }
 
-// Bytes counts what connections carried: from the servers, and to them.
+// Bytes counts what connections carried: from the servers, to them, and how
+// much of both past every converter.
 type Bytes struct {
-	RX uint64 `json:"rx"`
-	TX uint64 `json:"tx"`
+	RX     uint64 `json:"rx"`
+	TX     uint64 `json:"tx"`
+	Direct uint64 `json:"direct"`
 }
 
 // WANs is the answer of the method "wans".
@@ -192,6 +197,7 @@ type Subflow struct {
 
 // Explanation is the answer of the method "explain".
 type Explanation struct {
+	Address  netip.Addr        `json:"address"` // that of the destination's name
 	Path     config.Path       `json:"path"`
 	Reason   string            `json:"reason"`
 	Rule     string            `json:"rule"`
@@ -205,7 +211,15 @@ type ExpectedSubflow struct {
 	Remote string `json:"remote"`
 }
 
-// Reload is the answer of the method "reload".
+// Try is the answer of the method "try": what a converter says, and how long
+// its handshake took.
+type Try struct {
+	State  string  `json:"state"` // up, down, refused
+	Reason string  `json:"reason"`
+	RTT    float64 `json:"rtt_ms"`
+}
+
+// Reload is the answer of the methods "reload" and "check".
 type Reload struct {
 	OK       bool      `json:"ok"`
 	Problems []Problem `json:"problems"`

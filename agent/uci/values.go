@@ -39,13 +39,35 @@ func FromValues(values map[string]any) ([]Section, error) {
 	sort.Slice(all, func(i, j int) bool { return all[i].index < all[j].index })
 
 	sections := make([]Section, len(all))
-	count := make(map[string]int)
 	for i, s := range all {
-		s.Index = count[s.Type]
-		count[s.Type]++
 		sections[i] = s.Section
 	}
+	count(sections)
 	return sections, nil
+}
+
+// FromList is FromValues for tables that come in order; what .index they have
+// does not matter.
+func FromList(tables []map[string]any) ([]Section, error) {
+	sections := make([]Section, len(tables))
+	for i, table := range tables {
+		s, err := fromTable(table)
+		if err != nil {
+			return nil, fmt.Errorf("section %d: %w", i, err)
+		}
+		sections[i] = s
+	}
+	count(sections)
+	return sections, nil
+}
+
+// count numbers the sections of each type.
+func count(sections []Section) {
+	n := make(map[string]int)
+	for i, s := range sections {
+		sections[i].Index = n[s.Type]
+		n[s.Type]++
+	}
 }
 
 func fromTable(table map[string]any) (Section, error) {

@@ -64,9 +64,13 @@ func TestUbusSignatures(t *testing.T) {
 	want := map[string][]ubus.Arg{
 		"status":      nil,
 		"wans":        nil,
-		"connections": {{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}},
+		"connections": {{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}, {Name: "host", Type: ubus.String}},
 		"explain":     {{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
 		"set":         {{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}},
+		"history":     {{Name: "span", Type: ubus.Int32}},
+		"events":      {{Name: "since", Type: ubus.Int32}},
+		"check":       {{Name: "sections", Type: ubus.Array}},
+		"try":         {{Name: "section", Type: ubus.Table}},
 		"probe":       {{Name: "wan", Type: ubus.String}},
 		"reload":      nil,
 	}
@@ -88,6 +92,7 @@ func TestUbusAnswers(t *testing.T) {
 		}
 		return nil
 	})
+	remembered(t, c)
 	call := func(method string, args any) table {
 		t.Helper()
 		var answer table
@@ -103,13 +108,17 @@ func TestUbusAnswers(t *testing.T) {
 		args   table
 		want   string
 	}{
-		{"status", nil, "{bytes{rx:int64 tx:int64} connections{convert:int64 direct:int64 open:int64 tcp_fallback:int64 total:int64} " +
+		{"status", nil, "{bytes{direct:int64 rx:int64 tx:int64} connections{convert:int64 direct:int64 failed:int64 open:int64 tcp_fallback:int64 total:int64} " +
 			"converters[{address:string name:string port:int64 rtt_ms:float64 since:int64 state:string}] firewall:string " +
-			"kernel{mptcp:bool release:string tfo:bool tproxy:bool} problems[] state:string uptime:int64 version:string wans[" + wan + "]}"},
+			"kernel{mptcp:bool release:string tfo:bool tproxy:bool} last_event:int64 problems[] state:string uptime:int64 version:string wans[" + wan + "]}"},
 		{"wans", nil, "{wans[" + wan + "]}"},
 		{"connections", nil, "{connections[{age:int64 converter:string dst:string id:int64 mptcp:bool path:string rx:int64 src:string " +
 			"subflows[{backup:bool local:string remote:string rtt_ms:float64 rx:int64 tx:int64 wan:string}] tx:int64}] total:int64}"},
-		{"explain", table{"dest": lab.Server4.String()}, "{path:string reason:string rule:string subflows[{family:string remote:string wan:string}]}"},
+		{"explain", table{"dest": lab.Server4.String()}, "{address:string path:string reason:string rule:string subflows[{family:string remote:string wan:string}]}"},
+		{"history", nil, "{step:int64 wans[{name:string rtt[float64] rx[int64] tx[int64]}]}"},
+		{"events", nil, "{events[{age:int64 from:string name:string number:int64 reason:string to:string type:string}] next:int64}"},
+		{"check", nil, "{ok:bool problems[]}"},
+		{"try", table{"section": converterSection}, "{reason:string rtt_ms:float64 state:string}"},
 		{"set", table{"wan": "lte", "role": "bond"}, "{}"},
 		{"probe", table{"wan": "lte"}, wan},
 		{"reload", nil, "{ok:bool problems[]}"},
@@ -160,13 +169,19 @@ func TestUbusRefusals(t *testing.T) {
 		{"connections", table{"offset": -1}, ubus.ErrInvalidArgument},
 		{"connections", table{"wan": "none"}, ubus.ErrNotFound},
 		{"explain", table{}, ubus.ErrInvalidArgument},
-		{"explain", table{"dest": "server.example"}, ubus.ErrInvalidArgument},
+		{"explain", table{"dest": "server.invalid"}, ubus.ErrNotFound},
+		{"explain", table{"dest": "not a name"}, ubus.ErrInvalidArgument},
 		{"explain", table{"dest": "192.0.2.80", "port": 65536}, ubus.ErrInvalidArgument},
 		{"explain", table{"dest": "192.0.2.80", "proto": "sctp"}, ubus.ErrInvalidArgument},
 		{"explain", table{"dest": "192.0.2.80", "src": "host"}, ubus.ErrInvalidArgument},
 		{"set", table{"wan": "lte"}, ubus.ErrInvalidArgument},
 		{"set", table{"wan": "lte", "role": "best"}, ubus.ErrInvalidArgument},
 		{"set", table{"wan": "none", "role": "off"}, ubus.ErrNotFound},
+		{"history", table{"span": 0}, ubus.ErrInvalidArgument},
+		{"history", table{"span": 86401}, ubus.ErrInvalidArgument},
+		{"check", table{"sections": []table{{"enabled": "1"}}}, ubus.ErrInvalidArgument},
+		{"try", table{}, ubus.ErrInvalidArgument},
+		{"try", table{"section": table{".type": "rule", ".name": "r", ".anonymous": false}}, ubus.ErrInvalidArgument},
 		{"probe", table{"wan": "none"}, ubus.ErrNotFound},
 		{"probe", table{}, ubus.ErrNotFound},
 		{"halt", table{}, ubus.ErrMethodNotFound},

@@ -26,7 +26,7 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/report agent/ubus transport/journal"},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/load agent/netstate agent/path " +
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path " +
 		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
@@ -37,6 +37,7 @@ var may = []struct {
 	{"agent/proxy", "agent/path agent/config onpath/syn transport/..."},
 	{"agent/converter", "agent/path transport/..."},
 	{"agent/path", "agent/config"},
+	{"agent/history", "agent/report"},
 	{"agent/report", "agent/config"},
 	{"agent/config", "agent/uci transport/journal"},
 	{"agent/socket/...", "onpath/checksum"},

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"braid/agent/history"
+	"braid/agent/ubus"
+)
+
+// defaultSpan is what the method "history" goes back unless told, in seconds.
+const defaultSpan = 600
+
+// sampleRates remembers what the WANs carry.
+func (l *loop) sampleRates() {
+	known := l.health.Health()
+	l.balance.mu.Lock()
+	carried := l.balance.rates
+	l.balance.mu.Unlock()
+	samples := make(map[string]history.Sample, len(l.plan.WANs))
+	for _, w := range l.plan.WANs {
+		r := carried[w.Name]
+		samples[w.Name] = history.Sample{RX: r.rx, TX: r.tx, RTT: measured(w, known).RTT}
+	}
+	l.rates.Add(time.Now(), samples)
+}
+
+func (d *Daemon) handleHistory(_ context.Context, r *ubus.Request) (any, error) {
+	args := struct {
+		Span int `json:"span"`
+	}{Span: defaultSpan}
+	if err := r.Args(&args); err != nil {
+		return nil, err
+	}
+	span := time.Duration(args.Span) * time.Second
+	if args.Span < 1 || span > history.MaxSpan {
+		return nil, fmt.Errorf("span %d: %w", args.Span, ubus.ErrInvalidArgument)
+	}
+	d.state.mu.Lock()
+	p := d.state.plan
+	d.state.mu.Unlock()
+	var names []string
+	for _, w := range p.WANs {
+		names = append(names, w.Name)
+	}
+	return d.rates.Report(span, names), nil
+}
+
+func (d *Daemon) handleEvents(_ context.Context, r *ubus.Request) (any, error) {
+	var args struct {
+		Since int `json:"since"`
+	}
+	if err := r.Args(&args); err != nil {
+		return nil, err
+	}
+	return d.events.Report(time.Now(), args.Since), nil
+}
