@@ -45,6 +45,39 @@ type Target struct {
 	Cookie string
 }
 
+// Targets are the converters of a network as they are to be asked: over the WANs
+// that a connection of a user would be tried on.
+func Targets(n *path.Network) (ts []Target) {
+	for _, c := range n.Converters {
+		t := Target{Name: c.Name, Cookie: string(c.Cookie)}
+		left := *n
+		for i := range t.Ways {
+			a, ok := left.Reach(c.Addrs)
+			if !ok {
+				break
+			}
+			t.Ways[i] = Way{Source: a.Source, Peer: a.Peer}
+			for left.WANs[0].Name != a.WAN {
+				left.WANs = left.WANs[1:]
+			}
+			left.WANs = left.WANs[1:]
+		}
+		if t.Ways[0].Peer.IsValid() {
+			ts = append(ts, t)
+		}
+	}
+	return ts
+}
+
+// Known is what is known of each converter, as decisions are made by.
+func (m *Monitor) Known() map[string]path.Converter {
+	all := make(map[string]path.Converter)
+	for name, s := range m.Status() {
+		all[name] = path.Converter{State: s.State, IPv4: s.IPv4, IPv6: s.IPv6}
+	}
+	return all
+}
+
 // Way is a WAN's address and the converter's that fits it.
 type Way struct {
 	Source netip.Addr

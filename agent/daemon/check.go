@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"braid/agent/config"
+	"braid/agent/converter"
 	"braid/agent/path"
 	"braid/agent/report"
 	"braid/agent/ubus"
@@ -89,7 +90,7 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 			asked.Addrs = append(asked.Addrs, netip.AddrPortFrom(a, c.Port))
 		}
 	}
-	ts := targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
+	ts := converter.Targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
 	if len(ts) == 0 {
 		if tried.Reason == "" {
 			tried.Reason = "no WAN has its address family"
@@ -97,7 +98,7 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 		return tried, nil
 	}
 	s := d.converters.Try(ctx, ts[0])
-	tried.State, tried.RTT, tried.Reason = s.State.String(), milliseconds(s.RTT), ""
+	tried.State, tried.RTT, tried.Reason = s.State.String(), report.Milliseconds(s.RTT), ""
 	if s.Err != nil {
 		tried.Reason = s.Err.Error()
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"braid/test/bus"
 	"braid/test/netns"
 )
 
@@ -38,13 +39,13 @@ func TestClaim(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := stakeWithin(ctx, patience); !errors.Is(err, context.Canceled) {
+	if _, err := stakeWithin(ctx, bus.Patience); !errors.Is(err, context.Canceled) {
 		t.Errorf("waiting for a claim no longer: %v", err)
 	}
 
 	secondC := make(chan *claim, 1)
 	go func() {
-		second, err := stakeWithin(t.Context(), patience)
+		second, err := stakeWithin(t.Context(), bus.Patience)
 		if err != nil {
 			t.Error(err)
 		}
@@ -53,7 +54,7 @@ func TestClaim(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := receive(t, "second claim", secondC)
+	second := bus.Receive(t, "second claim", secondC)
 	if !claimed() {
 		t.Error("not claimed")
 	}

@@ -9,19 +9,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
+	"braid/agent/clat"
 	"braid/agent/config"
 	"braid/agent/converter"
 	"braid/agent/health"
 	"braid/agent/history"
+	"braid/agent/load"
+	"braid/agent/netifd"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
 	"braid/agent/reconcile"
+	"braid/agent/status"
 	"braid/agent/ubus"
 	"braid/onpath/tproxy"
 	"braid/transport/guard"
@@ -40,26 +44,24 @@ type Options struct {
 // Daemon is the agent. Make one with New.
 type Daemon struct {
 	Options
-	log   *journal.Log
-	start time.Time
+	log *journal.Log
 
 	client     *ubus.Client
 	object     *ubus.Publication
 	proxy      *proxy.Proxy
 	health     *health.Monitor
 	converters *converter.Monitor
-	resolver   *resolver
-	netifd     *netifd
-	flows      *flows
-	clats      *clats
+	resolver   *converter.Resolver
+	netifd     *netifd.Monitor
+	clats      *clat.Supervisor
+	meter      load.Meter
+	view       *status.View
 
 	requestC chan request // to the loop
 	eventC   chan event   // to ubus
 
-	state   state
-	balance balance
-	rates   *history.Rates
-	events  history.Events
+	rates  *history.Rates
+	events history.Events
 }
 
 // New makes an agent that has not started. The level of log is changed to what
@@ -70,22 +72,22 @@ func New(o Options, log *journal.Log) *Daemon {
 		Wanted: func(way int) config.Path { return plan.Verdicts[way].Path }}
 	converters := converter.NewMonitor(log, p.Dialer())
 	p.Doubt = converters.Doubt
-	return &Daemon{
+	d := &Daemon{
 		Options:    o,
 		log:        log,
-		start:      time.Now(),
 		client:     client,
 		proxy:      p,
 		health:     health.NewMonitor(log),
 		converters: converters,
-		resolver:   newResolver(log),
-		netifd:     newNetifd(client),
-		flows:      newFlows(p),
-		clats:      newCLATs(log),
+		resolver:   converter.NewResolver(log),
+		netifd:     netifd.NewMonitor(client),
+		clats:      clat.NewSupervisor(log),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
 		rates:      history.NewRates(),
 	}
+	d.view = status.New(o.Version, p, d.health, converters, &d.meter, &d.events)
+	return d
 }
 
 // Run runs the agent until ctx ends, and leaves the kernel as it was found, or
@@ -124,8 +126,10 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	l := &loop{Daemon: d, reconciler: r, heart: heart, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{})}
-	d.remember()
-	d.netifd.readFirst(ctx, d.Ubus)
+	if err := d.proxy.Memory.LoadFile(d.serversFile()); err != nil {
+		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
+	}
+	d.netifd.ReadFirst(ctx, d.Ubus)
 	l.load(ctx) // so that the first who ask get an answer that holds
 	l.update(ctx)
 
@@ -138,12 +142,12 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if d.Standalone {
 		work.run(ubus.NewBroker(d.Ubus).Run)
 	}
-	for _, task := range []func(context.Context) error{d.client.Run, d.sendEvents, d.netifd.run, d.flows.run,
-		d.health.Run, d.converters.Run, d.resolver.run} {
+	for _, task := range []func(context.Context) error{d.client.Run, d.sendEvents, d.netifd.Run, d.view.Run,
+		d.health.Run, d.converters.Run, d.resolver.Run} {
 		work.run(task)
 	}
 	translate := newTasks(outer, g)
-	translate.run(d.clats.run)
+	translate.run(d.clats.Run)
 	serve := newTasks(outer, g)
 	serve.run(d.proxy.Guard.Run)
 	serve.run(func(ctx context.Context) error {
@@ -160,7 +164,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		defer context.AfterFunc(outer, cancel)() // another task failed
 		l.run(inner, changedC, hup)
 		l.release()
-		err := d.memorize()
+		err := d.proxy.Memory.SaveFile(d.serversFile())
 		work.stop()
 		patient, cancel := context.WithTimeout(hurry, drainTimeout)
 		defer cancel()
@@ -178,3 +182,6 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	})
 	return g.Wait()
 }
+
+// serversFile keeps what is known of servers across restarts.
+func (d *Daemon) serversFile() string { return filepath.Join(d.State, "servers") }

@@ -25,13 +25,15 @@ type event struct {
 }
 
 func (d *Daemon) notifyConfig(ok bool, problems config.Problems) {
-	d.send("braid.config", report.ConfigEvent{OK: ok, Problems: report.Problems(problems)})
+	d.send(report.ConfigEvent{OK: ok, Problems: report.Problems(problems)})
 }
 
 // send has an event told and remembered. It does not wait: the loop that calls
 // it has to keep the packet filter believing in us.
-func (d *Daemon) send(name string, data report.Told) {
-	d.events.Add(time.Now(), data.Entry())
+func (d *Daemon) send(data report.Told) {
+	entry := data.Entry()
+	d.events.Add(time.Now(), entry)
+	name := ObjectName + "." + entry.Type
 	select {
 	case d.eventC <- event{name, data}:
 	default:

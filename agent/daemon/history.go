@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"braid/agent/history"
+	"braid/agent/status"
 	"braid/agent/ubus"
 )
 
@@ -17,14 +18,11 @@ const defaultSpan = 600
 
 // sampleRates remembers what the WANs carry.
 func (l *loop) sampleRates() {
-	known := l.health.Health()
-	l.balance.mu.Lock()
-	carried := l.balance.rates
-	l.balance.mu.Unlock()
+	known, carried := l.health.Health(), l.meter.Rates()
 	samples := make(map[string]history.Sample, len(l.plan.WANs))
 	for _, w := range l.plan.WANs {
 		r := carried[w.Name]
-		samples[w.Name] = history.Sample{RX: r.rx, TX: r.tx, RTT: measured(w, known).RTT}
+		samples[w.Name] = history.Sample{RX: r.RX, TX: r.TX, RTT: status.Measured(w, known).RTT}
 	}
 	l.rates.Add(time.Now(), samples)
 }
@@ -40,14 +38,7 @@ func (d *Daemon) handleHistory(_ context.Context, r *ubus.Request) (any, error) 
 	if args.Span < 1 || span > history.MaxSpan {
 		return nil, fmt.Errorf("span %d: %w", args.Span, ubus.ErrInvalidArgument)
 	}
-	d.state.mu.Lock()
-	p := d.state.plan
-	d.state.mu.Unlock()
-	var names []string
-	for _, w := range p.WANs {
-		names = append(names, w.Name)
-	}
-	return d.rates.Report(span, names), nil
+	return d.rates.Report(span, d.view.Names()), nil
 }
 
 func (d *Daemon) handleEvents(_ context.Context, r *ubus.Request) (any, error) {

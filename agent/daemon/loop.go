@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"braid/agent/config"
+	"braid/agent/converter"
+	"braid/agent/health"
 	"braid/agent/load"
 	"braid/agent/netstate"
 	"braid/agent/plan"
@@ -78,10 +80,10 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			}
 		case <-l.health.Changed():
 		case <-l.converters.Changed():
-		case <-l.resolver.changedC:
+		case <-l.resolver.Changed():
 		case <-ticker.C:
 		case <-meter.C:
-			changed := l.balance.sample(l.config, l.plan, l.health.Health())
+			changed := l.meter.Measure(lines(l.config, l.plan, l.health.Health()))
 			l.sampleRates()
 			if !changed {
 				continue
@@ -96,8 +98,8 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.letGoC:
 			l.letGo()
 			continue // until the next beat: the device may still be away
-		case <-l.netifd.changedC:
-		case <-l.clats.changedC:
+		case <-l.netifd.Changed():
+		case <-l.clats.Changed():
 		}
 		l.update(ctx)
 	}
@@ -137,14 +139,14 @@ func (l *loop) update(ctx context.Context) {
 		l.complain(err)
 		return
 	}
-	l.resolver.set(l.config)
-	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.resolved(), Health: l.health.Health(), Load: l.balance.held(),
-		CLAT: l.clats.list(), Converters: known(l.converters.Status()), Ports: l.ports}
+	l.resolver.SetNames(names(l.config))
+	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
+		CLAT: l.clats.List(), Converters: l.converters.Known(), Ports: l.ports}
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {
 		l.proxy.SetNetwork(p.Network)
-		l.converters.SetTargets(targets(p.Network))
+		l.converters.SetTargets(converter.Targets(p.Network))
 	}
 	if err := l.hold(p.Firewall); err != nil {
 		p.Firewall.Late = false
@@ -161,9 +163,12 @@ func (l *loop) update(ctx context.Context) {
 		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
 	}
 	l.health.SetTargets(p.Probes)
-	l.announce(p)
 	l.plan = p
-	l.state.set(l.config, p, slices.Concat(l.problems, problems))
+	for _, told := range l.view.Show(l.config, p, slices.Concat(l.problems, problems)) {
+		e := told.Entry()
+		l.log.Info(e.Type, "name", e.Name, "from", e.From, "to", e.To, "reason", e.Reason)
+		l.send(told)
+	}
 }
 
 // look reads the network if it may have changed.
@@ -176,7 +181,7 @@ func (l *loop) look() error {
 		}
 		l.net, l.netAt = net, began
 	}
-	l.net.Interfaces = l.netifd.list()
+	l.net.Interfaces = l.netifd.Interfaces()
 	return nil
 }
 
@@ -222,4 +227,30 @@ func leaving(had, want []mptcp.Endpoint) (addrs []netip.Addr) {
 		}
 	}
 	return addrs
+}
+
+// names are the host names in a configuration.
+func names(c config.Config) (all []string) {
+	for _, conv := range c.Converters {
+		for _, h := range conv.Addresses {
+			if h.Name != "" && !slices.Contains(all, h.Name) {
+				all = append(all, h.Name)
+			}
+		}
+	}
+	return all
+}
+
+// lines are the WANs as they are to be measured.
+func lines(c config.Config, p plan.Plan, known map[health.Leg]health.Health) (all []load.Line) {
+	for i, w := range p.WANs {
+		l := load.Line{Device: w.Device, Usable: w.Usable, Sample: load.Sample{
+			WAN: w.Name, Role: w.Role, RateDown: float64(c.WANs[i].RateDown) * 1000, RateUp: float64(c.WANs[i].RateUp) * 1000,
+		}}
+		for _, leg := range w.Legs {
+			l.RTT = max(l.RTT, known[w.Health(leg)].RTT)
+		}
+		all = append(all, l)
+	}
+	return all
 }

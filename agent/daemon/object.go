@@ -22,8 +22,6 @@ const ObjectName = "braid"
 const (
 	defaultConnections = 100
 	maxConnections     = 500
-	// maxSubflows ends a page early: ubus carries no more than 1 MB.
-	maxSubflows = 3000
 )
 
 // probeTimeout bounds the method "probe".
@@ -32,8 +30,8 @@ const probeTimeout = 5 * time.Second
 // publish registers the object; the client keeps it registered.
 func (d *Daemon) publish() error {
 	pub, err := d.client.Publish(ubus.Object{Path: ObjectName, Methods: []ubus.Method{
-		{Name: "status", Handle: func(context.Context, *ubus.Request) (any, error) { return d.Status(), nil }},
-		{Name: "wans", Handle: func(context.Context, *ubus.Request) (any, error) { return d.WANs(), nil }},
+		{Name: "status", Handle: func(context.Context, *ubus.Request) (any, error) { return d.view.Status(), nil }},
+		{Name: "wans", Handle: func(context.Context, *ubus.Request) (any, error) { return d.view.WANs(), nil }},
 		{Name: "connections", Args: []ubus.Arg{{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}, {Name: "host", Type: ubus.String}},
 			Handle: d.handleConnections},
 		{Name: "explain", Args: []ubus.Arg{{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
@@ -66,7 +64,7 @@ func (d *Daemon) handleConnections(_ context.Context, r *ubus.Request) (any, err
 	if args.Limit < 1 || args.Limit > maxConnections || args.Offset < 0 {
 		return nil, fmt.Errorf("limit %d, offset %d: %w", args.Limit, args.Offset, ubus.ErrInvalidArgument)
 	}
-	return d.Connections(args.Limit, args.Offset, args.WAN, args.Host)
+	return d.view.Connections(args.Limit, args.Offset, args.WAN, args.Host)
 }
 
 func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error) {
@@ -86,7 +84,7 @@ func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	return d.Explain(ctx, args.Src.Unmap(), netip.AddrPortFrom(found[0], args.Port), args.Proto)
+	return d.view.Explain(ctx, args.Src.Unmap(), netip.AddrPortFrom(found[0], args.Port), args.Proto)
 }
 
 func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {
@@ -103,7 +101,7 @@ func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {
 	}
 	var found error
 	err := d.inLoop(ctx, func(_ context.Context, l *loop) {
-		if found = exists(l.plan, args.WAN); found == nil {
+		if found = l.view.Has(args.WAN); found == nil {
 			l.override(args.WAN, args.Role)
 		}
 	})
@@ -133,10 +131,7 @@ func (d *Daemon) handleProbe(ctx context.Context, r *ubus.Request) (any, error) 
 	if err := r.Args(&args); err != nil {
 		return nil, err
 	}
-	d.state.mu.Lock()
-	err := exists(d.state.plan, args.WAN)
-	d.state.mu.Unlock()
-	if err != nil {
+	if err := d.view.Has(args.WAN); err != nil {
 		return nil, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -148,7 +143,7 @@ func (d *Daemon) handleProbe(ctx context.Context, r *ubus.Request) (any, error) 
 	if err := d.inLoop(ctx, func(context.Context, *loop) {}); err != nil {
 		return nil, err
 	}
-	wans := d.WANs().WANs
+	wans := d.view.WANs().WANs
 	i := slices.IndexFunc(wans, func(w report.WAN) bool { return w.Name == args.WAN })
 	if i < 0 { // reloaded meanwhile
 		return nil, fmt.Errorf("WAN %q: %w", args.WAN, ubus.ErrNotFound)
@@ -161,9 +156,7 @@ func (d *Daemon) handleReload(ctx context.Context, _ *ubus.Request) (any, error)
 	if err := d.inLoop(ctx, func(ctx context.Context, l *loop) { failed = l.load(ctx) }); err != nil {
 		return nil, err
 	}
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	return report.Reload{OK: failed == nil, Problems: report.Problems(d.state.problems)}, nil
+	return report.Reload{OK: failed == nil, Problems: d.view.Problems()}, nil
 }
 
 // request is something the loop is to do before it updates.

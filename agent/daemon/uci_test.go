@@ -14,19 +14,20 @@ import (
 
 	"braid/agent/ubus"
 	"braid/agent/uci"
+	"braid/test/bus"
 )
 
 // rpcd's answer to uci get for a file that go-uci misreads.
 func answer() (any, error) {
-	return table{"values": table{
-		"cfg01": table{".anonymous": true, ".type": "rule", ".name": "cfg01", ".index": 1, "path": "pass"},
-		"wan":   table{".anonymous": false, ".type": "wan", ".name": "wan", ".index": 0, "interface": []string{"it's", "it's"}},
+	return map[string]any{"values": map[string]any{
+		"cfg01": map[string]any{".anonymous": true, ".type": "rule", ".name": "cfg01", ".index": 1, "path": "pass"},
+		"wan":   map[string]any{".anonymous": false, ".type": "wan", ".name": "wan", ".index": 0, "interface": []string{"it's", "it's"}},
 	}}, nil
 }
 
 func TestLibUCI(t *testing.T) {
-	socket := startBus(t)
-	publish(t, socket, "uci", "get", answer)
+	socket := bus.Start(t)
+	bus.Publish(t, socket, "uci", "get", answer)
 	dir := t.TempDir()
 	pending := filepath.Join(dir, "pending")
 	l := libuci{socket: socket, pending: pending}
@@ -68,9 +69,9 @@ func TestLibUCI(t *testing.T) {
 
 // Changes that are made while rpcd answers may be in its answer.
 func TestLibUCIRace(t *testing.T) {
-	socket := startBus(t)
+	socket := bus.Start(t)
 	pending := t.TempDir()
-	publish(t, socket, "uci", "get", func() (any, error) {
+	bus.Publish(t, socket, "uci", "get", func() (any, error) {
 		if err := os.WriteFile(filepath.Join(pending, "braid"), []byte("braid.wan.role='off'\n"), 0o600); err != nil {
 			return nil, err
 		}
@@ -82,7 +83,7 @@ func TestLibUCIRace(t *testing.T) {
 }
 
 func TestLibUCIAbsent(t *testing.T) {
-	l := libuci{socket: startBus(t), pending: t.TempDir()}
+	l := libuci{socket: bus.Start(t), pending: t.TempDir()}
 	if _, err := l.Package(t.Context(), "braid"); !errors.Is(err, ubus.ErrNotFound) {
 		t.Errorf("without rpcd: %v", err)
 	}

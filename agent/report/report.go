@@ -7,6 +7,7 @@ package report
 
 import (
 	"net/netip"
+	"time"
 
 	"braid/agent/config"
 )
@@ -242,3 +243,6 @@ var (
 	carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 	translated = netip.MustParsePrefix("192.0.0.0/29")  // RFC 7335
 )
+
+// Milliseconds is how times are reported.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

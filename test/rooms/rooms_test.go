@@ -26,14 +26,17 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/report agent/ubus transport/journal"},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path " +
-		"agent/plan agent/proxy agent/reconcile agent/report agent/ubus agent/uci onpath/... transport/..."},
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/history agent/load agent/netifd agent/netstate agent/path " +
+		"agent/plan agent/proxy agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
+	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path agent/plan agent/proxy " +
+		"agent/reconcile agent/report agent/ubus transport/mptcp"},
+	{"agent/netifd", "agent/netstate agent/ubus"},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
 	{"agent/plan", "agent/config agent/health agent/load agent/netstate agent/path transport/mptcp"},
 	{"agent/health", "agent/config agent/netstate agent/socket/... transport/journal"},
-	{"agent/load", "agent/config"},
-	{"agent/clat", "agent/socket/ra onpath/..."},
+	{"agent/load", "agent/config agent/netstate"},
+	{"agent/clat", "agent/plan agent/socket/ra onpath/... transport/journal"},
 	{"agent/proxy", "agent/path agent/config onpath/syn transport/..."},
 	{"agent/converter", "agent/path transport/..."},
 	{"agent/path", "agent/config"},
@@ -62,6 +65,7 @@ var may = []struct {
 	{"cross/guest", "test/... agent/report transport/..."},
 	{"cross/package", "cross"},
 	{"cross/boot", "cross"},
+	{"test/bus", "agent/ubus"},
 	{"test/...", "test/... agent/report transport/..."},
 }
 

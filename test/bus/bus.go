@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+// Package bus has tests talk over a real ubus.
+package bus
 
 import (
 	"context"
@@ -12,21 +13,21 @@ import (
 	"braid/agent/ubus"
 )
 
-// patience is how long tests wait for what has to happen.
-const patience = 10 * time.Second
+// Patience is how long tests wait for what has to happen.
+const Patience = 10 * time.Second
 
-// startBus serves a socket until the test ends.
-func startBus(t *testing.T) (socket string) {
+// Start serves a socket until the test ends.
+func Start(t testing.TB) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "ubus.sock")
 	b := ubus.NewBroker(socket)
-	run(t, b.Run)
+	Run(t, b.Run)
 	<-b.Ready()
 	return socket
 }
 
-// run runs a task until the test ends.
-func run(t *testing.T, task func(context.Context) error) (stop func()) {
+// Run runs a task until the test ends.
+func Run(t testing.TB, task func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	doneC := make(chan struct{})
@@ -44,10 +45,10 @@ func run(t *testing.T, task func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// publish puts an object with one method on a bus, by a client of its own.
-func publish(t *testing.T, socket, path, method string, answer func() (any, error)) (p *ubus.Publication, c *ubus.Client) {
+// Publish puts an object with one method on a bus, by a client of its own.
+func Publish(t testing.TB, socket, path, method string, answer func() (any, error)) (p *ubus.Publication, c *ubus.Client) {
 	t.Helper()
-	c, err := ubus.Dial(t.Context(), socket)
+	c, err := ubus.Dial(context.Background(), socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,11 +63,11 @@ func publish(t *testing.T, socket, path, method string, answer func() (any, erro
 	return p, c
 }
 
-func receive[T any](t *testing.T, what string, c <-chan T) (v T) {
+func Receive[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatalf("no %s", what)
 	}
 	return v

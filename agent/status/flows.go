@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package status
 
 import (
 	"context"
@@ -161,4 +161,11 @@ func subflows(c proxy.Connection) []mptcp.Subflow {
 		return nil // it has just been closed
 	}
 	return slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State == mptcp.StateSYNSent })
+}
+
+func hint(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

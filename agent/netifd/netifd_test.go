@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package netifd
 
 import (
 	"net/netip"
@@ -15,6 +15,7 @@ import (
 
 	"braid/agent/netstate"
 	"braid/agent/ubus"
+	"braid/test/bus"
 )
 
 type table = map[string]any
@@ -49,21 +50,27 @@ func (f *fakeNetifd) dump() (any, error) {
 var (
 	upLAN = table{"interface": "lan", "up": true, "proto": "static", "l3_device": "br-lan", "device": "br-lan", "dynamic": false}
 	upWAN = table{"interface": "wan", "up": true, "proto": "dhcp", "l3_device": "eth1", "device": "eth1", "dynamic": false,
-		"dns-server": []string{"192.0.2.53"}, "ipv6-prefix": []table{{"address": "2001:db8:100::", "mask": 56, "preferred": 1800}}}
+		"dns-server": []string{"192.0.2.53"}, "ipv6-prefix": []table{{"address": "2001:db8:100::", "mask": 56, "preferred": 1800}},
+		"route": []table{
+			{"target": "0.0.0.0", "mask": 0, "nexthop": "192.0.2.1", "source": "192.0.2.9/32"},
+			{"target": "192.0.2.53", "mask": 32, "nexthop": "192.0.2.1", "source": "0.0.0.0/0"},
+			{"target": "::", "mask": 0, "nexthop": "fe80::1", "metric": 512, "source": "2001:db8:100::/56", "table": 26},
+			{"target": "0.0.0.0", "mask": 0, "nexthop": "0.0.0.0", "source": "0.0.0.0/0"},
+		}}
 	downWAN = table{"interface": "wan", "up": false, "proto": "dhcp", "device": "eth1", "dynamic": false}
 )
 
 // follow starts what is tested, and returns how to get its next list.
-func follow(t *testing.T, socket string) (n *netifd, next func() []netstate.Interface) {
+func follow(t *testing.T, socket string) (n *Monitor, next func() []netstate.Interface) {
 	t.Helper()
 	c := ubus.NewClient(socket)
-	n = newNetifd(c)
-	run(t, c.Run)
-	run(t, n.run)
+	n = NewMonitor(c)
+	bus.Run(t, c.Run)
+	bus.Run(t, n.Run)
 	return n, func() []netstate.Interface {
 		t.Helper()
-		receive(t, "change", n.changedC)
-		return n.list()
+		bus.Receive(t, "change", n.changedC)
+		return n.Interfaces()
 	}
 }
 
@@ -77,20 +84,25 @@ func expect(t *testing.T, got []netstate.Interface, want ...netstate.Interface) 
 // netifd comes after us, its interfaces go up and down, one is renamed, and it
 // restarts.
 func TestNetifdFollowed(t *testing.T) {
-	socket := startBus(t)
+	socket := bus.Start(t)
 	_, next := follow(t, socket)
 
 	var f fakeNetifd
 	f.set(upWAN, upLAN)
-	object, client := publish(t, socket, netifdObject, "dump", f.dump)
+	published, client := bus.Publish(t, socket, object, "dump", f.dump)
 	lan := netstate.Interface{Name: "lan", Up: true, L3Device: "br-lan", Proto: "static"}
 	wan := netstate.Interface{Name: "wan", Up: true, L3Device: "eth1", Proto: "dhcp",
-		DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:100::/56")}}
+		DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:100::/56")},
+		Defaults: []netstate.Default{
+			{Gateway: netip.MustParseAddr("192.0.2.1"), Table: 254, Source: netip.MustParseAddr("192.0.2.9")},
+			{Gateway: netip.MustParseAddr("fe80::1"), IPv6: true, Table: 26, Metric: 512},
+			{Table: 254},
+		}}
 	expect(t, next(), lan, wan)
 
 	notify := func(event, name string) {
 		t.Helper()
-		if err := object.Notify(t.Context(), event, table{"interface": name}); err != nil {
+		if err := published.Notify(t.Context(), event, table{"interface": name}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,30 +121,30 @@ func TestNetifdFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.set(upLAN)
-	publish(t, socket, netifdObject, "dump", f.dump)
+	bus.Publish(t, socket, object, "dump", f.dump)
 	expect(t, next(), lan)
 }
 
 // A netifd that does not answer at once is asked again, and what it said
 // before holds meanwhile.
 func TestNetifdFails(t *testing.T) {
-	socket := startBus(t)
+	socket := bus.Start(t)
 	var f fakeNetifd
 	f.set(upLAN)
-	object, _ := publish(t, socket, netifdObject, "dump", f.dump)
+	published, _ := bus.Publish(t, socket, object, "dump", f.dump)
 	n, next := follow(t, socket)
 	lan := netstate.Interface{Name: "lan", Up: true, L3Device: "br-lan", Proto: "static"}
 	expect(t, next(), lan)
 
 	f.fail(ubus.ErrTimeout)
 	f.set()
-	if err := object.Notify(t.Context(), "interface.down", table{}); err != nil {
+	if err := published.Notify(t.Context(), "interface.down", table{}); err != nil {
 		t.Fatal(err)
 	}
 	for f.count() < 2 {
 		time.Sleep(time.Millisecond)
 	}
-	expect(t, n.list(), lan)
+	expect(t, n.Interfaces(), lan)
 	f.fail(nil)
 	expect(t, next(), []netstate.Interface{}...)
 }
@@ -144,13 +156,13 @@ func (f *fakeNetifd) count() int {
 }
 
 func TestReadFirst(t *testing.T) {
-	socket := startBus(t)
+	socket := bus.Start(t)
 	var f fakeNetifd
 	f.set(upLAN)
-	publish(t, socket, netifdObject, "dump", f.dump)
-	n := newNetifd(nil)
-	n.readFirst(t.Context(), socket)
-	expect(t, n.list(), netstate.Interface{Name: "lan", Up: true, L3Device: "br-lan", Proto: "static"})
+	bus.Publish(t, socket, object, "dump", f.dump)
+	n := NewMonitor(nil)
+	n.ReadFirst(t.Context(), socket)
+	expect(t, n.Interfaces(), netstate.Interface{Name: "lan", Up: true, L3Device: "br-lan", Proto: "static"})
 }
 
 // Dynamic interfaces belong to the one they were made for.

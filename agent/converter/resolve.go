@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package converter
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"braid/agent/config"
 	"braid/transport/journal"
 )
 
@@ -24,9 +23,9 @@ const (
 	resolveTimeout  = 10 * time.Second
 )
 
-// resolver looks up the host names of converters. Addresses that were found
+// Resolver looks up the host names of converters. Addresses that were found
 // once hold until others are: a converter does not go away with its DNS.
-type resolver struct {
+type Resolver struct {
 	log      *journal.Log
 	changedC chan struct{}
 	wakeC    chan struct{}
@@ -36,37 +35,34 @@ type resolver struct {
 	addrs map[string][]netip.Addr
 }
 
-func newResolver(log *journal.Log) *resolver {
-	return &resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr)}
+// NewResolver makes a resolver that has no names yet.
+func NewResolver(log *journal.Log) *Resolver {
+	return &Resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr)}
 }
 
-// set says which names the configuration has.
-func (r *resolver) set(c config.Config) {
-	var names []string
-	for _, conv := range c.Converters {
-		for _, h := range conv.Addresses {
-			if h.Name != "" && !slices.Contains(names, h.Name) {
-				names = append(names, h.Name)
-			}
-		}
-	}
+// Changed receives when other addresses have been found.
+func (r *Resolver) Changed() <-chan struct{} { return r.changedC }
+
+// SetNames says which names are to be looked up.
+func (r *Resolver) SetNames(names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if slices.Equal(names, r.names) {
 		return
 	}
 	r.names = names
-	hint(r.wakeC)
+	wake(r.wakeC)
 }
 
-// resolved are the addresses found so far, by name.
-func (r *resolver) resolved() map[string][]netip.Addr {
+// Resolved are the addresses found so far, by name.
+func (r *Resolver) Resolved() map[string][]netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.addrs)
 }
 
-func (r *resolver) run(ctx context.Context) error {
+// Run looks names up until ctx ends.
+func (r *Resolver) Run(ctx context.Context) error {
 	for {
 		wait := resolveInterval
 		r.mu.Lock()
@@ -87,7 +83,7 @@ func (r *resolver) run(ctx context.Context) error {
 	}
 }
 
-func (r *resolver) lookup(ctx context.Context, name string) error {
+func (r *Resolver) lookup(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
@@ -105,6 +101,6 @@ func (r *resolver) lookup(ctx context.Context, name string) error {
 	}
 	r.addrs[name] = found
 	r.log.Info("converter", "name", name, "addresses", found)
-	hint(r.changedC)
+	wake(r.changedC)
 	return nil
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package status
 
 import "time"
 
@@ -20,5 +20,3 @@ func (c condition) become(state, reason string) condition {
 }
 
 func elapsed(since time.Time) int { return int(time.Since(since).Seconds()) }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+// Package netifd asks OpenWrt's interface manager for its interfaces, and
+// follows them.
+package netifd
 
 import (
 	"cmp"
@@ -19,16 +21,18 @@ import (
 )
 
 const (
-	netifdObject = "network.interface"
-	// netifdTimeout bounds one question to netifd, netifdRetry is when it is
-	// asked again after it gave no answer.
-	netifdTimeout = 2 * time.Second
-	netifdRetry   = time.Second
+	object = "network.interface"
+	// timeout bounds one question to netifd, retry is when it is asked again
+	// after it gave no answer.
+	timeout = 2 * time.Second
+	retry   = time.Second
+	// tableMain is where routes are without a table of their own.
+	tableMain = 254
 )
 
-// netifd keeps what netifd last said of its interfaces. While it restarts that
+// Monitor keeps what netifd last said of its interfaces. While it restarts that
 // stays as it was, and the kernel tells what has become of the devices.
-type netifd struct {
+type Monitor struct {
 	client   *ubus.Client
 	wakeC    chan struct{} // read again
 	changedC chan struct{} // there is something new
@@ -37,21 +41,25 @@ type netifd struct {
 	interfaces []netstate.Interface
 }
 
-func newNetifd(c *ubus.Client) *netifd {
-	return &netifd{client: c, wakeC: make(chan struct{}, 1), changedC: make(chan struct{}, 1)}
+// NewMonitor makes a monitor that knows of no interface yet.
+func NewMonitor(c *ubus.Client) *Monitor {
+	return &Monitor{client: c, wakeC: make(chan struct{}, 1), changedC: make(chan struct{}, 1)}
 }
 
-// list is what netifd last said, sorted by name; nil where there is none.
-func (n *netifd) list() []netstate.Interface {
+// Changed receives when there is something new.
+func (n *Monitor) Changed() <-chan struct{} { return n.changedC }
+
+// Interfaces are netifd last said, sorted by name; nil where there is none.
+func (n *Monitor) Interfaces() []netstate.Interface {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.interfaces
 }
 
-// readFirst asks before the client runs, so that the first plan knows the
-// interfaces. Where there is no ubus yet, run will see to it.
-func (n *netifd) readFirst(ctx context.Context, socket string) {
-	ctx, cancel := context.WithTimeout(ctx, netifdTimeout)
+// ReadFirst asks before the client runs, so that the first plan knows the
+// interfaces. Where there is no ubus yet, Run will see to it.
+func (n *Monitor) ReadFirst(ctx context.Context, socket string) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	client, err := ubus.Dial(ctx, socket)
 	if err != nil {
@@ -63,10 +71,10 @@ func (n *netifd) readFirst(ctx context.Context, socket string) {
 	}
 }
 
-// run follows netifd until ctx ends. Its notifications are hints only.
-func (n *netifd) run(ctx context.Context) error {
+// Run follows netifd until ctx ends. Its notifications are hints only.
+func (n *Monitor) Run(ctx context.Context) error {
 	sub, err := n.client.Subscribe(ubus.Subscription{
-		Path:   netifdObject,
+		Path:   object,
 		Notify: func(ubus.Event) { hint(n.wakeC) },
 		Active: func(there bool) {
 			if there {
@@ -87,19 +95,19 @@ func (n *netifd) run(ctx context.Context) error {
 		case <-retryC:
 		}
 		retryC = nil
-		bounded, cancel := context.WithTimeout(ctx, netifdTimeout)
+		bounded, cancel := context.WithTimeout(ctx, timeout)
 		interfaces, err := dumpInterfaces(bounded, n.client)
 		cancel()
 		switch {
 		case err == nil:
 			n.set(interfaces)
 		case !errors.Is(err, ubus.ErrNotFound): // Active tells when it is back
-			retryC = time.After(netifdRetry)
+			retryC = time.After(retry)
 		}
 	}
 }
 
-func (n *netifd) set(interfaces []netstate.Interface) {
+func (n *Monitor) set(interfaces []netstate.Interface) {
 	n.mu.Lock()
 	changed := !slices.EqualFunc(interfaces, n.interfaces, netstate.Interface.Equal)
 	n.interfaces = interfaces
@@ -114,14 +122,14 @@ func dumpInterfaces(ctx context.Context, c *ubus.Client) ([]netstate.Interface, 
 	var answer struct {
 		Interfaces []dumped `json:"interface"`
 	}
-	if err := c.Call(ctx, netifdObject, "dump", struct{}{}, &answer); err != nil {
+	if err := c.Call(ctx, object, "dump", struct{}{}, &answer); err != nil {
 		return nil, err
 	}
 	interfaces := make([]netstate.Interface, 0, len(answer.Interfaces))
 	for _, d := range answer.Interfaces {
 		interfaces = append(interfaces, netstate.Interface{
 			Name: d.Interface, Up: d.Up, L3Device: cmp.Or(d.L3Device, d.Device), Proto: d.Proto, Parent: d.parent(answer.Interfaces),
-			DNS: d.DNS, Prefixes: d.prefixes(),
+			DNS: d.DNS, Prefixes: d.prefixes(), Defaults: d.defaults(),
 		})
 	}
 	sort.Slice(interfaces, func(i, j int) bool { return interfaces[i].Name < interfaces[j].Name })
@@ -142,6 +150,34 @@ type dumped struct {
 		Address netip.Addr `json:"address"`
 		Mask    int        `json:"mask"`
 	} `json:"ipv6-prefix"`
+	Routes []struct {
+		Target  string `json:"target"`
+		Mask    int    `json:"mask"`
+		NextHop string `json:"nexthop"`
+		Table   int    `json:"table"`
+		Metric  int    `json:"metric"`
+		Source  string `json:"source"`
+	} `json:"route"`
+}
+
+// defaults are the default routes. The unspecified address stands for none, a
+// source is a preferred one in IPv4 and a prefix that the route is for in IPv6.
+func (d dumped) defaults() (all []netstate.Default) {
+	for _, r := range d.Routes {
+		target, err := netip.ParseAddr(r.Target)
+		if err != nil || r.Mask != 0 || !target.IsUnspecified() {
+			continue
+		}
+		route := netstate.Default{IPv6: target.Is6(), Table: cmp.Or(r.Table, tableMain), Metric: r.Metric}
+		if hop, err := netip.ParseAddr(r.NextHop); err == nil && !hop.IsUnspecified() {
+			route.Gateway = hop
+		}
+		if source, err := netip.ParsePrefix(r.Source); err == nil && source.IsSingleIP() {
+			route.Source = source.Addr()
+		}
+		all = append(all, route)
+	}
+	return all
 }
 
 func (d dumped) prefixes() (ps []netip.Prefix) {

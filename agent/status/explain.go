@@ -1,0 +1,84 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"braid/agent/config"
+	"braid/agent/path"
+	"braid/agent/plan"
+	"braid/agent/reconcile"
+	"braid/agent/report"
+)
+
+// Explain is the answer of the method "explain".
+func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort, proto config.Proto) (report.Explanation, error) {
+	_, p := v.now()
+	if reason := passes(p, dest.Addr(), proto); reason != "" {
+		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+	}
+	n := v.proxy.Network()
+	if n == nil {
+		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", dest)
+	}
+	f := path.Flow{Dest: dest, Path: config.PathAuto}
+	r, err := p.Firewall.Match(src, dest, func(rule string) (bool, error) {
+		return reconcile.InDomains(ctx, string(p.Filter), rule, dest.Addr())
+	})
+	switch {
+	case err != nil:
+		return report.Explanation{}, fmt.Errorf("looking for %v among the addresses of domains: %w", dest.Addr(), err)
+	case r != nil && (r.Path == config.PathPass || r.Path == config.PathReject):
+		by := path.Decision{Reason: path.ReasonRule, Rule: r.Section}
+		return report.Explanation{Address: dest.Addr(), Path: r.Path, Reason: by.Explain(), Rule: r.Section, Subflows: []report.ExpectedSubflow{}}, nil
+	case r != nil:
+		f.Path, f.Rule = r.Path, r.Section
+	}
+	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
+		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+	}
+	dec := n.Decide(f, v.proxy.Memory.Lookup(dest), v.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
+	e := report.Explanation{Address: dest.Addr(), Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
+	if len(dec.Attempts()) == 0 {
+		return e, nil
+	}
+	for _, s := range n.Expected(dec.Attempts()[0]) {
+		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source.Is6()), Remote: "announced"}
+		if s.Remote.IsValid() {
+			x.Remote = s.Remote.String()
+		}
+		e.Subflows = append(e.Subflows, x)
+	}
+	return e, nil
+}
+
+// passes says why something is not intercepted, nothing if it is.
+func passes(p plan.Plan, dest netip.Addr, proto config.Proto) string {
+	switch {
+	case proto != config.ProtoTCP:
+		// All else is forwarded.
+		return "only TCP is intercepted"
+	case p.Firewall == nil:
+		return "nothing is intercepted now"
+	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest) }):
+		return "the destination is in the LAN"
+	}
+	return ""
+}
+
+// spared says why something is not intercepted that no rule lets pass or
+// refuses, nothing if it is.
+func spared(f *plan.Firewall, dest netip.Addr) string {
+	switch {
+	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest) }):
+		return "the destination is on a WAN's own private network"
+	case slices.Contains(f.Converters, dest):
+		return "the destination is a converter"
+	}
+	return ""
+}

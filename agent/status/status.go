@@ -1,0 +1,307 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"braid/agent/config"
+	"braid/agent/converter"
+	"braid/agent/health"
+	"braid/agent/history"
+	"braid/agent/load"
+	"braid/agent/netstate"
+	"braid/agent/path"
+	"braid/agent/plan"
+	"braid/agent/proxy"
+	"braid/agent/report"
+	"braid/transport/mptcp"
+)
+
+// View is what the agent has to tell. Make one with New.
+type View struct {
+	version    string
+	start      time.Time
+	proxy      *proxy.Proxy
+	health     *health.Monitor
+	converters *converter.Monitor
+	meter      *load.Meter
+	events     *history.Events
+	flows      *flows
+
+	mu         sync.Mutex
+	config     config.Config
+	plan       plan.Plan
+	problems   config.Problems
+	wans       map[string]condition
+	conditions map[string]condition // of converters
+}
+
+// New makes a view of an agent's parts, before its loop has seen anything.
+func New(version string, p *proxy.Proxy, h *health.Monitor, c *converter.Monitor, m *load.Meter, events *history.Events) *View {
+	return &View{version: version, start: time.Now(), proxy: p, health: h, converters: c, meter: m, events: events, flows: newFlows(p)}
+}
+
+// Run keeps answers ready that take long to find, until ctx ends.
+func (v *View) Run(ctx context.Context) error { return v.flows.run(ctx) }
+
+// now is what the loop last saw.
+func (v *View) now() (config.Config, plan.Plan) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.config, v.plan
+}
+
+// Problems are those of configuration and plan.
+func (v *View) Problems() []report.Problem {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return report.Problems(v.problems)
+}
+
+// Names are those of the WANs.
+func (v *View) Names() (names []string) {
+	_, p := v.now()
+	for _, w := range p.WANs {
+		names = append(names, w.Name)
+	}
+	return names
+}
+
+// Has is nil if there is a WAN of that name, and wraps os.ErrNotExist if not.
+func (v *View) Has(wan string) error {
+	_, p := v.now()
+	return exists(p, wan)
+}
+
+// The states of a WAN.
+const (
+	wanUp       = "up"
+	wanDegraded = "degraded"
+	wanDown     = "down"
+	wanOff      = "off"
+)
+
+// judge is a WAN's state and why.
+func judge(w plan.WAN) (state, reason string) {
+	switch {
+	case w.Role == config.RoleOff:
+		return wanOff, w.Reason
+	case !w.Usable:
+		return wanDown, w.Reason
+	}
+	for _, l := range w.Legs {
+		if l.Source.IsValid() && l.Verdict != health.Up {
+			return wanDegraded, family(l.IPv6) + ": " + l.Reason
+		}
+	}
+	return wanUp, w.Reason
+}
+
+func family(v6 bool) string {
+	if v6 {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+// Show takes in what the loop has made, and returns what it is to tell of WANs
+// and converters whose state has changed.
+func (v *View) Show(c config.Config, p plan.Plan, problems config.Problems) (told []report.Told) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.config, v.plan, v.problems = c, p, problems
+	wans := make(map[string]condition, len(p.WANs))
+	for _, w := range p.WANs {
+		old := v.wans[w.Name]
+		now := old.become(judge(w))
+		if wans[w.Name] = now; now.state != old.state {
+			told = append(told, report.WANEvent{WAN: w.Name, From: cmp.Or(old.state, wanDown), To: now.state, Reason: now.reason})
+		}
+	}
+	known := v.converters.Status()
+	conditions := make(map[string]condition, len(c.Converters))
+	for _, conv := range c.Converters {
+		old := v.conditions[conv.Name]
+		now := old.become(known[conv.Name].State.String(), "")
+		if conditions[conv.Name] = now; now.state != old.state {
+			told = append(told, report.ConverterEvent{Name: conv.Name, From: cmp.Or(old.state, "down"), To: now.state})
+		}
+	}
+	v.wans, v.conditions = wans, conditions
+	return told
+}
+
+// Status is the answer of the method "status".
+func (v *View) Status() report.Status {
+	wans := v.WANs().WANs
+	v.mu.Lock()
+	c, p, problems, states := v.config, v.plan, v.problems, v.conditions
+	v.mu.Unlock()
+	st := v.proxy.Stats()
+	s := report.Status{
+		Version:    v.version,
+		Uptime:     int(time.Since(v.start).Seconds()),
+		State:      overall(c, wans, states),
+		Problems:   report.Problems(problems),
+		Kernel:     v.kernel(),
+		Converters: v.reportConverters(c, states),
+		WANs:       wans,
+	}
+	if p.Firewall != nil {
+		s.Firewall = string(p.Filter)
+	}
+	open, carried := v.proxy.Carried()
+	s.Connections = report.Totals{Open: open, Total: st.Total.Load(), Convert: st.Convert.Load(),
+		Direct: st.Direct.Load(), TCPFallback: st.TCPFallback.Load(), Failed: st.Failed.Load()}
+	s.Bytes = report.Bytes{RX: carried.Down, TX: carried.Up, Direct: carried.Direct}
+	s.LastEvent = v.events.Last()
+	return s
+}
+
+func (v *View) kernel() report.Kernel {
+	f := mptcp.Features()
+	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true}
+}
+
+func overall(c config.Config, wans []report.WAN, converters map[string]condition) report.State {
+	if !c.Globals.Enabled || len(wans) == 0 {
+		return report.StateDisabled
+	}
+	count := make(map[string]int)
+	for _, w := range wans {
+		count[w.State]++
+	}
+	answers := len(converters) == 0
+	for _, s := range converters {
+		answers = answers || s.state == path.ConverterUp.String()
+	}
+	switch {
+	case count[wanUp]+count[wanDegraded] == 0:
+		return report.StateDown
+	case count[wanDown]+count[wanDegraded] > 0, !answers:
+		return report.StateDegraded
+	}
+	return report.StateOK
+}
+
+// WANs is the answer of the method "wans".
+func (v *View) WANs() report.WANs {
+	v.mu.Lock()
+	c, p, states := v.config, v.plan, v.wans
+	v.mu.Unlock()
+	known := v.health.Health()
+	carried := v.meter.Rates()
+	subflows := v.flows.count(p)
+	counters := netstate.Counters()
+	guess := make(map[string]config.Kind)
+	for _, w := range p.WANs {
+		guess[w.Name] = w.Kind
+	}
+	roles := c.Roles(guess)
+	out := report.WANs{WANs: []report.WAN{}}
+	for i, w := range p.WANs {
+		s, h := states[w.Name], Measured(w, known)
+		r := report.WAN{
+			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
+			State: s.state, Reason: s.reason, Since: elapsed(s.since),
+			Addresses: append([]netip.Addr{}, w.Addrs()...), IPv4: ipv4Kind(w), IPv6: hasIPv6(w),
+			NAT64: nat64(w), Legs: legs(w), RTT: report.Milliseconds(h.RTT), Jitter: report.Milliseconds(h.Jitter), Loss: h.Loss,
+			RXRate: int64(carried[w.Name].RX), TXRate: int64(carried[w.Name].TX),
+			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
+			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
+		}
+		if len(c.WANs[i].Interfaces) > 0 {
+			r.Interface = c.WANs[i].Interfaces[0]
+		}
+		out.WANs = append(out.WANs, r)
+	}
+	return out
+}
+
+// ipv4Kind is what kind of IPv4 a WAN has.
+func ipv4Kind(w plan.WAN) string {
+	l, _ := w.Starting(false)
+	return report.IPv4Kind(l.Source)
+}
+
+func hasIPv6(w plan.WAN) bool {
+	return slices.ContainsFunc(w.Legs, func(l plan.Leg) bool { return l.IPv6 && l.Source.IsValid() })
+}
+
+// legs are those of a WAN as they are reported.
+func legs(w plan.WAN) []report.Leg {
+	all := []report.Leg{}
+	for _, l := range w.Legs {
+		r := report.Leg{Family: family(l.IPv6), Device: l.Device, Origin: string(l.Origin), State: l.Verdict.String(), Reason: l.Reason,
+			Converters: []report.LegConverter{}}
+		if w.Role == config.RoleOff {
+			r.State, r.Reason = wanOff, w.Reason
+		}
+		if l.Source.IsValid() {
+			r.Source = l.Source.String()
+		}
+		if l.Gateway.IsValid() {
+			r.Gateway = l.Gateway.String()
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// nat64 is the prefix of the network's NAT64 that is in use, or nothing.
+func nat64(w plan.WAN) string {
+	for _, l := range w.Legs {
+		if l.CLAT.Prefix.IsValid() {
+			return l.CLAT.Prefix.String()
+		}
+	}
+	return ""
+}
+
+// Measured is the health of the leg that connections start on.
+func Measured(w plan.WAN, known map[health.Leg]health.Health) health.Health {
+	l, ok := w.Starting(false)
+	if v6, also := w.Starting(true); !ok || also && !l.Usable() && v6.Usable() {
+		l = v6
+	}
+	return known[w.Health(l)]
+}
+
+// reportConverters tells of the configured ones, an entry for each address.
+func (v *View) reportConverters(c config.Config, states map[string]condition) []report.Converter {
+	known := v.converters.Status()
+	all := []report.Converter{}
+	for _, conv := range c.Converters {
+		s := states[conv.Name]
+		for _, a := range conv.Addresses {
+			all = append(all, report.Converter{
+				Name: conv.Name, Address: a.String(), Port: conv.Port,
+				State: s.state, RTT: report.Milliseconds(known[conv.Name].RTT), Since: elapsed(s.since),
+				IPv4: v.reaches(conv.Name, known[conv.Name].IPv4, false),
+				IPv6: v.reaches(conv.Name, known[conv.Name].IPv6, true),
+			})
+		}
+	}
+	return all
+}
+
+// reaches is whether a converter reaches servers of a family: what it says of
+// itself, unless connections have shown the contrary or it says nothing.
+func (v *View) reaches(converter string, says path.Tri, ipv6 bool) *bool {
+	known := v.proxy.Memory.Reaches(converter, ipv6)
+	if known != path.No {
+		known = cmp.Or(says, known)
+	}
+	if known == path.Unknown {
+		return nil
+	}
+	yes := known == path.Yes
+	return &yes
+}
