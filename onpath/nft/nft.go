@@ -48,13 +48,15 @@ func Run(ctx context.Context, input string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// headerLen is that of struct nfgenmsg, in bytes.
+const headerLen = 4
+
 // Generation is a number that changes with every change of any ruleset
 // (NFT_MSG_GETGEN, kernel 3.13).
 func Generation() (uint32, error) {
 	const (
 		getGeneration = 16
 		attrID        = 1
-		headerLen     = 4 // struct nfgenmsg
 	)
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
 	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})

@@ -74,3 +74,48 @@ func TestRun(t *testing.T) {
 		t.Error("a half of what failed is there")
 	}
 }
+
+// What others do, and the elements of sets, are no change; each of what a table
+// is made of is.
+func TestFingerprint(t *testing.T) {
+	run := func(command string) {
+		t.Helper()
+		if _, err := nft.Run(t.Context(), command+"\n", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	print := func() uint64 {
+		t.Helper()
+		p, err := nft.Fingerprint("inet ours", "ip ours")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	empty := print()
+	run(`table inet ours { set s { type ipv4_addr; flags timeout; }; chain c { type filter hook output priority 5; ip daddr @s return; }; }
+		table ip ours { chain c { accept; }; }`)
+	whole := print()
+	if whole == empty {
+		t.Fatal("a table is nothing")
+	}
+	run(`table inet theirs { chain c { accept; }; }
+		add element inet ours s { 192.0.2.1 timeout 9s }`)
+	if print() != whole {
+		t.Error("another's table or an element counts")
+	}
+	seen := map[uint64]string{whole: "nothing"}
+	for _, command := range []string{"add rule ip ours c drop", "flush chain inet ours c", "add chain inet ours d", "delete table ip ours",
+		"add chain inet ours c { policy drop; }", "add set inet ours more { type ipv4_addr; }"} {
+		run(command)
+		p := print()
+		if before, same := seen[p]; same {
+			t.Errorf("after %q it is as after %q", command, before)
+		}
+		seen[p] = command
+	}
+	run("delete table inet ours\ndelete table inet theirs")
+	if print() != empty {
+		t.Error("something is left")
+	}
+}

@@ -22,13 +22,13 @@ var tables = []string{"inet braid", "ip braid", "ip6 braid"}
 // whatever an earlier agent left.
 type Filter struct {
 	applied string // text last given to nft
-	listed  string // what the kernel made of it
+	print   uint64 // of what the kernel made of it
 	gen     uint32 // the ruleset's generation then
 }
 
 // Apply makes the ruleset match f, nil for none at all. It costs one netlink
-// message while nobody touches the kernel's ruleset, and restores what
-// somebody else has changed or deleted.
+// message while nobody touches the kernel's ruleset, a few when somebody does,
+// and restores what somebody else has changed or deleted of ours.
 func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	text := ""
 	if f != nil {
@@ -41,15 +41,18 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if text == t.applied && gen == t.gen {
 		return nil
 	}
+	if text == t.applied {
+		// A dump that a change has interrupted proves nothing.
+		if print, err := nft.Fingerprint(tables...); err == nil && print == t.print {
+			t.gen = gen // what has changed is not ours
+			return nil
+		}
+	}
 	listed, err := list(ctx)
 	if err != nil {
 		return err
 	}
-	if text == t.applied && listed == t.listed {
-		t.gen = gen // what has changed is not ours
-		return nil
-	}
-	t.applied, t.listed = unknown, unknown
+	t.applied = unknown
 	if text == "" {
 		err = remove(ctx, listed)
 	} else {
@@ -58,17 +61,18 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if err != nil {
 		return err
 	}
-	if listed, err = list(ctx); err != nil {
+	print, err := nft.Fingerprint(tables...)
+	if err != nil {
 		return err
 	}
 	after, err := nft.Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}
-	// One transaction is one generation. After more of them what is listed may
+	// One transaction is one generation. After more of them what was read may
 	// be what somebody else has made of it, and the next call sees to that.
 	if after-gen <= 1 {
-		t.applied, t.listed, t.gen = text, listed, after
+		t.applied, t.print, t.gen = text, print, after
 	}
 	return nil
 }
