@@ -138,22 +138,25 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	outer, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, outer := errgroup.WithContext(outer)
-	work := newTasks(outer, g)
+	work := newTasks(outer, g, d.log)
 	if d.Standalone {
-		work.run(ubus.NewBroker(d.Ubus).Run)
+		work.run("broker", ubus.NewBroker(d.Ubus).Run)
 	}
-	for _, task := range []func(context.Context) error{d.client.Run, d.sendEvents, d.netifd.Run, d.view.Run,
-		d.health.Run, d.converters.Run, d.resolver.Run} {
-		work.run(task)
-	}
-	translate := newTasks(outer, g)
-	translate.run(d.clats.Run)
-	serve := newTasks(outer, g)
-	serve.run(d.proxy.Guard.Run)
-	serve.run(func(ctx context.Context) error {
+	work.run("ubus", d.client.Run)
+	work.run("events", d.sendEvents)
+	work.run("netifd", d.netifd.Run)
+	work.run("status", d.view.Run)
+	work.run("health", d.health.Run)
+	work.run("converters", d.converters.Run)
+	work.run("names", d.resolver.Run)
+	translate := newTasks(outer, g, d.log)
+	translate.run("clat", d.clats.Run)
+	serve := newTasks(outer, g, d.log)
+	serve.run("guard", d.proxy.Guard.Run)
+	serve.run("proxy", func(ctx context.Context) error {
 		err := d.proxy.Run(ctx, listener)
 		if ctx.Err() == nil {
-			return errors.Join(errors.New("proxy ended"), err)
+			return errors.Join(errors.New("ended by itself"), err)
 		}
 		return err
 	})

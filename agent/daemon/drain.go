@@ -6,11 +6,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"braid/transport/journal"
 )
 
 const (
@@ -63,37 +66,55 @@ func (d *Daemon) drain(ctx context.Context, c *claim, successor func()) (*claim,
 
 // tasks are some of a group's that can be ended before the others.
 type tasks struct {
-	group   *errgroup.Group
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	group  *errgroup.Group
+	ctx    context.Context
+	cancel context.CancelFunc
+	log    *journal.Log
+
+	mu      sync.Mutex
+	running map[string]chan struct{} // closed when the task has ended
 }
 
-func newTasks(ctx context.Context, g *errgroup.Group) *tasks {
-	t := &tasks{group: g}
+func newTasks(ctx context.Context, g *errgroup.Group, log *journal.Log) *tasks {
+	t := &tasks{group: g, log: log, running: make(map[string]chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	return t
 }
 
-func (t *tasks) run(task func(context.Context) error) {
-	t.running.Add(1)
+// run starts a task, which has a name of its own; an error of it says which.
+func (t *tasks) run(name string, task func(context.Context) error) {
+	doneC := make(chan struct{})
+	t.mu.Lock()
+	t.running[name] = doneC
+	t.mu.Unlock()
 	t.group.Go(func() error {
-		defer t.running.Done()
-		return task(t.ctx)
+		defer close(doneC)
+		if err := task(t.ctx); err != nil {
+			return fmt.Errorf("running %s: %w", name, err)
+		}
+		return nil
 	})
 }
 
-// stop ends the tasks and waits for them, for shutdownTimeout at most.
+// stop ends the tasks and waits for them, for shutdownTimeout at most. It names
+// those that are late.
 func (t *tasks) stop() {
 	t.cancel()
-	doneC := make(chan struct{})
-	go func() {
-		t.running.Wait()
-		close(doneC)
-	}()
-	select {
-	case <-doneC:
-	case <-time.After(shutdownTimeout):
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, doneC := range t.running {
+		select {
+		case <-doneC:
+			continue
+		default:
+		}
+		select {
+		case <-doneC:
+		case <-ctx.Done():
+			t.log.Warn("task does not end", "task", name, "timeout", shutdownTimeout)
+		}
 	}
 }
 

@@ -97,8 +97,7 @@ func (d *Decision) Explain() string {
 	return ""
 }
 
-// String names the state as braid reports it. One that was not asked yet
-// counts as up.
+// String names the state as braid reports it.
 func (s ConverterState) String() string {
 	switch s {
 	case ConverterDown:
@@ -107,6 +106,8 @@ func (s ConverterState) String() string {
 		return "refused"
 	case ConverterFull:
 		return "full"
+	case ConverterUp:
+		return "up"
 	}
-	return "up"
+	return "unknown"
 }

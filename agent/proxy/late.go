@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"braid/agent/path"
@@ -71,12 +70,12 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 		return
 	}
 	p.held.drop(key)
-	p.stats.Failed.Add(1)
+	p.fail(ctx, s.Dst, err)
 	p.Log.Debug("not reached", "src", s.Src, "dst", s.Dst, "error", err)
 	var answer convert.Error
 	errors.As(err, &answer)
 	switch {
-	case answer.Code == convert.ConnectionReset, errors.Is(err, syscall.ECONNREFUSED):
+	case refusal(err):
 		p.answer(h.Refuse, s)
 	case answer.Code == convert.NetworkFailure, errors.Is(err, context.DeadlineExceeded):
 		// The server is silent, and so are we.

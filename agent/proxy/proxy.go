@@ -8,13 +8,16 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"braid/agent/config"
 	"braid/agent/path"
+	"braid/transport/convert"
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
@@ -41,6 +44,7 @@ type Proxy struct {
 	table   table
 	held    held
 	stats   Stats
+	failing failing
 }
 
 // SetNetwork changes what new connections are decided by.
@@ -75,7 +79,7 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	r, err := p.farSide(ctx, c)
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
-		p.stats.Failed.Add(1)
+		p.fail(ctx, c.dest, err)
 		p.leave(c, done)
 		return
 	}
@@ -112,7 +116,24 @@ func (p *Proxy) leave(c *connection, done func()) {
 	done()
 }
 
+// fail counts a connection that is not carried. A server's own refusal is none
+// of ours.
+func (p *Proxy) fail(ctx context.Context, dest netip.AddrPort, err error) {
+	p.stats.Failed.Add(1)
+	if ctx.Err() == nil && !refusal(err) {
+		p.failing.failed(dest.Addr(), err)
+	}
+}
+
+// refusal says whether a server has refused a connection, or a converter has it
+// from the server.
+func refusal(err error) bool {
+	var answer convert.Error
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &answer) && answer.Code == convert.ConnectionReset
+}
+
 func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {
+	p.failing.carried()
 	if a.Path == config.PathConvert {
 		p.stats.Convert.Add(1)
 	} else {

@@ -51,6 +51,48 @@ type Bytes struct {
 	Direct   uint64 // of both, those that went past every converter
 }
 
+// failing are the failures since a connection was last carried, as far as they
+// tell of us and not of a server: several destinations in a row.
+type failing struct {
+	mu    sync.Mutex
+	dests map[netip.Addr]bool
+	last  error
+}
+
+// enoughToFail is how many destinations that cannot be reached one after the
+// other say that nothing is carried.
+const enoughToFail = 4
+
+func (f *failing) failed(dest netip.Addr, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dests == nil {
+		f.dests = make(map[netip.Addr]bool)
+	}
+	if len(f.dests) < enoughToFail {
+		f.dests[dest] = true
+	}
+	f.last = err
+}
+
+func (f *failing) carried() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dests, f.last = nil, nil
+}
+
+// Failing is the last error if no connection is carried, whatever it is for;
+// nil if some are, or it is not known.
+func (p *Proxy) Failing() error {
+	f := &p.failing
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.dests) < enoughToFail {
+		return nil
+	}
+	return f.last
+}
+
 // Carried counts the connections being carried, and what has been since the
 // start.
 func (p *Proxy) Carried() (open int, b Bytes) {

@@ -145,10 +145,14 @@ func (v *View) Status() report.Status {
 	c, p, problems, states := v.config, v.plan, v.problems, v.conditions
 	v.mu.Unlock()
 	st := v.proxy.Stats()
+	failing := v.proxy.Failing()
+	if failing != nil {
+		problems = append(slices.Clip(problems), config.Problem{Message: "no connection is carried: " + failing.Error()})
+	}
 	s := report.Status{
 		Version:    v.version,
 		Uptime:     int(time.Since(v.start).Seconds()),
-		State:      overall(c, wans, states),
+		State:      overall(c, wans, states, failing),
 		Problems:   report.Problems(problems),
 		Kernel:     v.kernel(),
 		Converters: v.reportConverters(c, states),
@@ -170,7 +174,7 @@ func (v *View) kernel() report.Kernel {
 	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true}
 }
 
-func overall(c config.Config, wans []report.WAN, converters map[string]condition) report.State {
+func overall(c config.Config, wans []report.WAN, converters map[string]condition, failing error) report.State {
 	if !c.Globals.Enabled || len(wans) == 0 {
 		return report.StateDisabled
 	}
@@ -185,7 +189,7 @@ func overall(c config.Config, wans []report.WAN, converters map[string]condition
 	switch {
 	case count[wanUp]+count[wanDegraded] == 0:
 		return report.StateDown
-	case count[wanDown]+count[wanDegraded] > 0, !answers:
+	case count[wanDown]+count[wanDegraded] > 0, !answers, failing != nil:
 		return report.StateDegraded
 	}
 	return report.StateOK
