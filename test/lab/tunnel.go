@@ -35,6 +35,8 @@ type Tunnel struct {
 	Inside []netip.Prefix
 	// Mark is that of the gateway's socket.
 	Mark int
+	// RoutesLAN has the LAN's IPv6 prefix routed through it.
+	RoutesLAN bool
 }
 
 // A Provider is the far end of a Tunnel, such as a VPN provider, a carrier's AFTR or a broker of
@@ -64,10 +66,15 @@ func (w *World) AddTunnel(t Tunnel) (*Provider, error) {
 		return nil, fmt.Errorf("digging tunnel %s: %w", t.Name, err)
 	}
 	w.Providers = append(w.Providers, p)
-	return p, errors.Join(
+	nets := t.Inside
+	if t.RoutesLAN {
+		nets = append(nets, LANPrefix6)
+		err = w.Core.routes(p.Public6, t.Name, LANPrefix6)
+	}
+	return p, errors.Join(err,
 		w.Gateway.up(t.Name, t.Inside...),
 		p.up("gw"),
-		p.inside(t.Inside),
+		p.inside(nets),
 		p.nft(`table inet nat {
 			chain postrouting {
 				type nat hook postrouting priority srcnat
