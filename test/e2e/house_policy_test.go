@@ -62,6 +62,8 @@ func TestHouseWithMWAN3(t *testing.T) {
 	sh(t, h.Gateway, `
 		ip route add default via `+fibre.Router4.String()+` dev fibre table 1
 		ip route add default via `+lte.Router4.String()+` dev lte table 2
+		ip route add 192.168.1.0/24 dev lan0 table 1
+		ip route add 192.168.1.0/24 dev lan0 table 2
 		ip rule add pref 1001 iif fibre lookup 1
 		ip rule add pref 1002 iif lte lookup 2
 		ip rule add pref 2001 fwmark 0x100/0x3f00 lookup 1
@@ -73,9 +75,9 @@ func TestHouseWithMWAN3(t *testing.T) {
 	nft(t, h.Gateway, `table ip mwan3 {
 		chain prerouting {
 			type filter hook prerouting priority mangle
-			meta mark set ct mark & 0x3f00
-			meta mark & 0x3f00 == 0 ip saddr 192.168.1.21 meta mark set 0x200
-			meta mark & 0x3f00 != 0 ct mark set meta mark
+			ct mark & 0x3f00 == 0x200 meta mark set meta mark | 0x200
+			meta mark & 0x3f00 == 0 ip saddr 192.168.1.21 meta mark set meta mark | 0x200
+			meta mark & 0x3f00 == 0x200 ct mark set ct mark | 0x200
 		}
 	}`)
 	by := allBy(h.Hosts[1], "lte")

@@ -5,9 +5,11 @@ package e2e
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"regexp"
@@ -159,7 +161,11 @@ func (h house) pinged(ctx context.Context, from *lab.Node, server netip.Addr) (n
 		return netip.Addr{}, err
 	}
 	defer out.Close()
-	if _, err := out.WriteTo([]byte{8, 0, 0xf7, 0xfe, 0, 0, 0, 1}, &net.IPAddr{IP: server.AsSlice()}); err != nil {
+	request := []byte{8, 0, 0, 0, 0, 0, 0, 1}
+	id := uint16(rand.Uint32N(1 << 15))
+	binary.BigEndian.PutUint16(request[4:], id)
+	binary.BigEndian.PutUint16(request[2:], ^(0x0800 + id + 1)) // RFC 1071
+	if _, err := out.WriteTo(request, &net.IPAddr{IP: server.AsSlice()}); err != nil {
 		return netip.Addr{}, err
 	}
 	in.SetDeadline(time.Now().Add(time.Second))
