@@ -41,7 +41,8 @@ func TestHouseWith464XLAT(t *testing.T) {
 		Name: "wwan_6_4", Up: true, Dynamic: true, Proto: "464xlat", L3Device: "464-wwan_6",
 		Routes: []rig.Route{{Target: "0.0.0.0", NextHop: "0.0.0.0", Metric: 2048, Source: "0.0.0.0/0"}},
 	})
-	sh(t, h.Gateway, "ip route del default dev fibre")
+	sh(t, h.Gateway, `ip -6 route add default from 2001:db8:c::/64 via 2001:db8:c::1 dev lte metric 512
+		ip route del default dev fibre`)
 	h.leaves(t, ways{from: h.Host(), only: 4, udp: []string{"lte"}, tcp: []string{"lte"}})
 	sh(t, h.Gateway, "ip route add default via "+h.WAN("fibre").Router4.String()+" dev fibre metric 10")
 	h.moveIn(t, "fibre", "lte")
@@ -69,7 +70,8 @@ func TestHouseWithMAPT(t *testing.T) {
 	})
 	h.moveIn(t, "fibre")
 	v4.tcp = taken
-	h.leaves(t, v4, ways{from: h.Host(), only: 6, udp: []string{"fibre"}, tcp: taken})
+	h.comes(t, v4)
+	h.leaves(t, ways{from: h.Host(), only: 6, udp: []string{"fibre"}, tcp: taken})
 }
 
 // A tunnel broker gives the house its IPv6, over a fibre without any. The prefix of the LAN is the
@@ -103,7 +105,7 @@ func TestHouseWith6in4(t *testing.T) {
 func TestHouseWithULA(t *testing.T) {
 	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
 	sh(t, h.Gateway, "ip -6 addr flush dev lan0 scope global; ip addr add fd01::1/64 dev lan0 nodad")
-	sh(t, h.Host(), "ip -6 addr flush dev eth0 scope global; ip addr add fd01::20/64 dev eth0 nodad; ip -6 route add default via fd01::1")
+	sh(t, h.Host(), "ip -6 addr flush dev eth0 scope global; ip addr add fd01::20/64 dev eth0 nodad; ip -6 route replace default via fd01::1")
 	nft(t, h.Gateway, "table ip6 masq6 {\n chain srcnat {\n type nat hook postrouting priority srcnat\n ip6 saddr fd00::/8 oifname { \"fibre\", \"lte\" } masquerade\n }\n}")
 	h.leaves(t, allBy(h.Host(), "fibre"))
 	h.moveIn(t, "fibre", "lte")

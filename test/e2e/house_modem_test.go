@@ -59,6 +59,21 @@ func TestHouseWithTwoSticks(t *testing.T) {
 	})
 }
 
+// Two sticks of a kind that give out different addresses of the same network: both carry.
+func TestHouseWithTwoSticksOfOneNetwork(t *testing.T) {
+	one, other := lab.LTE(fast, fast), lab.LTE(fast, fast)
+	one.Name, other.Name = "usb0", "usb1"
+	one.Inside4, other.Inside4 = stick, netip.MustParsePrefix("192.168.8.101/24")
+	one.V6, other.V6 = false, false
+	h := newHouse(t, lab.Options{Accesses: []lab.Access{one, other}}, homeUCI("one; device usb0; role primary", "two; device usb1; role bond"))
+	h.leaves(t, ways{from: h.Host(), only: 4, udp: []string{"usb0"}, tcp: []string{"usb0"}})
+	h.moveIn(t, "one", "two")
+	h.leaves(t, ways{from: h.Host(), only: 4, udp: []string{"usb0", "usb1"}, tcp: taken})
+	if n := h.downloads(t, lab.Server4, 16e6, "usb0", "usb1"); n["usb0"] < 4e6 || n["usb1"] < 4e6 {
+		t.Errorf("of 16 MB have come %v", n)
+	}
+}
+
 // Modems behind one switch, each with a device name of the gateway's: the kernel answers ARP for any
 // address on any device, until it is told not to.
 func TestHouseWithOneSegment(t *testing.T) {

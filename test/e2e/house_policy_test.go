@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"braid/test/lab"
@@ -112,6 +113,21 @@ func TestHouseWithRules(t *testing.T) {
 	h.moveIn(t, "fibre", "lte")
 	ruled()
 	rest.leaves(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
+
+// Rules can go by protocol and port.
+func TestHouseWithRulesByPort(t *testing.T) {
+	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
+	sh(t, h.Gateway, fmt.Sprintf(`for family in -4 -6; do
+			ip $family rule add pref 1000 ipproto tcp dport %d lookup 100
+			ip $family rule add pref 1001 ipproto udp dport %d lookup 100
+		done
+		ip route add default via %v dev lte table 100
+		ip -6 route add default via %v dev lte table 100`, rig.Port, mirrorPort, h.WANs[1].Router4, h.WANs[1].Router6))
+	nft(t, h.Gateway, "table ip6 masq6 {\n chain srcnat {\n type nat hook postrouting priority srcnat\n oifname lte masquerade\n }\n}")
+	h.leaves(t, allBy(h.Host(), "lte"))
+	h.moveIn(t, "fibre", "lte")
+	h.leaves(t, allBy(h.Host(), "lte"))
 }
 
 // A host that may go nowhere, by a rule or by its table, does not with braid either.

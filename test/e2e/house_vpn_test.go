@@ -44,6 +44,21 @@ func TestHouseBehindVPNOfOneFamily(t *testing.T) {
 	h.leaves(t, v4, ways{from: h.Host(), udp: bothWANs, tcp: taken, only: 6})
 }
 
+// Without the VPN nothing is to leave: behind its default route is an unreachable one.
+func TestHouseWithKillSwitch(t *testing.T) {
+	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
+	h.vpn(t, "wg0")
+	sh(t, h.Gateway, `for family in -4 -6; do
+			ip $family route add default dev wg0 metric 1
+			ip $family route add unreachable default metric 2
+		done`)
+	h.leaves(t, allBy(h.Host(), "wg0"))
+	h.moveIn(t)
+	h.leaves(t, allBy(h.Host(), "wg0"))
+	sh(t, h.Gateway, "ip link set wg0 down") // takes its routes along
+	h.leaves(t, allBy(h.Host(), "nothing"))
+}
+
 // OpenVPN's redirect-gateway def1 covers the default route with two halves of it.
 func TestHouseWithHalvedDefaultRoute(t *testing.T) {
 	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
