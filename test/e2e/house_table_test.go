@@ -109,7 +109,7 @@ func TestHouseWithUnusualDefaults(t *testing.T) {
 			ip addr add 198.51.100.2/32 dev fibre
 			ip route add default via R1 dev fibre onlink metric 10`,
 		"IPv4 by a router of IPv6": `ip route del default dev fibre
-			ip route add default via inet6 fe80::1 dev fibre metric 10`,
+			ip -4 route add default via inet6 fe80::1 dev fibre metric 10`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, onEthernet(), bondUCI)

@@ -61,6 +61,7 @@ var may = []struct {
 	{"cross/guest", "test/... agent/report transport/..."},
 	{"cross/package", "cross"},
 	{"cross/boot", "cross"},
+	{"test/rig", "test/... agent/report agent/ubus transport/..."}, // it plays netifd
 	{"test/...", "test/... agent/report transport/..."},
 }
 
