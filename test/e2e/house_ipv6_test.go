@@ -14,6 +14,7 @@ import (
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/test/rig"
+	"braid/test/traffic"
 )
 
 // translator is a stateless one on the gateway, as netifd makes it for 464xlat and MAP-T: its device
@@ -110,6 +111,29 @@ func TestHouseWithULA(t *testing.T) {
 	h.leaves(t, allBy(h.Host(), "fibre"))
 	h.moveIn(t, "fibre", "lte")
 	h.leaves(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
+
+// IPv6 that the fibre lacks does not make the metered line carry the house's.
+func TestHouseWithIPv6OnBackupAlone(t *testing.T) {
+	for _, role := range []string{"backup", "overflow"} {
+		t.Run(role, func(t *testing.T) {
+			h := newHouse(t, lab.Options{Accesses: []lab.Access{{Name: "fibre"}, lab.LTE(link.Spec{}, link.Spec{})}},
+				homeUCI("fibre; device fibre; role primary", "lte; device lte; kind cellular; role "+role))
+			h.moveIn(t, "fibre", "lte")
+			h.leaves(t, ways{from: h.Host(), only: 4, udp: []string{"fibre"}, tcp: taken}, ways{from: h.Host(), only: 6, tcp: taken})
+			if n := h.leave(t, h.Host(), "udp", h.all6); n["lte"] > 0 {
+				t.Errorf("UDP to IPv6 servers leaves by %v", n)
+			}
+			before := h.received(t, "lte")
+			transfer(t, h.FromHost(lab.Server6), traffic.Download, 4e6)
+			if n := h.received(t, "lte") - before; n > 4e5 {
+				t.Errorf("lte has carried %d bytes of 4 MB", n)
+			}
+			must(t, h.WAN("fibre").SetDown())
+			working(t, h.Rig, "fibre", false)
+			h.comes(t, ways{from: h.Host(), udp: []string{"lte"}, tcp: taken})
+		})
+	}
 }
 
 // A line's only IPv6 address is deprecated, as in the hours of a provider's renumbering.

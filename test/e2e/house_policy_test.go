@@ -14,7 +14,13 @@ import (
 // pbr sends one host by a VPN and another by one WAN, by marks and rules for them. While the VPN is
 // away its table is unreachable, and nothing leaks.
 func TestHouseWithPBR(t *testing.T) {
-	h := newHouse(t, lab.Options{Hosts: 3}, rig.DefaultUCI)
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) { testHouseWithPBR(t, backend(t, b, rig.DefaultUCI)) })
+	}
+}
+
+func testHouseWithPBR(t *testing.T, uci string) {
+	h := newHouse(t, lab.Options{Hosts: 3}, uci)
 	h.vpn(t, "wg0")
 	sh(t, h.Gateway, `for family in -4 -6; do
 			ip $family rule add pref 29998 fwmark 0x20000/0xff0000 lookup 258
@@ -113,6 +119,21 @@ func TestHouseWithRules(t *testing.T) {
 	h.moveIn(t, "fibre", "lte")
 	ruled()
 	rest.leaves(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
+
+// A rule sends the LAN by a VPN. While that is away its table is empty, and the rule says nothing.
+func TestHouseWithRuleForAll(t *testing.T) {
+	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
+	h.vpn(t, "wg0")
+	const up = "ip route add default dev wg0 table 100; ip -6 route add default dev wg0 table 100"
+	sh(t, h.Gateway, up+"\nip rule add pref 1000 iif lan0 lookup 100; ip -6 rule add pref 1000 iif lan0 lookup 100")
+	h.leaves(t, allBy(h.Host(), "wg0"))
+	h.moveIn(t, "fibre", "lte")
+	h.leaves(t, allBy(h.Host(), "wg0"))
+	sh(t, h.Gateway, "ip route flush table 100; ip -6 route flush table 100")
+	h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+	sh(t, h.Gateway, up)
+	h.comes(t, allBy(h.Host(), "wg0"))
 }
 
 // Rules can go by protocol and port.

@@ -12,24 +12,28 @@ import (
 
 // All of a house is behind a VPN while that is up: by the better default route in main.
 func TestHouseBehindVPN(t *testing.T) {
-	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
-	h.vpn(t, "wg0")
-	const up = "ip route add default dev wg0 metric 1; ip -6 route add default dev wg0 metric 1"
-	const down = "ip route del default dev wg0 metric 1; ip -6 route del default dev wg0 metric 1"
-	sh(t, h.Gateway, up)
-	h.leaves(t, allBy(h.Host(), "wg0"))
-	h.moveIn(t)
-	notTaken(t, h.Rig, func() { h.leaves(t, allBy(h.Host(), "wg0"), allBy(h.Gateway, "wg0")) })
-	h.unmarked(t, lab.Host4)
-	h.unmarked(t, lab.Host6)
-	h.told(t, "wg0")
-	for range 2 {
-		sh(t, h.Gateway, down)
-		h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
-		sh(t, h.Gateway, up)
-		h.comes(t, allBy(h.Host(), "wg0"))
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			h := newHouse(t, lab.Options{}, backend(t, b, rig.DefaultUCI))
+			h.vpn(t, "wg0")
+			const up = "ip route add default dev wg0 metric 1; ip -6 route add default dev wg0 metric 1"
+			const down = "ip route del default dev wg0 metric 1; ip -6 route del default dev wg0 metric 1"
+			sh(t, h.Gateway, up)
+			h.leaves(t, allBy(h.Host(), "wg0"))
+			h.moveIn(t)
+			notTaken(t, h.Rig, func() { h.leaves(t, allBy(h.Host(), "wg0"), allBy(h.Gateway, "wg0")) })
+			h.unmarked(t, lab.Host4)
+			h.unmarked(t, lab.Host6)
+			h.told(t, "wg0")
+			for range 2 {
+				sh(t, h.Gateway, down)
+				h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+				sh(t, h.Gateway, up)
+				h.comes(t, allBy(h.Host(), "wg0"))
+			}
+			notTaken(t, h.Rig, func() { h.leaves(t, allBy(h.Host(), "wg0")) })
+		})
 	}
-	notTaken(t, h.Rig, func() { h.leaves(t, allBy(h.Host(), "wg0")) })
 }
 
 // A VPN that carries IPv4 alone leaves IPv6 to braid.
