@@ -44,16 +44,19 @@ type Server struct {
 	restarted time.Time // when it was last tried
 	resultC   chan error
 
-	asked  program // that able is about
+	asked  stamp // of the program that able is about
 	option string
 	able   error
+
+	foreign map[stamp]foreign // files of others
 }
 
-// program is what a program's file is known by.
-type program struct {
-	path string
-	size int64
-	at   time.Time
+// instance is one of dnsmasq's: the configuration that the init script makes,
+// and the directory of more that it names, for files of some names only.
+type instance struct {
+	config   string
+	dir      string
+	patterns []string
 }
 
 // OpenWrt is dnsmasq as OpenWrt runs it. One that the user has stopped stays
@@ -77,22 +80,23 @@ func (s *Server) Refill() { s.stale = true }
 // fails is an error of a later Apply, and is tried again.
 func (s *Server) Apply(ctx context.Context, lines []string) error {
 	errs := []error{s.result()}
-	dirs, err := s.dirs()
+	instances, err := s.instances()
 	if err != nil {
 		errs = append(errs, fmt.Errorf("looking for dnsmasq's configuration: %w", err))
 	}
 	text := ""
-	if len(lines) > 0 && len(dirs) > 0 {
+	if len(lines) > 0 && len(instances) > 0 {
 		option, _, _ := strings.Cut(lines[0], "=")
 		if err := s.can(ctx, option); err != nil {
 			errs = append(errs, err)
 		} else {
 			text = head + strings.Join(lines, "\n") + "\n"
+			errs = append(errs, s.rivals(instances, lines))
 		}
 	}
 	changed := false
-	for _, dir := range dirs {
-		path := filepath.Join(dir, file)
+	for _, i := range instances {
+		path := filepath.Join(i.dir, file)
 		had, err := os.ReadFile(path)
 		if string(had) == text && (err == nil || errors.Is(err, os.ErrNotExist)) {
 			continue
@@ -115,9 +119,9 @@ func (s *Server) Apply(ctx context.Context, lines []string) error {
 	return errors.Join(errs...)
 }
 
-// dirs are the directories of the instances, which they have by `conf-dir=DIR`
-// or `conf-dir=DIR,PATTERN`.
-func (s *Server) dirs() (dirs []string, err error) {
+// instances are those with a directory, which they have by `conf-dir=DIR` or
+// `conf-dir=DIR,PATTERN`.
+func (s *Server) instances() (all []instance, err error) {
 	configs, err := filepath.Glob(s.Configs)
 	if err != nil {
 		return nil, err
@@ -135,13 +139,13 @@ func (s *Server) dirs() (dirs []string, err error) {
 			if !ok {
 				continue
 			}
-			dir, _, _ = strings.Cut(dir, ",")
+			dir, patterns, _ := strings.Cut(dir, ",")
 			if i, err := os.Stat(dir); err == nil && i.IsDir() {
-				dirs = append(dirs, dir)
+				all = append(all, instance{c, dir, strings.Split(patterns, ",")})
 			}
 		}
 	}
-	return dirs, nil
+	return all, nil
 }
 
 // can says whether dnsmasq has an option: one that it was built without would
@@ -151,11 +155,10 @@ func (s *Server) can(ctx context.Context, option string) error {
 	if err != nil {
 		return fmt.Errorf("looking for dnsmasq: %w", err)
 	}
-	i, err := os.Stat(path)
+	p, err := stampOf(path)
 	if err != nil {
 		return err
 	}
-	p := program{path, i.Size(), i.ModTime()}
 	if p == s.asked && option == s.option {
 		return s.able
 	}

@@ -52,9 +52,9 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// instance is a real dnsmasq whose configuration lies where an init script
+// daemon is a real dnsmasq whose configuration lies where an init script
 // would have put it.
-type instance struct {
+type daemon struct {
 	Server
 	dir      string // of others' files
 	restarts string // has a byte for each
@@ -62,11 +62,11 @@ type instance struct {
 
 const bankAddr = "192.0.2.44"
 
-func run(t *testing.T) *instance {
+func run(t *testing.T) *daemon {
 	t.Helper()
 	base := t.TempDir()
 	must(t, os.Chmod(base, 0o755))
-	i := &instance{dir: filepath.Join(base, "more.d"), restarts: filepath.Join(base, "restarts")}
+	i := &daemon{dir: filepath.Join(base, "more.d"), restarts: filepath.Join(base, "restarts")}
 	must(t, os.Mkdir(i.dir, 0o755))
 	config := filepath.Join(base, "dnsmasq.conf.cfg01411c")
 	must(t, os.WriteFile(config, []byte(`# generated
@@ -91,7 +91,7 @@ conf-dir=`+i.dir+`,*.conf
 	return i
 }
 
-func (i *instance) count(t *testing.T) int {
+func (i *daemon) count(t *testing.T) int {
 	t.Helper()
 	b, err := os.ReadFile(i.restarts)
 	must(t, err)
@@ -101,7 +101,7 @@ func (i *instance) count(t *testing.T) int {
 // resolved waits until the server answers, following the lines, having been
 // restarted so often, and no restart is under way: reasons that come meanwhile
 // share the next one.
-func (i *instance) resolved(t *testing.T, restarts int, lines []string) {
+func (i *daemon) resolved(t *testing.T, restarts int, lines []string) {
 	t.Helper()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:53")

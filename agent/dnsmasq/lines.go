@@ -57,7 +57,7 @@ func Lines(option string, all []Names) (lines []string, err error) {
 // has says whether a domain is among the names, or below one of them.
 func (n Names) has(domain string) bool {
 	for _, d := range n.Domains {
-		if d == domain || strings.HasSuffix(domain, "."+d) {
+		if within(domain, d) {
 			return true
 		}
 	}

@@ -70,10 +70,8 @@ func router(n *Node) error {
 func (w *World) buildLAN(hosts int) error {
 	gateway := w.Gateway
 	if hosts > 1 {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "lan0"
-		if err := gateway.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
-			return fmt.Errorf("creating bridge: %w", err)
+		if err := gateway.bridge("lan0"); err != nil {
+			return err
 		}
 	}
 	a4, a6 := Host4, Host6
@@ -110,6 +108,16 @@ func (w *World) buildLAN(hosts int) error {
 		}
 	}
 	return nil
+}
+
+// bridge makes one that is up.
+func (n *Node) bridge(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return fmt.Errorf("creating bridge %s in %s: %w", name, n.Name, err)
+	}
+	return n.up(name)
 }
 
 // join makes a device a port of a bridge.
@@ -161,12 +169,8 @@ func (w *World) buildAccess(wan *WAN) error {
 	if err := router(wan.Router); err != nil {
 		return err
 	}
-	l, err := wan.connect(!w.veth)
-	if err != nil {
+	if err := w.connect(wan); err != nil {
 		return err
-	}
-	if l != nil {
-		w.links[wan.Name] = l
 	}
 	r, core := wan.Router, w.Core
 	err = errors.Join(

@@ -53,6 +53,12 @@ type Access struct {
 	// translates to IPv4. It tells of it in router advertisements and by a DNS
 	// server at Router6, which knows nothing else. It needs tayga.
 	NAT64 netip.Prefix
+	// Inside4, with Private, is the gateway's address with its network instead of one of RFC 6598;
+	// the router has the network's first address. Several may have the same, as modem sticks do.
+	Inside4 netip.Prefix
+	// Switch, if any, is the name of an Ethernet switch to which the gateway's device and the router
+	// are wired, and those of other Accesses with the same one; such a line is not emulated.
+	Switch string
 	// Down leads to the gateway, Up away from it.
 	Down, Up link.Spec
 }

@@ -57,6 +57,9 @@ func number(a Access, i, n4, n6 int) *WAN {
 		w.Gateway4 = netip.PrefixFrom(w.Router4.Next(), 24)
 		w.Public4 = w.Gateway4.Addr()
 	}
+	if a.Inside4.IsValid() {
+		w.Router4, w.Gateway4 = a.Inside4.Masked().Addr().Next(), a.Inside4
+	}
 	if a.V4 == Private {
 		w.Public4 = netip.AddrFrom4([4]byte{203, 0, 113, byte(n4 + 1)})
 	}
@@ -101,11 +104,34 @@ func (w *WAN) SetUp() error {
 }
 
 // connect lays the line from the gateway to the router, of which the router's end is called gw.
-func (w *WAN) connect(emulate bool) (*link.Link, error) {
-	if !emulate {
-		return nil, veth(w.gateway, w.Name, w.Router, "gw")
+func (w *World) connect(wan *WAN) (err error) {
+	switch {
+	case wan.Switch != "":
+		return w.plug(wan)
+	case w.veth:
+		return veth(w.Gateway, wan.Name, wan.Router, "gw")
 	}
-	return emulated(w.gateway, w.Name, w.Router, "gw", w.Up, w.Down)
+	w.links[wan.Name], err = emulated(w.Gateway, wan.Name, wan.Router, "gw", wan.Up, wan.Down)
+	return err
+}
+
+// plug wires both ends of a line to its switch, a bridge that a node of its own holds.
+func (w *World) plug(wan *WAN) (err error) {
+	s := w.switches[wan.Switch]
+	if s == nil {
+		if s, err = w.node(wan.Switch); err != nil {
+			return err
+		}
+		if err := s.bridge("switch"); err != nil {
+			return err
+		}
+		w.switches[wan.Switch] = s
+	}
+	return errors.Join(
+		veth(w.Gateway, wan.Name, s, wan.Name),
+		s.join("switch", wan.Name),
+		veth(wan.Router, "gw", s, wan.Name+"-far"),
+		s.join("switch", wan.Name+"-far"))
 }
 
 // emulated connects two nodes by an emulated link.

@@ -21,10 +21,12 @@ type World struct {
 	Gateway, Core, Converter, Server *Node
 	Hosts                            []*Node
 	WANs                             []*WAN
+	Providers                        []*Provider
 
 	nodes    []*Node // in the order of creation
 	links    map[string]*link.Link
-	services []io.Closer // of NAT64s
+	switches map[string]*Node
+	services []io.Closer // of NAT64s and tunnels
 	prefix   string      // of the namespaces' names
 	veth     bool
 
@@ -48,9 +50,10 @@ func New(ctx context.Context, o Options) (*World, error) {
 	}
 	o = o.withDefaults()
 	w := &World{
-		links:  make(map[string]*link.Link),
-		prefix: fmt.Sprintf("%s%d-%d-", namePrefix, os.Getpid(), worlds.Add(1)),
-		veth:   o.Veth,
+		links:    make(map[string]*link.Link),
+		switches: make(map[string]*Node),
+		prefix:   fmt.Sprintf("%s%d-%d-", namePrefix, os.Getpid(), worlds.Add(1)),
+		veth:     o.Veth,
 	}
 	if err := w.build(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("building laboratory: %w", err), w.remove())

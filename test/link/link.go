@@ -16,6 +16,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,10 @@ func create(fd int, name string) error {
 	r.SetUint32(queueLen)
 	return unix.IoctlIfreq(s, unix.SIOCSIFTXQLEN, r)
 }
+
+// File hands the device over to a file, each of whose reads and writes is of a packet. It is used
+// instead of the End, and closing it removes the device.
+func (e *End) File() *os.File { return os.NewFile(uintptr(e.fd), e.name) }
 
 // Close removes the device. An End that has been given to New is closed by its Link.
 func (e *End) Close() error { return unix.Close(e.fd) }

@@ -38,6 +38,7 @@ type Rig struct {
 	ctx context.Context
 	bin string
 	dir string
+	bus bool // there is one without the agent's
 }
 
 // Options say what to put up.
@@ -152,7 +153,11 @@ func (r *Rig) StartMCP(args ...string) (err error) {
 
 // StartAgent starts the agent and waits until it intercepts.
 func (r *Rig) StartAgent() (err error) {
-	r.Agent, err = r.start(r.Gateway, "braid", "agent", "-uci", r.UCI, "-ubus", r.Socket(), "-standalone")
+	args := []string{"agent", "-uci", r.UCI, "-ubus", r.Socket()}
+	if !r.bus {
+		args = append(args, "-standalone")
+	}
+	r.Agent, err = r.start(r.Gateway, "braid", args...)
 	if err != nil {
 		return err
 	}

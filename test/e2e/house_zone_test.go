@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"braid/test/lab"
+	"braid/test/rig"
+)
+
+// fw4 is what OpenWrt's firewall makes of a zone lan, a zone wan with fibre in it, and forwarding from
+// one to the other.
+const fw4 = `table inet fw4 {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		ct state vmap { established : accept, related : accept }
+		iifname "lan0" jump forward_lan
+		iifname "fibre" jump forward_wan
+		jump handle_reject
+	}
+	chain forward_lan {
+		jump accept_to_wan
+		jump accept_to_lan
+	}
+	chain forward_wan {
+		jump reject_to_wan
+	}
+	chain accept_to_wan {
+		meta nfproto ipv4 oifname "fibre" ct state invalid counter drop
+		oifname "fibre" counter accept
+	}
+	chain accept_to_lan {
+		oifname "lan0" counter accept
+	}
+	chain reject_to_wan {
+		oifname "fibre" counter goto handle_reject
+	}
+	chain handle_reject {
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx port-unreachable
+	}
+}`
+
+const firewallUCI = `
+config zone
+	option name 'lan'
+	list network 'lan'
+	option input 'ACCEPT'
+	option output 'ACCEPT'
+	option forward 'ACCEPT'
+
+config zone
+	option name 'wan'
+	list network 'wan'
+	option input 'REJECT'
+	option output 'ACCEPT'
+	option forward 'REJECT'
+	option masq '1'
+
+config forwarding
+	option src 'lan'
+	option dest 'wan'
+`
+
+// A WAN that is in no zone of the firewall's gets no flows from the LAN, and is named.
+func TestHouseWithWANInNoZone(t *testing.T) {
+	h := newHouse(t, lab.Options{}, bondUCI)
+	must(t, os.WriteFile(filepath.Join(h.UCI, "firewall"), []byte(firewallUCI), 0o644))
+	nft(t, h.Gateway, fw4)
+	h.leaves(t, allBy(h.Host(), "fibre"))
+	h.netifd(t, netifdOf(h.WAN("fibre"), "wan", "dhcp"), netifdOf(h.WAN("lte"), "wwan", "qmi"))
+	h.moveIn(t, "fibre", "lte")
+	h.leaves(t, ways{from: h.Host(), udp: []string{"fibre"}, tcp: taken})
+	h.told(t, "lte")
+	// Put into the zone it is like the other.
+	must(t, os.WriteFile(filepath.Join(h.UCI, "firewall"), []byte(firewallUCI+"\nconfig zone\n\toption name 'wan2'\n\tlist network 'wwan'\n\toption masq '1'\n\n"+
+		"config forwarding\n\toption src 'lan'\n\toption dest 'wan2'\n"), 0o644))
+	nft(t, h.Gateway, `insert rule inet fw4 forward_lan oifname "lte" counter accept`)
+	h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
+
+// Guests are not the LAN: what is theirs is forwarded as without braid.
+func TestHouseWithGuests(t *testing.T) {
+	h := newHouse(t, lab.Options{Hosts: 2}, rig.DefaultUCI)
+	guest := h.Hosts[1]
+	attach(t, h.Rig, guest, "guest", "192.168.3.1/24", "192.168.3.20/24")
+	sh(t, guest, "ip route replace default via 192.168.3.1")
+	v4 := allBy(guest, "fibre")
+	v4.only = 4
+	h.leaves(t, v4)
+	h.moveIn(t, "fibre", "lte")
+	notTaken(t, h.Rig, func() { h.leaves(t, v4) })
+	h.leaves(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
