@@ -19,6 +19,7 @@ import (
 	"braid/agent/health"
 	"braid/agent/history"
 	"braid/agent/load"
+	"braid/agent/nameserver"
 	"braid/agent/netifd"
 	"braid/agent/netstate"
 	"braid/agent/path"
@@ -54,6 +55,7 @@ type Daemon struct {
 	resolver   *converter.Resolver
 	netifd     *netifd.Monitor
 	clats      *clat.Supervisor
+	servers    *nameserver.Monitor
 	meter      load.Meter
 	view       *status.View
 
@@ -82,6 +84,7 @@ func New(o Options, log *journal.Log) *Daemon {
 		resolver:   converter.NewResolver(log),
 		netifd:     netifd.NewMonitor(client),
 		clats:      clat.NewSupervisor(log),
+		servers:    nameserver.NewMonitor(),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
 		rates:      history.NewRates(),
@@ -149,6 +152,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	work.run("health", d.health.Run)
 	work.run("converters", d.converters.Run)
 	work.run("names", d.resolver.Run)
+	work.run("nameservers", d.servers.Run)
 	translate := newTasks(outer, g, d.log)
 	translate.run("clat", d.clats.Run)
 	serve := newTasks(outer, g, d.log)

@@ -99,6 +99,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			l.letGo()
 			continue // until the next beat: the device may still be away
 		case <-l.netifd.Changed():
+		case <-l.servers.Changed():
 		case <-l.clats.Changed():
 		}
 		l.update(ctx)
@@ -141,7 +142,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	l.resolver.SetNames(names(l.config))
 	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
-		CLAT: l.clats.List(), Converters: l.converters.Known(), Ports: l.ports}
+		CLAT: l.clats.List(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {
@@ -163,6 +164,7 @@ func (l *loop) update(ctx context.Context) {
 		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
 	}
 	l.health.SetTargets(p.Probes)
+	l.servers.SetTargets(p.Nameservers)
 	l.plan = p
 	for _, told := range l.view.Show(l.config, p, slices.Concat(l.problems, problems)) {
 		e := told.Entry()

@@ -10,6 +10,7 @@ import (
 	"braid/agent/config"
 	"braid/agent/health"
 	"braid/agent/load"
+	"braid/agent/nameserver"
 	"braid/agent/netstate"
 	"braid/agent/path"
 )
@@ -26,6 +27,7 @@ type Input struct {
 	CLAT      map[string]CLAT     // translators that run, by WAN
 	// Converters are what is known of each: state and families.
 	Converters map[string]path.Converter
+	Silent     map[nameserver.Target]bool // that gave no answer
 	// Barred are the devices to which the packet filter lets nothing new pass
 	// from the LAN.
 	Barred map[Barrier]bool

@@ -11,6 +11,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/health"
+	"braid/agent/nameserver"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/transport/mptcp"
@@ -109,6 +110,8 @@ type Plan struct {
 	Flows     []FlowWAN
 	Probes    []health.Target
 	IPv6Only  []IPv6Only
+	// Nameservers are to be asked whether they answer over another WAN.
+	Nameservers []nameserver.Target
 }
 
 // WAN is a configured WAN as it stands.

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"braid/agent/config"
+	"braid/agent/nameserver"
 )
 
 // Share is a WAN's part of the flows that are steered.
@@ -142,32 +143,43 @@ func (m *maker) group(v6 bool) int {
 }
 
 // resolvers plans this host's ways to the DNS servers of WANs: each over its own,
-// which is often the only one where it answers. A dead WAN's public server is
-// asked over whatever works. A private one is nobody's but that WAN's, and
-// unreachable, which a forwarder learns at once and asks the next.
+// which is often the only one where it answers. A dead WAN's server is asked
+// over whatever works, until it has been seen to be silent there; a private one
+// is nobody's but that WAN's. What does not answer is unreachable, which a
+// forwarder learns at once and asks the next.
 func (m *maker) resolvers(v6 bool) {
-	via := make(map[netip.Addr]int) // table; the first WAN that works has it
+	tables := make(map[netip.Addr]int) // of the first WAN that works; 0: none
 	var servers []netip.Addr
-	alive := false
 	for i, w := range m.plan.WANs {
 		for _, s := range m.dns(m.Config.WANs[i]) {
 			if s.Is6() != v6 {
 				continue
 			}
-			if via[s] == 0 {
+			if !slices.Contains(servers, s) {
 				servers = append(servers, s)
-				via[s] = TableNowhere
 			}
-			if l, _ := w.Forwarding(v6); via[s] == TableNowhere && w.forwards(v6) {
-				via[s] = l.Table
-				alive = true
+			if l, _ := w.Forwarding(v6); tables[s] == 0 && w.forwards(v6) {
+				tables[s] = l.Table
 			}
 		}
 	}
+	other, found := m.best(v6)
 	for _, s := range servers {
-		if via[s] != TableNowhere || alive && internal(s) {
-			m.last(Rule{IPv6: v6, Dest: host(s), Own: true, Port: portDNS, Mask: MarkForeign, Table: via[s]})
+		table := tables[s]
+		if table == 0 {
+			if !found {
+				continue
+			}
+			t := nameserver.Target{Server: s, Device: other.Device, Source: other.Source}
+			if !internal(s) {
+				m.plan.Nameservers = append(m.plan.Nameservers, t)
+			}
+			if !internal(s) && !m.Silent[t] {
+				continue
+			}
+			table = TableNowhere
 		}
+		m.last(Rule{IPv6: v6, Dest: host(s), Own: true, Port: portDNS, Mask: MarkForeign, Table: table})
 	}
 }
 

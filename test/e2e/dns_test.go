@@ -59,6 +59,7 @@ func netifd(ctx context.Context, r *rig.Rig, dns map[string]netip.Addr, more ...
 // the agent knows already that the primary has become a black hole or not; in
 // the second case dnsmasq has to ask all servers at once.
 func TestDNS(t *testing.T) {
+	const ask = "ip route get ipproto udp dport 53 "
 	for _, tt := range []struct {
 		name, option string
 		known        bool
@@ -87,8 +88,11 @@ func TestDNS(t *testing.T) {
 			}()
 			must(t, r.StartAgent())
 			for wan, server := range dns {
-				if way := sh(t, r.Gateway, "ip route get "+server.String()); !strings.Contains(way, "dev "+wan) {
+				if way := sh(t, r.Gateway, ask+server.String()); !strings.Contains(way, "dev "+wan) {
 					t.Errorf("the server of %s is reached by %s", wan, way)
+				}
+				if way := sh(t, r.Gateway, strings.Replace(ask, "53", "443", 1)+server.String()); !strings.Contains(way, "dev fibre") {
+					t.Errorf("what is no DNS is led to the server of %s by %s", wan, way)
 				}
 			}
 			eventually(t, 5*time.Second, func() error {
@@ -98,9 +102,13 @@ func TestDNS(t *testing.T) {
 			r.Link("fibre").Blackhole(true)
 			if tt.known {
 				working(t, r, "fibre", false)
-				if out, err := r.Gateway.Run("ip route get 192.0.2.81"); err == nil {
-					t.Errorf("the dead WAN's server is reached by %s", out)
-				}
+				// It has been asked over the other WAN, and is silent.
+				eventually(t, 5*time.Second, func() error {
+					if out, err := r.Gateway.Run(ask + "192.0.2.81"); err == nil {
+						return fmt.Errorf("the dead WAN's server is reached by %s", out)
+					}
+					return nil
+				})
 			}
 			for i := range 3 {
 				if took, err := lookup(t, r, fmt.Sprintf("n%d", i)); err != nil || took > time.Second {
