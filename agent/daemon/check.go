@@ -72,14 +72,10 @@ func (d *Daemon) handleTry(ctx context.Context, r *ubus.Request) (any, error) {
 	return d.try(ctx, c.Converters[0])
 }
 
-// try asks a converter over the WANs that a connection would take.
+// try asks a converter over the WANs that a connection would take or, while
+// there are none in the configuration, by the default route.
 func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error) {
 	tried := report.Try{State: path.ConverterDown.String()}
-	n := d.proxy.Network()
-	if n == nil || len(n.WANs) == 0 {
-		tried.Reason = "no WAN works"
-		return tried, nil
-	}
 	asked := path.Converter{Name: c.Name, Cookie: c.Cookie}
 	for _, h := range c.Addresses {
 		found, err := lookup(ctx, h.String())
@@ -90,14 +86,19 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 			asked.Addrs = append(asked.Addrs, netip.AddrPortFrom(a, c.Port))
 		}
 	}
-	ts := converter.Targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
-	if len(ts) == 0 {
-		if tried.Reason == "" {
-			tried.Reason = "no WAN has its address family"
-		}
+	if len(asked.Addrs) == 0 {
 		return tried, nil
 	}
-	s := d.converters.Try(ctx, ts[0])
+	t := converter.Target{Name: c.Name, Cookie: string(c.Cookie), Ways: [2]converter.Way{{Peer: asked.Addrs[0]}}}
+	if n := d.proxy.Network(); n != nil && len(n.WANs) > 0 {
+		ts := converter.Targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
+		if len(ts) == 0 {
+			tried.Reason = "no WAN has its address family"
+			return tried, nil
+		}
+		t = ts[0]
+	}
+	s := d.converters.Try(ctx, t)
 	tried.State, tried.RTT, tried.Reason = s.State.String(), report.Milliseconds(s.RTT), ""
 	if s.Err != nil {
 		tried.Reason = s.Err.Error()

@@ -208,7 +208,7 @@ func TestFirewallLeavesNothing(t *testing.T) {
 func TestCoexistence(t *testing.T) {
 	anyway := []string{
 		"for p in $(ip rule | sed -n 's/^\\(7[0-9][0-9]\\):.*/\\1/p'); do ip rule del pref $p; done",
-		"ip -6 rule del pref 730",
+		"ip -6 rule del pref 32765",
 		"ip route flush table 7001",
 		"ip -6 route flush table 7000",
 		"ip mptcp endpoint flush",

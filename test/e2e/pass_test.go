@@ -79,8 +79,8 @@ func TestNeverTaken(t *testing.T) {
 	t.Run("LAN to LAN", func(t *testing.T) {
 		attach(t, r, r.Hosts[1], "lan2", "192.168.2.1/24", "192.168.2.20/24")
 		eventually(t, 5*time.Second, func() error {
-			if rules := sh(t, r.Gateway, "ip rule"); !strings.Contains(rules, "192.168.2.0/24") {
-				return fmt.Errorf("the agent does not know lan2 yet:\n%s", rules)
+			if routes := sh(t, r.Gateway, "ip route show table 7001"); !strings.Contains(routes, "throw 192.168.2.0/24") {
+				return fmt.Errorf("the agent does not know lan2 yet:\n%s", routes)
 			}
 			return nil
 		})

@@ -1,0 +1,103 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+'use strict';
+'require baseclass';
+
+// Nodes that are made and changed without a parser of markup: what comes from
+// outside is text, whatever is in it.
+
+const svgNS = 'http://www.w3.org/2000/svg';
+
+function append(node, children) {
+	for (const c of children) {
+		if (Array.isArray(c))
+			append(node, c);
+		else if (c instanceof Node)
+			node.appendChild(c);
+		else if (c != null && c !== false)
+			node.appendChild(document.createTextNode(String(c)));
+	}
+	return node;
+}
+
+function make(node, attrs, children) {
+	for (const name in attrs) {
+		const v = attrs[name];
+		if (typeof v == 'function')
+			node.addEventListener(name, v);
+		else if (v != null && v !== false)
+			node.setAttribute(name, v === true ? '' : v);
+	}
+	return append(node, children || []);
+}
+
+// same says whether a node can become another one in its place.
+function same(a, b) {
+	return a.nodeType == b.nodeType && a.nodeName == b.nodeName &&
+		(a.nodeType != 1 || a.getAttribute('data-key') == b.getAttribute('data-key'));
+}
+
+function morphAttributes(old, now) {
+	for (const a of Array.from(old.attributes))
+		if (!now.hasAttribute(a.name))
+			old.removeAttribute(a.name);
+	for (const a of Array.from(now.attributes))
+		if (old.getAttribute(a.name) != a.value)
+			old.setAttribute(a.name, a.value);
+}
+
+function morph(old, now) {
+	if (old.nodeType != 1) {
+		if (old.data != now.data)
+			old.data = now.data;
+		return;
+	}
+	morphAttributes(old, now);
+	if (!old.hasAttribute('data-own'))
+		morphChildren(old, now);
+}
+
+function morphChildren(old, now) {
+	let at = old.firstChild;
+	for (const want of Array.from(now.childNodes)) {
+		let found = at;
+		while (found && !same(found, want))
+			found = found.nextSibling;
+		if (!found) {
+			old.insertBefore(want, at);
+			continue;
+		}
+		if (found != at)
+			old.insertBefore(found, at);
+		else
+			at = at.nextSibling;
+		morph(found, want);
+	}
+	while (at) {
+		const next = at.nextSibling;
+		old.removeChild(at);
+		at = next;
+	}
+}
+
+return baseclass.extend({
+	// el makes an element: attributes by name, listeners by function, children
+	// as nodes or as text.
+	el: function(tag, attrs, children) {
+		return make(document.createElement(tag), attrs, children);
+	},
+
+	// svg makes an element of a drawing.
+	svg: function(tag, attrs, children) {
+		return make(document.createElementNS(svgNS, tag), attrs, children);
+	},
+
+	// update has a node show these children. Nodes that are there already and
+	// fit, by kind and data-key, stay: with focus, selection, listeners and
+	// scroll position. The inside of one with data-own is let alone.
+	update: function(node, children) {
+		morphChildren(node, append(document.createDocumentFragment(), children));
+		return node;
+	}
+});

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+'use strict';
+'require baseclass';
+
+// Series of rates and their drawing. Pure: no DOM, no clock.
+
+// smooth is a line through points with level tangents, which never goes beyond
+// the values that it connects.
+function smooth(points) {
+	return points.map((p, i) => {
+		if (i == 0)
+			return p[0] + ',' + p[1];
+		const q = points[i - 1], mid = round((q[0] + p[0]) / 2);
+		return 'C' + mid + ',' + q[1] + ' ' + mid + ',' + p[1] + ' ' + p[0] + ',' + p[1];
+	}).join('');
+}
+
+function round(v) { return Math.round(v * 10) / 10; }
+
+return baseclass.extend({
+	// fromHistory takes the answer of "history".
+	fromHistory: function(h) {
+		const all = { step: h.step, size: 0, wans: {} };
+		for (const w of h.wans) {
+			all.wans[w.name] = { rx: w.rx.slice(), tx: w.tx.slice() };
+			all.size = Math.max(all.size, w.rx.length);
+		}
+		return all;
+	},
+
+	// push adds a point of each WAN, seconds after the last one, and drops what
+	// is older than span. A WAN that is new carried nothing before.
+	push: function(all, wans, seconds, span) {
+		const n = Math.max(1, Math.round(seconds / all.step)), keep = Math.ceil(span / all.step), next = {};
+		const size = Math.min(keep, all.size + n);
+		for (const w of wans) {
+			const old = all.wans[w.name] || { rx: [], tx: [] }, pad = all.size - old.rx.length;
+			const grow = (list, v) => new Array(pad).fill(0).concat(list, new Array(n).fill(v)).slice(-size);
+			next[w.name] = { rx: grow(old.rx, w.rx_rate), tx: grow(old.tx, w.tx_rate) };
+		}
+		return { step: all.step, size: size, wans: next };
+	},
+
+	// thin joins neighbours until there are at most so many points, of which a
+	// curve as wide as a page shows more than enough.
+	thin: function(all, most) {
+		const by = Math.ceil(all.size / most), next = {};
+		if (by < 2)
+			return all;
+		const join = list => {
+			const out = [];
+			for (let end = list.length; end > 0; end -= by) {
+				const part = list.slice(Math.max(0, end - by), end);
+				out.unshift(part.reduce((a, b) => a + b, 0) / part.length);
+			}
+			return out;
+		};
+		for (const name in all.wans)
+			next[name] = { rx: join(all.wans[name].rx), tx: join(all.wans[name].tx) };
+		return { step: all.step * by, size: Math.ceil(all.size / by), wans: next };
+	},
+
+	// ceiling is the end of an axis that holds v, 1, 2 or 5 times a power of ten.
+	ceiling: function(v) {
+		const p = Math.pow(10, Math.floor(Math.log10(Math.max(v, 1000))));
+		return [ 1, 2, 5, 10 ].map(f => f * p).find(f => f >= v);
+	},
+
+	// stack lays the bands of WANs upon one another: an SVG path for each name,
+	// within a box of that size, the newest at its right edge. slots is how many
+	// points the width holds.
+	stack: function(all, names, kind, width, height, slots, top) {
+		const base = new Array(all.size).fill(0), x = i => round(width * (slots - all.size + i) / Math.max(1, slots - 1));
+		const y = v => round(height - Math.min(1, v / top) * height);
+		return names.map(name => {
+			const list = (all.wans[name] || {})[kind] || [], low = base.slice();
+			for (let i = 0; i < all.size; i++)
+				base[i] += list[i] || 0;
+			if (all.size < 2)
+				return { name: name, path: '' };
+			const above = base.map((v, i) => [ x(i), y(v) ]), below = low.map((v, i) => [ x(i), y(v) ]).reverse();
+			return { name: name, path: 'M' + smooth(above) + 'L' + smooth(below) + 'Z' };
+		});
+	},
+
+	// peak is the largest sum over the WANs named.
+	peak: function(all, names, kind) {
+		let most = 0;
+		for (let i = 0; i < all.size; i++)
+			most = Math.max(most, names.reduce((sum, name) => sum + (((all.wans[name] || {})[kind] || [])[i] || 0), 0));
+		return most;
+	}
+});

@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+'use strict';
+'require baseclass';
+
+// What values options take: the rules of the agent's own configuration reader,
+// so that a mistake shows while it is typed. Each check takes a text and
+// returns nothing, or what is wrong in words. Pure.
+
+const lower = 'abcdefghijklmnopqrstuvwxyz', digits = '0123456789', letters = lower + lower.toUpperCase();
+const hex = digits + 'abcdefABCDEF';
+
+function only(text, characters) {
+	return text !== '' && Array.from(text).every(c => characters.includes(c));
+}
+
+function number(text, low, high) {
+	return only(text, digits) && Number(text) >= low && Number(text) <= high;
+}
+
+// bytes4 and bytes6 are the bytes of an address, null if it is none.
+function bytes4(text) {
+	const fields = text.split('.');
+	const fine = f => number(f, 0, 255) && f == String(Number(f));
+	return fields.length == 4 && fields.every(fine) ? fields.map(Number) : null;
+}
+
+function groups(text) {
+	if (text === '')
+		return [];
+	const out = [], fields = text.split(':');
+	for (let i = 0; i < fields.length; i++) {
+		const f = fields[i];
+		if (f.includes('.')) {
+			const v4 = i == fields.length - 1 && bytes4(f);
+			if (!v4)
+				return null;
+			out.push(v4[0], v4[1], v4[2], v4[3]);
+			continue;
+		}
+		if (!only(f, hex) || f.length > 4)
+			return null;
+		const n = parseInt(f, 16);
+		out.push(n >> 8, n & 255);
+	}
+	return out;
+}
+
+function bytes6(text) {
+	const halves = text.split('::');
+	if (!text.includes(':') || halves.length > 2)
+		return null;
+	const head = groups(halves[0]), tail = halves.length > 1 ? groups(halves[1]) : [];
+	if (!head || !tail || halves.length > 1 && halves[0].includes('.'))
+		return null;
+	const room = 16 - head.length - tail.length;
+	if (halves.length > 1 ? room < 2 : room != 0)
+		return null;
+	return head.concat(new Array(room).fill(0), tail);
+}
+
+// parse is an address: its bytes, IPv4 in IPv6 notation as IPv4, and its zone.
+function parse(text) {
+	const at = text.indexOf('%'), b = bytes4(text) || bytes6(at < 0 ? text : text.slice(0, at));
+	if (!b || at == text.length - 1)
+		return null;
+	const mapped = b.length == 16 && b.slice(0, 10).every(v => v == 0) && b[10] == 255 && b[11] == 255;
+	return { bytes: mapped ? b.slice(12) : b, mapped: mapped, zone: at < 0 ? '' : text.slice(at + 1) };
+}
+
+function address(text) {
+	const a = parse(text);
+	if (!a)
+		return _('Not an IP address.');
+	if (a.zone && !a.mapped)
+		return _('A zone is not needed here.');
+	const b = a.bytes;
+	if (b.every(v => v == 0) || b.every(v => v == 255) && b.length == 4 || b[0] >= 224 && b[0] < 240 && b.length == 4 || b[0] == 255 && b.length == 16)
+		return _('Not the address of one host.');
+	return '';
+}
+
+function loopback(b) {
+	return b.length == 4 ? b[0] == 127 : b.slice(0, 15).every(v => v == 0) && b[15] == 1;
+}
+
+function linkLocal(b) {
+	return b.length == 4 ? b[0] == 169 && b[1] == 254 : b[0] == 254 && (b[1] & 192) == 128;
+}
+
+function remote(text) {
+	return address(text) || (loopback(parse(text).bytes) ? _('This is the router itself.') : '');
+}
+
+function label(text, characters) {
+	return text.length <= 63 && only(text, characters) && text[0] != '-' && text[text.length - 1] != '-';
+}
+
+function domain(text) {
+	if (text[0] == '.' || text.startsWith('*.'))
+		return _('Leave out what precedes the name: subdomains are included.');
+	if (Array.from(text).some(c => c.charCodeAt(0) > 127))
+		return _('Write it in ASCII, in its form with xn--.');
+	let name = text.toLowerCase();
+	if (name[name.length - 1] == '.')
+		name = name.slice(0, -1);
+	const labels = name.split('.'), last = labels.pop();
+	const fine = name.length <= 253 && labels.every(l => label(l, lower + digits + '_-')) && label(last, lower + digits + '-') &&
+		Array.from(last).some(c => lower.includes(c));
+	return fine ? '' : _('Not a domain name.');
+}
+
+function host(text) {
+	if (!parse(text))
+		return domain(text) ? _('Neither an IP address nor a host name.') : '';
+	return address(text) || (linkLocal(parse(text).bytes) ? _('This address reaches no further than one link.') : '');
+}
+
+function prefix(text) {
+	const a = parse(text);
+	if (a && (!a.zone || a.mapped))
+		return '';
+	const at = text.lastIndexOf('/'), net = at < 0 ? null : parse(text.slice(0, at)), bits = text.slice(at + 1);
+	if (!net || net.zone || net.mapped || !number(bits, 0, 8 * net.bytes.length) || bits != String(Number(bits)))
+		return _('Neither an IP address nor a prefix such as 203.0.113.0/24.');
+	const beyond = net.bytes.some((b, i) => b & 255 >> Math.min(8, Math.max(0, bits - 8 * i)));
+	return beyond ? _('There are bits beyond the length of the prefix.') : '';
+}
+
+function mac(text) {
+	const pairs = text.split('-').join(':').split(':');
+	return pairs.length == 6 && pairs.every(p => p.length == 2 && only(p, hex));
+}
+
+function source(text) {
+	return mac(text) ? '' : prefix(text) ? _('Neither an IP address, a prefix nor a MAC address.') : '';
+}
+
+function ports(text) {
+	const at = text.indexOf('-'), first = at < 0 ? text : text.slice(0, at), last = at < 0 ? text : text.slice(at + 1);
+	if (!number(first, 1, 65535) || !number(last, 1, 65535))
+		return _('Not a port from 1 to 65535 or a range such as 27000-27100.');
+	return Number(first) > Number(last) ? _('The range ends before it begins.') : '';
+}
+
+function integer(low, high) {
+	return text => number(text, low, high) ? '' : _('Not a number from %d to %d.').format(low, high);
+}
+
+function link(text) {
+	return only(text, letters + digits + '_.-') && text.length <= 32 && !only(text, '.') ? '' : _('1 to 32 letters, digits, _ . and -');
+}
+
+function device(text) {
+	return link(text) || text.length > 15 ? _('1 to 15 letters, digits, _ . and -') : '';
+}
+
+function secret(least, most) {
+	return text => only(text, hex) && text.length % 2 == 0 && text.length >= 2 * least && text.length <= 2 * most ? '' :
+		_('An even number of hex digits, %d to %d of them.').format(2 * least, 2 * most);
+}
+
+function modem(text) {
+	const path = '/org/freedesktop/ModemManager1/Modem/';
+	const fine = text == 'auto' || text.startsWith(path) && only(text.slice(path.length), digits) || text.length == 15 && only(text, digits);
+	return fine ? '' : _('auto, an IMEI of 15 digits or a path of ModemManager.');
+}
+
+function name(text) {
+	return only(text, letters + digits + '_') && text.length <= 32 ? '' : _('1 to 32 letters, digits and _');
+}
+
+return baseclass.extend({
+	address: address, remote: remote, host: host, domain: domain, prefix: prefix, source: source, ports: ports,
+	link: link, device: device, modem: modem, name: name, secret: secret, integer: integer,
+
+	// options are the checks of options that take a text, by type of section.
+	options: {
+		globals: { lan: link },
+		wan: {
+			interface: link, device: device, gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
+			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem: modem
+		},
+		converter: { address: host, port: integer(1, 65535), cookie: secret(1, 64), priority: integer(0, 65535) },
+		rule: { src: source, dest: prefix, domain: domain, dest_port: ports }
+	},
+
+	// pairing takes braid://HOST:PORT#SECRET apart; null if it is no such string.
+	// The port may be missing, the secret must not.
+	pairing: function(text) {
+		const scheme = 'braid://', at = text.lastIndexOf('#');
+		if (!text.startsWith(scheme) || at < 0)
+			return null;
+		let where = text.slice(scheme.length, at), port = '5124';
+		const key = text.slice(at + 1), end = where[0] == '[' ? where.indexOf(']') : -1;
+		const colon = end > 0 ? where.indexOf(':', end) : where.lastIndexOf(':');
+		if (colon >= 0) {
+			port = where.slice(colon + 1);
+			where = where.slice(0, colon);
+		}
+		if (where[0] == '[' && where[where.length - 1] == ']')
+			where = where.slice(1, -1);
+		if (host(where) || !number(port, 1, 65535) || !only(key, hex) || key.length % 2 || key.length < 2)
+			return null;
+		return { address: where, port: port, key: key };
+	}
+});

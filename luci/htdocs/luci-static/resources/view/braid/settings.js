@@ -1,0 +1,456 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+'use strict';
+'require view';
+'require form';
+'require rpc';
+'require uci';
+'require ui';
+'require braid.advice as advice';
+'require braid.agent as agent';
+'require braid.dom as dom';
+'require braid.format as format';
+'require braid.parts as parts';
+'require braid.valid as valid';
+'require braid.words as words';
+
+const el = dom.el, conf = 'braid';
+
+const dump = rpc.declare({ object: 'network.interface', method: 'dump', expect: { interface: [] } });
+
+// sections are those of the configuration as they would be if all were saved.
+function sections() {
+	return uci.sections(conf).map(s => {
+		const out = { '.type': s['.type'], '.name': s['.name'], '.anonymous': !!s['.anonymous'] };
+		for (const name in s) {
+			const v = name[0] == '.' ? null : uci.get(conf, s['.name'], name);
+			if (v != null && v !== '')
+				out[name] = Array.isArray(v) ? v.map(String) : String(v);
+		}
+		return out;
+	});
+}
+
+function byType() {
+	const types = { globals: [], wan: [], converter: [], rule: [] };
+	for (const s of sections())
+		(types[s['.type']] || []).push(s);
+	return types;
+}
+
+// freeName is a name for a section that none has yet.
+function freeName(base) {
+	const clean = Array.from(base.toLowerCase()).map(c => valid.name(c) ? '_' : c).join('').slice(0, 28) || 'line';
+	let name = clean;
+	for (let i = 2; uci.get(conf, name); i++)
+		name = clean + i;
+	return name;
+}
+
+// ask has the agent check what would be saved, and refuses what it refuses. An
+// agent that is not there is no reason not to save.
+function ask() {
+	return agent.check(sections()).then(answer => answer.ok ? null : answer.problems.filter(p => !p.warning), err => {
+		if (agent.trouble(err) == 'denied')
+			throw err;
+		return null;
+	}).then(problems => {
+		if (!problems)
+			return;
+		const text = problems.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message);
+		ui.addNotification(_('Not saved: the agent would refuse it'), el('ul', {}, text.map(t => el('li', {}, [ t ]))), 'error');
+		throw new Error(text.join('\n'));
+	});
+}
+
+// guard has a form ask the agent each time that it saves.
+function guard(map) {
+	map.save = function(cb, silent) {
+		return form.Map.prototype.save.call(this, () => Promise.resolve(cb ? cb() : null).then(ask), silent);
+	};
+	return map;
+}
+
+// verdict puts the answer of "try" into words.
+function verdict(t) {
+	if (t.state == 'up')
+		return [ parts.dot('up'), format.fill(_('Reachable and serves this router, {rtt} away.'), { rtt: format.ms(t.rtt_ms) }) ];
+	if (t.state == 'refused')
+		return [ parts.dot('refused'), _('Reachable, but it does not serve this router: the secret or the address is not known there.'), ' ', el('small', {}, [ t.reason ]) ];
+	if (t.state == 'full')
+		return [ parts.dot('full'), _('Reachable, and has no room now.') ];
+	return [ parts.dot('down'), _('Not reachable.'), ' ', el('small', {}, [ t.reason ]) ];
+}
+
+// tryOut asks a converter and shows at a node what it says.
+function tryOut(section, node) {
+	dom.update(node, [ el('em', { class: 'spinning' }, [ _('Asking…') ]) ]);
+	return agent.try(section).then(verdict, err => agent.excuse(err).then(text => [ text ])).then(children => dom.update(node, children));
+}
+
+function converterSection(text, secret) {
+	const pair = valid.pairing(text), s = { '.type': 'converter', '.name': freeName('converter'), '.anonymous': false };
+	if (pair)
+		return Object.assign(s, { address: [ pair.address ], port: pair.port, key: pair.key });
+	if (text.startsWith('braid://') || valid.host(text))
+		return null;
+	s.address = [ text ];
+	if (secret)
+		s.cookie = secret;
+	return s;
+}
+
+function add(s) {
+	uci.add(conf, s['.type'], s['.name']);
+	for (const name in s)
+		if (name[0] != '.')
+			uci.set(conf, s['.name'], name, s[name]);
+	return s['.name'];
+}
+
+// wanSection is a WAN on an interface of netifd.
+function wanSection(i, more) {
+	return Object.assign({ '.type': 'wan', '.name': freeName(i.interface), interface: [ i.interface ] }, more);
+}
+
+function interfaceLabel(i) {
+	return i.interface + [ i.l3_device || i.device, i.proto ].filter(v => v).map(v => ' · ' + v).join('');
+}
+
+// option adds one to a section; its value is checked as it is typed.
+function option(s, tab, kind, name, title, help) {
+	const o = tab ? s.taboption(tab, kind, name, title, help) : s.option(kind, name, title, help);
+	const check = (valid.options[s.sectiontype] || {})[name];
+	if (check)
+		o.validate = (id, v) => v == null || v === '' || check(String(v)) || true;
+	o.modalonly = s instanceof form.GridSection;
+	return o;
+}
+
+// choose offers words; the first of them is the default.
+function choose(s, tab, name, title, help, choices) {
+	const o = option(s, tab, form.ListValue, name, title, help);
+	for (const c of choices)
+		o.value(c[0], c[1]);
+	o.default = choices[0][0];
+	o.optional = true;
+	return o;
+}
+
+function flag(s, tab, name, title, help, on) {
+	const o = option(s, tab, form.Flag, name, title, help);
+	o.default = on ? '1' : '0';
+	return o;
+}
+
+function text(s, tab, name, title, help, placeholder) {
+	const o = option(s, tab, form.Value, name, title, help);
+	o.placeholder = placeholder;
+	o.optional = true;
+	return o;
+}
+
+function list(s, tab, name, title, help, placeholder) {
+	const o = option(s, tab, form.DynamicList, name, title, help);
+	o.placeholder = placeholder;
+	o.optional = true;
+	return o;
+}
+
+// offer reads an option's choices each time that it is shown: what has been
+// added elsewhere meanwhile is among them.
+function offer(o, choices) {
+	o.load = function(id) {
+		this.keylist = [];
+		this.vallist = [];
+		for (const c of choices())
+			this.value(c[0], c[1]);
+		return this.super('load', [ id ]);
+	};
+}
+
+// column adds one to a table: text, whatever is in it.
+function column(s, name, title, say) {
+	const o = s.option(form.DummyValue, name, title);
+	o.modalonly = false;
+	o.textvalue = id => el('span', {}, [ say(id) ]);
+	return o;
+}
+
+return view.extend({
+	load: function() {
+		parts.style();
+		this.may = L.hasViewPermission();
+		if (!this.may)
+			return Promise.resolve();
+		return uci.load(conf).then(() => Promise.all([
+			L.resolveDefault(uci.load('network')), L.resolveDefault(uci.load('firewall')),
+			L.resolveDefault(dump(), []), L.resolveDefault(agent.status(), null)
+		])).then(all => {
+			this.dump = all[2];
+			this.status = all[3];
+		}).catch(err => agent.excuse(err).then(text => { this.trouble = text; }));
+	},
+
+	render: function() {
+		const title = el('h2', {}, [ _('Multipath') ]);
+		if (!this.may)
+			return this.bare([ title, el('p', {}, [ _('These settings hold the secrets of converters. Your account may see the status, and not them.') ]) ]);
+		if (this.trouble)
+			return this.bare([ title, el('div', { class: 'alert-message error' }, [ this.trouble ]) ]);
+		if (!uci.get(conf, 'globals'))
+			uci.add(conf, 'globals', 'globals');
+		const m = this.map = guard(new form.Map(conf));
+		this.globals(m);
+		this.wans(m);
+		this.converters(m);
+		this.rules(m);
+		return m.render().then(node => {
+			this.root = el('div', { class: 'braid' }, [ title, el('p', {}, [ _('One connection out of many: which lines there are, what leads to the converter, and what is carried otherwise.') ]),
+				uci.sections(conf, 'wan').length ? el('div', { 'data-key': 'advice' }, [ this.advice() ]) : this.guide(), node ]);
+			return this.root;
+		});
+	},
+
+	// bare is a page with nothing to save.
+	bare: function(children) {
+		this.handleSave = this.handleSaveApply = this.handleReset = null;
+		return el('div', { class: 'braid' }, children);
+	},
+
+	lan: function() {
+		const v = advice.list(uci.get(conf, 'globals', 'lan'));
+		return v.length ? v : [ 'lan' ];
+	},
+
+	advice: function() {
+		const network = {};
+		for (const s of uci.sections('network', 'interface'))
+			network[s['.name']] = s;
+		const known = uci.sections('network', 'interface').length > 0, zones = uci.sections('firewall', 'zone');
+		const found = advice.advise(byType(), this.status, known ? network : null, zones.length ? zones : null);
+		return el('ul', { class: 'braid-advice' }, found.map(a => el('li', {}, [
+			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', {}, [ el('b', {}, [ a.text ]), ' ', a.remedy ]) ])));
+	},
+
+	globals: function(m) {
+		const s = m.section(form.NamedSection, 'globals', 'globals', _('General'));
+		s.tab('general', _('General'));
+		s.tab('advanced', _('Advanced'));
+		const on = flag(s, 'general', 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
+		on.rmempty = false;
+		offer(list(s, 'general', 'lan', _('LAN'), _('Whose connections are taken: interfaces of the router, or devices. Default: lan.'), 'lan'), () => this.dump.map(i => [ i.interface, interfaceLabel(i) ]));
+		choose(s, 'general', 'fallback', _('Without a converter'), _('What becomes of new connections when no converter answers. Default: straight to the server, over one line.'),
+			[ [ 'direct', _('go straight to the server') ], [ 'reject', _('are refused') ] ]);
+		flag(s, 'general', 'block_quic', _('Block QUIC'), _('Browsers then use TCP, which can take all lines at once. Default: off.'));
+		choose(s, 'advanced', 'accept', _('Handshake'), _('Early is faster. Late shows the LAN refused and unreachable servers as they are. Default: early.'),
+			[ [ 'early', _('early') ], [ 'late', _('late, when the far side has answered') ] ]);
+		flag(s, 'advanced', 'steer', _('Steer the rest'), _('Choose a line for each flow of all that is not taken: UDP, ICMP and others. Default: on.'), true);
+		choose(s, 'advanced', 'lan_mptcp', _('Multipath hosts'), _('Hosts in the LAN that speak Multipath TCP themselves. Default: left alone.'),
+			[ [ 'pass', _('are left alone') ], [ 'convert', _('are carried like others') ] ]);
+		choose(s, 'advanced', 'ipv6', _('Steered IPv6'), _('Where lines have different prefixes. Default: masquerade.'),
+			[ [ 'masquerade', _('masquerade') ], [ 'npt', _('translate prefixes') ] ]);
+		choose(s, 'advanced', 'firewall', _('Packet filter'), _('Default: nftables where there is one.'),
+			[ [ 'auto', _('automatic') ], [ 'nftables', 'nftables' ], [ 'iptables', 'iptables' ] ]);
+		choose(s, 'advanced', 'log_level', _('Log'), _('What the system log is told. Default: info.'),
+			[ [ 'info', 'info' ], [ 'debug', 'debug' ], [ 'warn', 'warn' ], [ 'error', 'error' ] ]);
+	},
+
+	// grid is a table of sections whose rows open a form of their own.
+	grid: function(m, type, title, help) {
+		const s = m.section(form.GridSection, type, title, help), page = this;
+		s.addremove = true;
+		s.sortable = type != 'converter';
+		s.nodescriptions = true;
+		s.sectiontitle = id => el('b', {}, [ id ]);
+		s.modaltitle = id => title + ': ' + id;
+		s.addModalOptions = modal => { guard(modal.map); };
+		// What was refused must not be saved later on.
+		s.handleModalCancel = function(map, ev, saved) {
+			const done = Promise.resolve(this.super('handleModalCancel', [ map, ev, saved ]));
+			return saved ? done.then(() => page.refresh()) : done.then(() => page.reread());
+		};
+		s.handleRemove = function(id) {
+			uci.remove(conf, id);
+			return m.save(null, true).then(() => page.refresh(), () => page.reread());
+		};
+		return s;
+	},
+
+	reread: function() {
+		uci.unload(conf);
+		return uci.load(conf).then(() => this.map.reset());
+	},
+
+	// refresh shows what follows from sections that have come or gone.
+	refresh: function() {
+		const at = this.root && this.root.querySelector('[data-key=advice]');
+		if (at)
+			dom.update(at, [ this.advice() ]);
+	},
+
+	wans: function(m) {
+		const s = this.grid(m, 'wan', _('Lines'), _('The order is that of preference among equals: drag to change it.'));
+		const state = id => (this.status ? this.status.wans : []).find(w => w.name == id);
+		s.tab('general', _('General'));
+		s.tab('quota', _('Quota'));
+		s.tab('advanced', _('Advanced'));
+		column(s, '_at', _('Interface'), id => advice.list(uci.get(conf, id, 'interface')).concat(advice.list(uci.get(conf, id, 'device'))).join(', ') || '–');
+		column(s, '_role', _('Role'), id => uci.get(conf, id, 'role') ? words.role(uci.get(conf, id, 'role')) : state(id) ? format.fill(_('automatic: {role}'), { role: words.role(state(id).role) }) : _('automatic'));
+		column(s, '_state', _('State'), id => state(id) ? [ parts.dot(state(id).state), words.state(state(id).state) ] : '–');
+		s.renderSectionAdd = () => this.adder(s);
+
+		offer(list(s, 'general', 'interface', _('Interfaces'), _('Those of this one line, such as wan. What shares its device, as wan6 does, belongs to it unasked.')), () => this.dump.filter(i => i.interface != 'loopback').map(i => [ i.interface, interfaceLabel(i) ]));
+		choose(s, 'general', 'role', _('Role'), _('Automatic: the first fixed line is primary, other fixed ones are bonded, a cellular one with a quota is backup, without one overflow.'),
+			[ [ '', _('automatic') ], [ 'primary', _('primary: carries first') ], [ 'bond', _('bond: always carries its share') ], [ 'overflow', _('overflow: while the lines above it are full') ],
+				[ 'backup', _('backup: when nothing above it works') ], [ 'off', _('off: never') ] ]);
+		choose(s, 'general', 'kind', _('Kind'), _('Default: guessed from device and protocol.'), [ [ '', _('automatic') ], [ 'fixed', _('fixed line') ], [ 'cellular', _('cellular') ] ]);
+		text(s, 'general', 'rate_down', _('Rate down'), _('kbit/s, 1 to 100000000. Overflow is measured against it. Default: learned.'), _('learned'));
+		text(s, 'general', 'rate_up', _('Rate up'), _('kbit/s, 1 to 100000000. Default: learned.'), _('learned'));
+
+		text(s, 'quota', 'quota', _('Quota'), _('GB, 0 to 1000000; 0 is none. Default: none.'), '0');
+		text(s, 'quota', 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
+		choose(s, 'quota', 'quota_action', _('When used up'), _('Default: it becomes a backup.'), [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);
+
+		const modem = text(s, 'advanced', 'modem', _('Modem'), _('auto, an IMEI or a path of ModemManager. Cellular only.'), 'auto');
+		modem.depends('kind', 'cellular');
+		modem.depends('kind', '');
+		flag(s, 'advanced', 'roaming', _('Use while roaming'), _('Cellular only. Default: off.')).depends('kind', 'cellular');
+		text(s, 'advanced', 'weight', _('Weight'), _('Share of steered flows, 1 to 1000. Default: 100.'), '100');
+		list(s, 'advanced', 'gateway', _('Gateway'), _('At most one of each address family. Default: learned.'), '198.51.100.1');
+		list(s, 'advanced', 'probe', _('Probe'), _('Addresses that are asked whether the line works. Default: the converters.'), '192.0.2.10');
+		text(s, 'advanced', 'device', _('Device'), _('Instead of interfaces, on a system without netifd.'), 'eth1');
+	},
+
+	// adder is how lines are added: a button for each interface that has none.
+	adder: function(s) {
+		const free = advice.unused(this.dump, uci.sections(conf, 'wan'), this.lan());
+		const name = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('name'), 'aria-label': _('name of a line'), maxlength: 32 });
+		return el('div', { class: 'cbi-section-create cbi-tblsection-create braid-add' }, [
+			el('span', {}, [ free.length ? _('Add a line:') : _('Every interface is a line already.') ]),
+			free.map(i => el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, 'addWAN', i) }, [ '+ ', interfaceLabel(i) ])),
+			el('details', {}, [ el('summary', {}, [ _('Another one') ]), el('div', { class: 'braid-form' }, [ name,
+				el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, () => valid.name(name.value) || uci.get(conf, name.value) ? name.focus() : s.handleAdd(null, name.value)) }, [ _('Add') ]) ]) ])
+		]);
+	},
+
+	addWAN: function(i) {
+		add(wanSection(i, advice.cellular(i) ? { kind: 'cellular' } : {}));
+		return this.map.save(null, true).then(() => this.refresh(), () => this.reread());
+	},
+
+	converters: function(m) {
+		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server, or at the provider. The one with the lowest priority that answers is used.'));
+		s.tab('general', _('General'));
+		s.tab('advanced', _('Advanced'));
+		column(s, '_at', _('Address'), id => advice.list(uci.get(conf, id, 'address')).join(', ') || '–');
+		const test = s.option(form.Button, '_test', _('Test'));
+		test.editable = true;
+		test.modalonly = false;
+		test.inputtitle = _('Test');
+		test.onclick = function(ev, id) {
+			const cell = ev.target.closest('td') || ev.target.parentNode;
+			let out = cell.querySelector('.braid-verdict');
+			if (!out)
+				cell.appendChild(out = el('div', { class: 'braid-verdict', 'aria-live': 'polite' }));
+			return tryOut(sections().find(v => v['.name'] == id), out);
+		};
+		s.renderSectionAdd = () => {
+			const at = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('braid://… or address'), 'aria-label': _('pairing string or address of a converter'), spellcheck: 'false', autocomplete: 'off' });
+			const wrong = el('span', { class: 'braid-wrong', role: 'alert' });
+			return el('div', { class: 'cbi-section-create cbi-tblsection-create braid-form' }, [ at,
+				el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, () => {
+					const made = converterSection(at.value.trim(), '');
+					dom.update(wrong, [ made ? '' : _('Neither a pairing string nor an address.') ]);
+					if (!made)
+						return at.focus();
+					add(made);
+					return m.save(null, true).then(() => this.refresh(), () => this.reread());
+				}) }, [ _('Add') ]), wrong ]);
+		};
+		list(s, 'general', 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10');
+		text(s, 'general', 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124');
+		text(s, 'general', 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')).password = true;
+		text(s, 'general', 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.')).password = true;
+		text(s, 'advanced', 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
+	},
+
+	rules: function(m) {
+		const s = this.grid(m, 'rule', _('Rules'), _('For what is to be carried otherwise. The first that matches wins: drag to change the order.'));
+		s.addbtntitle = _('Add a rule');
+		column(s, '_what', _('What'), id => [ 'src', 'dest', 'domain', 'dest_port' ].reduce((all, name) => all.concat(advice.list(uci.get(conf, id, name))), [ uci.get(conf, id, 'proto') || '' ]).filter(v => v).join(', ') || _('everything'));
+		column(s, '_how', _('Path'), id => words.path(uci.get(conf, id, 'path') || 'auto') + (uci.get(conf, id, 'wan') ? ' · ' + uci.get(conf, id, 'wan') : ''));
+		flag(s, null, 'enabled', _('Enabled'), _('Default: on.'), true);
+		list(s, null, 'src', _('From'), _('Addresses, prefixes or MAC addresses of hosts in the LAN. Default: all.'), '192.168.1.20');
+		list(s, null, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
+		list(s, null, 'domain', _('Domains'), _('With their subdomains.'), 'bank.example');
+		choose(s, null, 'proto', _('Protocol'), _('Default: any.'), [ [ 'any', _('any') ], [ 'tcp', 'TCP' ], [ 'udp', 'UDP' ], [ 'icmp', 'ICMP' ] ]);
+		const ports = list(s, null, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
+		for (const proto of [ '', 'any', 'tcp', 'udp' ])
+			ports.depends('proto', proto);
+		choose(s, null, 'path', _('Path'), _('Default: automatic.'), [ [ 'auto', _('automatic') ], [ 'convert', _('through the converter') ], [ 'direct', _('straight to the server') ], [ 'pass', _('plain forwarding') ], [ 'reject', _('refused') ] ]);
+		const wan = choose(s, null, 'wan', _('Line'), _('The one that it is pinned to. Default: any.'), [ [ '', _('any') ] ]);
+		offer(wan, () => [ [ '', _('any') ] ].concat(uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ])));
+		wan.depends('path', 'pass');
+	},
+
+	// guide is what a newcomer sees: four questions, and it runs.
+	guide: function() {
+		const free = advice.unused(this.dump, [], this.lan()), cellular = free.filter(i => advice.cellular(i));
+		const first = free.find(i => !advice.cellular(i));
+		const pick = (kind, i, on) => el('label', { class: 'braid-choice' }, [ el('input', { type: kind, name: 'braid-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
+		const at = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('braid://… or address'), 'aria-label': _('pairing string or address of a converter'), spellcheck: 'false', autocomplete: 'off' });
+		const secret = el('input', { type: 'password', class: 'cbi-input-password', placeholder: _('cookie, if there is one'), 'aria-label': _('cookie'), autocomplete: 'new-password' });
+		const out = el('div', { 'aria-live': 'polite' });
+		const converter = () => {
+			const made = at.value.trim() ? converterSection(at.value.trim(), secret.value.trim()) : null;
+			if (!made)
+				dom.update(out, [ parts.dot('down'), _('Neither a pairing string nor an address.') ]);
+			return made;
+		};
+		const finish = () => {
+			const picked = kind => Array.from(box.querySelectorAll('input[type=' + kind + ']:checked')).map(n => n.value).filter(v => v);
+			const one = picked('radio')[0], others = picked('checkbox').filter(v => v != one);
+			const made = at.value.trim() ? converter() : null;
+			if (at.value.trim() && !made)
+				return at.focus();
+			if (!one && !others.length)
+				return dom.update(out, [ parts.dot('down'), _('Pick a line first.') ]);
+			const by = name => free.find(i => i.interface == name);
+			if (one)
+				add(wanSection(by(one), { kind: 'fixed' }));
+			for (const name of others)
+				add(wanSection(by(name), { kind: 'cellular' }));
+			if (made)
+				add(made);
+			uci.set(conf, 'globals', 'enabled', '1');
+			return this.map.save(null, true).then(() => this.apply(), () => this.reread());
+		};
+		const box = el('div', { class: 'braid-guide' }, [
+			el('h3', {}, [ _('Four questions, and it runs') ]),
+			el('ol', {}, [
+				el('li', {}, [ el('b', {}, [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label', { class: 'braid-choice' }, [ el('input', { type: 'radio', name: 'braid-radio', value: '', checked: !first }), _('none') ]) ]),
+				el('li', {}, [ el('b', {}, [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', {}, [ _('There is no other interface yet: make one under Network > Interfaces, then come back.') ]) ]),
+				el('li', {}, [ el('b', {}, [ _('Where is your converter?') ]), el('p', {}, [ _('Paste what braid-mcp printed, or the address of the server. Without one only servers that speak Multipath TCP use several lines.') ]),
+					el('div', { class: 'braid-form' }, [ at, secret, el('button', { class: 'cbi-button', click: ui.createHandlerFn(this, () => {
+						const made = converter();
+						return made ? tryOut(made, out) : at.focus();
+					}) }, [ _('Test') ]) ]), out ]),
+				el('li', {}, [ el('b', {}, [ _('Ready?') ]), ' ', el('button', { class: 'cbi-button cbi-button-positive', click: ui.createHandlerFn(this, finish) }, [ _('Switch on') ]) ])
+			])
+		]);
+		return box;
+	},
+
+	// apply has LuCI apply what is saved. It takes back changes of the network
+	// unless the browser reaches the router again; changes of braid alone cannot
+	// lock anybody out, and must not be taken back because a line is slow.
+	apply: function() {
+		return L.resolveDefault(uci.changes(), {}).then(changes => ui.changes.apply(Object.keys(changes).some(c => c != conf)));
+	},
+
+	handleSaveApply: function(ev) {
+		return this.handleSave(ev).then(() => this.apply());
+	}
+});
