@@ -53,8 +53,8 @@ const (
 // usable says whether connections are tried through it.
 func (s ConverterState) usable() bool { return s == ConverterUnknown || s == ConverterUp }
 
-// serves says whether they are if there is no other way.
-func (s ConverterState) serves() bool { return s.usable() || s == ConverterFull }
+// Serves says whether they are if there is no other way.
+func (s ConverterState) Serves() bool { return s.usable() || s == ConverterFull }
 
 // Flow is a LAN connection, and what the packet filter, which knows all that
 // rules go by, says of it.
@@ -137,7 +137,7 @@ func (n *Network) Decide(f Flow, k Known, verdicts ...Verdict) Decision {
 		case n.Fallback == config.FallbackDirect && reachable:
 			d.try(direct)
 		case d.n == 0: // what a converter could not do it may be able to do by now
-			n.convert(&d, f.Dest.Addr(), nil, ConverterState.serves)
+			n.convert(&d, f.Dest.Addr(), nil, ConverterState.Serves)
 		}
 	}
 	switch {

@@ -5,6 +5,7 @@ package path
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -139,6 +140,15 @@ func (v *verdicts) Acquit(converter string, server netip.Addr) {
 	defer v.mu.Unlock()
 	delete(v.pairs, pair{converter, server})
 	*v.evidenceLocked(family{converter, server.Is6()}) = evidence{reached: true}
+}
+
+// Forget drops all that is held against a converter: it does not answer or
+// serve us, which may be why it seemed to fail, and may come back as another.
+func (v *verdicts) Forget(converter string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.pairs, func(k pair, _ *held) bool { return k.converter == converter })
+	maps.DeleteFunc(v.families, func(f family, _ *evidence) bool { return f.converter == converter })
 }
 
 func (v *verdicts) evidenceLocked(f family) *evidence {

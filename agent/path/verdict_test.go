@@ -61,6 +61,12 @@ func TestVerdictsAreAboutPairs(t *testing.T) {
 	if vs := v.Verdicts(server4.Addr(), both); len(vs) != 0 {
 		t.Errorf("verdicts after it was reached: %v", vs)
 	}
+	v.Blame("mcp", server4.Addr(), FaultRefused)
+	v.Blame("second", server4.Addr(), FaultRefused)
+	v.Forget("mcp")
+	if vs := v.Verdicts(server4.Addr(), both); len(vs) != 1 || vs[0].Converter != "second" || v.Reaches("mcp", false) != Unknown {
+		t.Errorf("verdicts without the first: %v", vs)
+	}
 }
 
 func TestVerdictsAreBounded(t *testing.T) {

@@ -48,7 +48,14 @@ type Proxy struct {
 }
 
 // SetNetwork changes what new connections are decided by.
-func (p *Proxy) SetNetwork(n *path.Network) { p.network.Store(n) }
+func (p *Proxy) SetNetwork(n *path.Network) {
+	for _, c := range n.Converters {
+		if !c.State.Serves() {
+			p.Memory.Forget(c.Name)
+		}
+	}
+	p.network.Store(n)
+}
 
 // Run serves until ctx ends, then resets what is open.
 func (p *Proxy) Run(ctx context.Context, a Acceptor) error {

@@ -507,6 +507,28 @@ func TestNextConverter(t *testing.T) {
 	}
 }
 
+// What is held against a converter goes when it turns out not to serve us at
+// all: that may have been the reason.
+func TestConverterThatServesNobody(t *testing.T) {
+	s := serve(t)
+	c, asked := converter(t, "mcp", refuse(convert.Error{Code: convert.NotAuthorized}))
+	h := newHouse(t, houseOptions{dest: s.at, converters: []path.Converter{c}})
+	ask := func(state path.ConverterState, want int32) {
+		t.Helper()
+		n := *h.Network()
+		n.Converters = []path.Converter{c}
+		n.Converters[0].State = state
+		h.SetNetwork(&n)
+		if got, err := h.ask(request); err != nil || !bytes.Equal(got, request) || asked.Load() != want {
+			t.Errorf("%q, %v, asked %d times, want %d", got, err, asked.Load(), want)
+		}
+	}
+	ask(path.ConverterUp, 1)
+	ask(path.ConverterUp, 1)
+	ask(path.ConverterRefused, 1)
+	ask(path.ConverterUp, 2)
+}
+
 // A LAN host that gives up takes all attempts along.
 func TestHostGivesUp(t *testing.T) {
 	s := serve(t)
