@@ -26,7 +26,7 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/report agent/ubus transport/journal"},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/health agent/history agent/load agent/nameserver agent/netifd agent/netstate agent/path " +
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/forward agent/health agent/history agent/load agent/nameserver agent/netifd agent/netstate agent/path " +
 		"agent/plan agent/proxy agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path agent/plan agent/proxy " +
 		"agent/reconcile agent/report agent/ubus transport/mptcp"},
@@ -44,6 +44,7 @@ var may = []struct {
 	{"agent/report", "agent/config"},
 	{"agent/config", "agent/uci transport/journal"},
 	{"agent/socket/...", "onpath/checksum"},
+	{"agent/forward", "onpath/nft"},
 	{"agent/dnsmasq", ""},
 	{"agent/nameserver", ""},
 	{"agent/netstate", ""},
