@@ -130,6 +130,13 @@ func transfer(t *testing.T, d traffic.Dial, op traffic.Op, bytes int64) traffic.
 // stop tells what it was like.
 func background(t *testing.T, d traffic.Dial) (stop func() traffic.Report) {
 	t.Helper()
+	return endless(t, d, traffic.Download)
+}
+
+// endless starts a transfer that lasts until stop ends it, and tells what it was
+// like. A download breaks off then; of the others each byte has to arrive.
+func endless(t *testing.T, d traffic.Dial, op traffic.Op) (stop func() traffic.Report) {
+	t.Helper()
 	type result struct {
 		rep traffic.Report
 		err error
@@ -141,13 +148,18 @@ func background(t *testing.T, d traffic.Dial) (stop func() traffic.Report) {
 			conn, err = d(ctx)
 			dialedC <- err
 			return conn, err
-		}).Do(t.Context(), traffic.Download, traffic.Request{Bytes: traffic.Endless, For: time.Minute})
+		}).Do(t.Context(), op, traffic.Request{Bytes: traffic.Endless, For: 5 * time.Minute})
 		resultC <- result{rep, err}
 	}()
 	must(t, <-dialedC)
 	return func() traffic.Report {
 		t.Helper()
-		conn.SetReadDeadline(time.Unix(1, 0)) // which to the transfer is the end of For
+		// Which to the transfer is the end of For.
+		if past := time.Unix(1, 0); op == traffic.Download {
+			conn.SetReadDeadline(past)
+		} else {
+			conn.SetWriteDeadline(past)
+		}
 		res := <-resultC
 		if res.err != nil {
 			t.Errorf("%v: %v", res.rep, res.err)
@@ -190,9 +202,15 @@ func listen(t *testing.T, n *lab.Node, port uint16) net.Listener {
 	return l
 }
 
-// eventually waits until a check passes.
+// patience is how many times longer than it should things may take on a machine
+// that does other work beside.
+const patience = 4
+
+// eventually waits until a check passes, for patience times what it should take
+// at most. How long it took is for others to tell.
 func eventually(t *testing.T, within time.Duration, check func() error) {
 	t.Helper()
+	within *= patience
 	for end := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
 		err := check()
 		if err == nil {
