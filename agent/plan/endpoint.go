@@ -152,8 +152,13 @@ func (m *maker) setSysctls() {
 			}
 			conf := "net/ipv4/conf/" + l.Device + "/"
 			// Strict filtering drops what comes in over a WAN that is not the
-			// default route, answers to joins among it.
-			p.Sysctls = append(p.Sysctls, Sysctl{conf + "rp_filter", "2"})
+			// default route, answers to joins among it; on a device without an
+			// address the loose one does too (kernel, __fib_validate_source).
+			filter := "2"
+			if len(l.Addrs) == 0 {
+				filter = "0"
+			}
+			p.Sysctls = append(p.Sysctls, Sysctl{conf + "rp_filter", filter})
 			if l.Gateway.IsValid() {
 				// Of two devices on one segment each answers for itself only.
 				p.Sysctls = append(p.Sysctls, Sysctl{conf + "arp_ignore", "1"}, Sysctl{conf + "arp_announce", "2"})

@@ -14,7 +14,6 @@ import (
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/test/rig"
-	"braid/test/traffic"
 )
 
 // translator is a stateless one on the gateway, as netifd makes it for 464xlat and MAP-T: its device
@@ -23,6 +22,7 @@ func (h house) translator(t *testing.T, device, mapped string) {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "tayga.conf")
 	must(t, os.WriteFile(conf, []byte(fmt.Sprintf("tun-device %s\nipv4-addr 192.168.254.1\nprefix %s\nmap 192.0.0.1 %s\n", device, nat64, mapped)), 0o644))
+	must(t, h.Gateway.Sysctl("net.ipv4.conf.all.rp_filter", "0")) // as OpenWrt has it; a device without address needs it
 	sh(t, h.Gateway, fmt.Sprintf(`tayga --config %[1]s --mktun
 		ip link set %[2]s up mtu 1480
 		ip route add default dev %[2]s metric 2048
@@ -52,9 +52,6 @@ func TestHouseWith464XLAT(t *testing.T) {
 		t.Errorf("lte is %+v", w)
 	}
 	leaves(t, h.Rig)
-	if devices := sh(t, h.Gateway, "ip link"); strings.Contains(devices, "braid-clat") {
-		t.Errorf("there is a second translator: %s", devices)
-	}
 }
 
 // MAP-T on the fixed line, alone: taken connections need IPv6 only, others go by the translator.
@@ -124,10 +121,8 @@ func TestHouseWithIPv6OnBackupAlone(t *testing.T) {
 			if n := h.leave(t, h.Host(), "udp", h.all6); n["lte"] > 0 {
 				t.Errorf("UDP to IPv6 servers leaves by %v", n)
 			}
-			before := h.received(t, "lte")
-			transfer(t, h.FromHost(lab.Server6), traffic.Download, 4e6)
-			if n := h.received(t, "lte") - before; n > 4e5 {
-				t.Errorf("lte has carried %d bytes of 4 MB", n)
+			if got := h.downloads(t, lab.Server6, 4e6, "fibre", "lte"); role == "backup" && got["lte"] > 4e5 {
+				t.Errorf("of 4 MB have come %v", got)
 			}
 			must(t, h.WAN("fibre").SetDown())
 			working(t, h.Rig, "fibre", false)

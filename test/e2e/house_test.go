@@ -42,6 +42,16 @@ func newHouse(t *testing.T, o lab.Options, uci string) house {
 	t.Helper()
 	h := house{Rig: start(t, rig.Options{Lab: o, UCI: uci, Idle: true})}
 	h.all4, h.all6 = servers(t, h.Rig, houseFlows)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(h.Gateway.Run(`for family in -4 -6; do
+				ip $family rule
+				ip $family route show table all | grep -v "table local"
+			done
+			ip addr
+			nft list ruleset`))
+		}
+	})
 	return h
 }
 
