@@ -51,6 +51,7 @@ type loop struct {
 	net       netstate.Snapshot
 	netAt     time.Time // when it was read; zero: it may have changed
 	plan      plan.Plan
+	barriers  barriers
 	unhold    context.CancelFunc // nil: SYNs are not held
 	letGoC    chan struct{}      // they are not any more: the device was away
 	failed    string             // the last error logged, so that a lasting one is told once
@@ -143,6 +144,11 @@ func (l *loop) update(ctx context.Context) {
 	l.resolver.SetNames(names(l.config))
 	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
 		CLAT: l.clats.List(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
+	lan, wan := plan.Devices(in)
+	if err := l.barriers.look(ctx, lan, wan); err != nil {
+		l.log.Warn("reading what the firewall forwards", "error", err)
+	}
+	in.Barred = l.barriers.barred
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"braid/agent/netstate"
 )
@@ -109,4 +110,27 @@ func (m *maker) has(a netip.Addr) bool {
 	return slices.ContainsFunc(m.Net.Links, func(l netstate.Link) bool {
 		return slices.ContainsFunc(l.Addrs, func(o netstate.Addr) bool { return o.Prefix.Addr() == a })
 	})
+}
+
+// barred says whether the firewall lets nothing new of a family pass from the
+// LAN to a WAN.
+func (m *maker) barred(w WAN, v6 bool) bool {
+	l, ok := w.Forwarding(v6)
+	return ok && m.Barred[Barrier{l.Device, v6}]
+}
+
+// reportBarriers names the WANs that the firewall keeps from the LAN.
+func (m *maker) reportBarriers() {
+	for _, w := range m.plan.WANs {
+		var kept []string
+		for _, v6 := range []bool{false, true} {
+			if m.barred(w, v6) {
+				kept = append(kept, family(v6))
+			}
+		}
+		if len(kept) > 0 {
+			m.problem(w.Name, "", fmt.Sprintf("the firewall forwards no %s from the LAN to it: no flow goes there; is it in a zone that the LAN may use?",
+				strings.Join(kept, " and no ")))
+		}
+	}
 }

@@ -56,11 +56,22 @@ func Make(in Input) (Plan, config.Problems) {
 	m.route()
 	m.probe()
 	m.addEndpoints()
+	m.reportBarriers()
 	m.steer()
 	m.setSysctls()
 	m.plan.Filter = in.Config.Globals.Firewall
 	m.filter()
 	return m.plan, m.problems
+}
+
+// Devices are those of the LAN and of the WANs that a plan would be made for.
+func Devices(in Input) (lan, wan []string) {
+	if !in.Config.Globals.Enabled {
+		return nil, nil
+	}
+	m := maker{Input: in}
+	m.findDevices()
+	return m.lanDevices(), slices.Concat(m.devices...)
 }
 
 // maker is a plan in the making.

@@ -106,10 +106,3 @@ func (m *maker) starts() (v6, ok bool) {
 	}
 	return false, false
 }
-
-// barred says whether the firewall lets nothing new of a family pass from the
-// LAN to a WAN.
-func (m *maker) barred(w WAN, v6 bool) bool {
-	l, ok := w.Forwarding(v6)
-	return ok && m.Barred[Barrier{l.Device, v6}]
-}
