@@ -91,6 +91,7 @@ func withoutFamily(t *testing.T, converter, lacks netip.Addr, family string) {
 			}
 			// 20 ms there and back, thrice: the handshake, the request, and what
 			// the converter cost; and time for a busy machine.
+			t.Logf("the longest took %v", took)
 			if took > 500*time.Millisecond {
 				t.Errorf("one took %v", took)
 			}
@@ -156,13 +157,13 @@ func TestHouseServerAgainstConverters(t *testing.T) {
 				for _, server := range []netip.Addr{lab.Server4, lab.Server6} {
 					served := r.Server.MIB("TcpPassiveOpens")
 					c := counted(t, r, func() {
-						if took := get(t, r, server); took > tt.first {
-							t.Errorf("%v: the first took %v", server, took)
-						}
+						first, later := get(t, r, server), time.Duration(0)
 						for range 5 {
-							if took := get(t, r, server); took > 500*time.Millisecond {
-								t.Errorf("%v: a later one took %v", server, took)
-							}
+							later = max(later, get(t, r, server))
+						}
+						t.Logf("%v: the first took %v, the longest later one %v", server, first, later)
+						if first > tt.first || later > 500*time.Millisecond {
+							t.Errorf("%v: the first took %v, a later one %v", server, first, later)
 						}
 					})
 					if n := r.Server.MIB("TcpPassiveOpens") - served; n != 6 || c.Direct != 6 || c.Convert != 0 {
