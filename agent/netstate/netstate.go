@@ -61,10 +61,15 @@ type Rule struct {
 	Dest       netip.Prefix
 	In, Out    string
 	Mark, Mask uint32
-	Invert     bool // for what the selectors do not select
-	NoDefault  bool // the table's default routes are passed over
-	Narrow     bool // there are selectors beside these: ports, protocols, users
+	Invert     bool  // for what the selectors do not select
+	NoDefault  bool  // the table's default routes are passed over
+	Proto      int   // of the transport; 0: any
+	Port       Ports // of the destination
+	Narrow     bool  // there are selectors beside these: source ports, users
 }
+
+// Ports is a range of ports, both ends included; zero: any.
+type Ports struct{ First, Last uint16 }
 
 // Interface is a netifd interface.
 type Interface struct {
@@ -107,6 +112,7 @@ func (l Link) equal(o Link) bool {
 // Plain says whether a rule selects a packet that nothing is special about:
 // forwarded, without a mark, of no address or device that a rule names.
 func (r Rule) Plain() bool {
-	named := r.Source.Bits() > 0 || r.Dest.Bits() > 0 || r.In != "" || r.Out != "" || r.Mark != 0 || r.Narrow
+	named := r.Source.Bits() > 0 || r.Dest.Bits() > 0 || r.In != "" || r.Out != "" || r.Mark != 0 || r.Narrow ||
+		r.Proto != 0 || r.Port != Ports{}
 	return named == r.Invert
 }

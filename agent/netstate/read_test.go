@@ -312,7 +312,7 @@ func TestEqualNetworksAreEqual(t *testing.T) {
 func TestRules(t *testing.T) {
 	for _, args := range []string{"pref 5270 lookup 52", "pref 700 lookup 7001", "pref 2001 fwmark 0x100/0x3f00 lookup 1",
 		"pref 900 from 192.0.2.0/24 iif lo lookup 2", "pref 902 lookup main suppress_prefixlength 0", "pref 903 not fwmark 1 lookup 4",
-		"pref 904 to 198.51.100.0/24 dport 53 goto 5270", "pref 905 from 192.0.2.9 prohibit",
+		"pref 904 to 198.51.100.0/24 ipproto udp dport 53-54 goto 5270", "pref 905 from 192.0.2.9 prohibit",
 		"pref 32765 fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0"} {
 		ip(t, "rule add "+args)
 		defer ip(t, "rule del "+args)
@@ -325,7 +325,7 @@ func TestRules(t *testing.T) {
 		{Pref: 900, Table: 2, Source: p("192.0.2.0/24"), In: "lo"},
 		{Pref: 902, Table: 254, NoDefault: true},
 		{Pref: 903, Table: 4, Mark: 1, Mask: 0xffffffff, Invert: true},
-		{Pref: 904, Goto: 5270, Dest: p("198.51.100.0/24"), Narrow: true},
+		{Pref: 904, Goto: 5270, Dest: p("198.51.100.0/24"), Proto: unix.IPPROTO_UDP, Port: Ports{53, 54}},
 		{Pref: 905, Refuses: true, Source: p("192.0.2.9/32")},
 		{Pref: 2001, Table: 1, Mark: 0x100, Mask: 0x3f00},
 		{Pref: 5270, Table: 52},

@@ -75,11 +75,17 @@ func parseRule(m []byte) (Rule, error) {
 			r.Mark = word(a.Value)
 		case unix.FRA_FWMASK:
 			r.Mask = word(a.Value)
+		case unix.FRA_IP_PROTO:
+			r.Proto = int(a.Value[0])
+		case unix.FRA_DPORT_RANGE: // struct fib_rule_port_range
+			if len(a.Value) == 4 {
+				r.Port = Ports{binary.NativeEndian.Uint16(a.Value), binary.NativeEndian.Uint16(a.Value[2:])}
+			}
 		case unix.FRA_SUPPRESS_PREFIXLEN:
 			r.NoDefault = int32(word(a.Value)) >= 0
 		case unix.FRA_SUPPRESS_IFGROUP:
 			r.Narrow = r.Narrow || int32(word(a.Value)) >= 0
-		case unix.FRA_TUN_ID, unix.FRA_L3MDEV, unix.FRA_UID_RANGE, unix.FRA_IP_PROTO, unix.FRA_SPORT_RANGE, unix.FRA_DPORT_RANGE:
+		case unix.FRA_TUN_ID, unix.FRA_L3MDEV, unix.FRA_UID_RANGE, unix.FRA_SPORT_RANGE:
 			r.Narrow = true
 		}
 	}

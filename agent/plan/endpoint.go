@@ -182,7 +182,9 @@ func (m *maker) filter() {
 	}
 	for _, v6 := range []bool{false, true} {
 		family := m.family(v6)
-		family.Shares = m.shares(v6)
+		if family.Shares = m.shares(v6); !family.Left {
+			family.Spared = m.spared(v6)
+		}
 		family.Take = !family.Left && m.plan.Network.Carries(v6)
 		*f.Family(v6) = *family
 	}

@@ -88,7 +88,7 @@ func (m *maker) defaultOf(table int, v6 bool) (device string, found bool) {
 // packets of the LAN leave. Marks need none: a packet that is marked is theirs.
 func (m *maker) guests(v6 bool) (all []Selector) {
 	for _, r := range m.Net.Rules {
-		s := Selector{Source: r.Source, Dest: r.Dest, In: r.In}
+		s := Selector{Source: r.Source, Dest: r.Dest, In: r.In, Proto: r.Proto, Port: r.Port}
 		decides := r.Refuses || r.Table > 0 && !r.NoDefault
 		// What this host sends itself, or from its own address, is not the LAN's.
 		own := r.In == "lo" || r.Source.IsSingleIP() && m.has(r.Source.Addr())

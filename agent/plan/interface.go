@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"net/netip"
 	"slices"
 
 	"braid/agent/config"
@@ -38,13 +39,43 @@ func (m *maker) interfaces(c config.WAN) (all []netstate.Interface) {
 	for _, name := range c.Interfaces {
 		if i := m.netInterface(name); i >= 0 {
 			for _, in := range m.line(m.Net.Interfaces[i]) {
-				if !contains(all, in) {
+				if !contains(all, in) && !m.anothers(c, in) {
 					all = append(all, in)
 				}
 			}
 		}
 	}
 	return all
+}
+
+// anothers says whether an interface is described to be another WAN's.
+func (m *maker) anothers(c config.WAN, in netstate.Interface) bool {
+	return !slices.Contains(c.Interfaces, in.Name) && slices.ContainsFunc(m.Config.WANs, func(o config.WAN) bool { return slices.Contains(o.Interfaces, in.Name) })
+}
+
+// gateway4 is a WAN's own IPv4 gateway on a device: as configured, or as netifd
+// has it for one of its interfaces.
+func (m *maker) gateway4(c config.WAN, device string) netip.Addr {
+	for _, g := range c.Gateways {
+		if g.Is4() {
+			return g
+		}
+	}
+	for _, in := range m.interfaces(c) {
+		for _, d := range in.Defaults {
+			if in.L3Device == device && d.Gateway.Is4() {
+				return d.Gateway
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// mayShare says whether two WANs can be told apart on one device: modems behind
+// a switch, each with its own network. Two sections for one line cannot.
+func (m *maker) mayShare(a, b config.WAN, device string) bool {
+	ga, gb := m.gateway4(a, device), m.gateway4(b, device)
+	return ga.IsValid() && gb.IsValid() && ga != gb
 }
 
 // line is a netifd interface with those that are the same line: its dynamic

@@ -131,6 +131,9 @@ func (m *maker) legs(w *WAN, c config.WAN, l netstate.Link, ins []netstate.Inter
 			continue
 		}
 		leg := Leg{IPv6: v6, Device: l.Name, Link: l.Index, Origin: origin, Gateway: route.Gateway}
+		if m.shared(l.Name) {
+			l.Addrs = slices.DeleteFunc(slices.Clone(l.Addrs), func(a netstate.Addr) bool { return !a.Prefix.Contains(route.Gateway) })
+		}
 		for _, a := range l.Addrs {
 			if addr := a.Prefix.Addr(); addr.Is6() == v6 {
 				leg.Addrs = append(leg.Addrs, addr)
@@ -197,6 +200,9 @@ func deviceOrigin(l netstate.Link, ins []netstate.Interface) Origin {
 // link itself where it has nobody to choose among.
 func (m *maker) wayOut(c config.WAN, l netstate.Link, ins []netstate.Interface, v6 bool, o Origin) (d netstate.Default, found bool) {
 	defaults := l.Defaults
+	if m.shared(l.Name) {
+		defaults = nil // whose they are only netifd knows
+	}
 	for _, in := range ins {
 		if in.L3Device == l.Name {
 			defaults = append(slices.Clip(defaults), in.Defaults...)

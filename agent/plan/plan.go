@@ -199,12 +199,18 @@ type FirewallFamily struct {
 	Take   bool       // TCP is intercepted: there is a way to carry it
 	Shares []Share    // of what is steered; none: the routing tables decide
 	Guests []Selector // what somebody else's rules decide about, alike
+	// Spared are devices of WANs with a lower role, which do not carry a family
+	// only because the WANs above them lack it: new flows are refused, so that
+	// hosts take their other family.
+	Spared []string
 }
 
 // Selector selects packets; what is zero selects all.
 type Selector struct {
 	Source, Dest netip.Prefix
 	In           string
+	Proto        int            // of the transport
+	Port         netstate.Ports // of the destination
 }
 
 // FirewallWAN is a WAN as the packet filter knows it.

@@ -85,10 +85,11 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 	m.passInside(leg.Table, leg.IPv6)
 	var nets []netip.Prefix
 	for _, a := range link.Addrs {
-		if a.Prefix.Addr().Is6() != leg.IPv6 {
-			continue
+		if !slices.Contains(leg.Addrs, a.Prefix.Addr()) {
+			continue // of the other family, or of another WAN on the device
 		}
-		if net := a.Prefix.Masked(); !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) {
+		net := a.Prefix.Masked()
+		if !a.Prefix.IsSingleIP() && !slices.Contains(nets, net) && !slices.Contains(m.insidePrefixes(), net) {
 			nets = append(nets, net)
 			p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: net, Link: leg.Link})
 		}
@@ -99,7 +100,12 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 		}
 	}
 	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link})
-	p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: leg.IPv6, Device: leg.Device, Table: leg.Table})
+	// Of WANs on one device, what is bound to that takes the first; sockets that
+	// are for one of them are bound to an address as well.
+	bound := func(r Rule) bool { return r.Pref == PrefDevice && r.IPv6 == leg.IPv6 && r.Device == leg.Device }
+	if !slices.ContainsFunc(p.Rules, bound) {
+		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: leg.IPv6, Device: leg.Device, Table: leg.Table})
+	}
 	m.routeTranslated(w, leg)
 }
 

@@ -120,9 +120,15 @@ func (m *maker) forwards(w WAN, v6 bool) bool { return w.forwards(v6) && !m.barr
 
 // group is the one, by its place in groups, whose WANs carry a family: the first
 // of which one works; -1 if there is none. A lower role is not pulled up by a
-// family that WANs above it do not have: then the main table decides, as it
-// would without braid.
+// family that working WANs above it do not have.
 func (m *maker) group(v6 bool) int {
+	i, _ := m.carriers(v6)
+	return i
+}
+
+// carriers is the group, or the place of the one whose lack of the family keeps
+// those behind it from carrying it.
+func (m *maker) carriers(v6 bool) (group, lacking int) {
 	roles := m.roles()
 	for i, group := range groups {
 		works, has, carries := false, false, false
@@ -134,12 +140,28 @@ func (m *maker) group(v6 bool) int {
 		}
 		switch {
 		case carries:
-			return i
+			return i, -1
 		case works && !has:
-			return -1
+			return -1, i
 		}
 	}
-	return -1
+	return -1, -1
+}
+
+// spared are the devices of WANs that a family does not pull up.
+func (m *maker) spared(v6 bool) (devices []string) {
+	_, lacking := m.carriers(v6)
+	if lacking < 0 || !m.Config.Globals.Steer {
+		return nil
+	}
+	roles := m.roles()
+	for _, w := range m.plan.WANs {
+		lower := slices.ContainsFunc(groups[lacking+1:], func(g []config.Role) bool { return slices.Contains(g, roles[w.Name]) })
+		if l, ok := w.Forwarding(v6); ok && lower {
+			devices = append(devices, l.Device)
+		}
+	}
+	return devices
 }
 
 // resolvers plans this host's ways to the DNS servers of WANs: each over its own,

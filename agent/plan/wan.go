@@ -40,7 +40,8 @@ func (m *maker) findWANs() {
 }
 
 // findDevices lists the devices of each WAN, the line's own first. A device
-// belongs to the first WAN that names it.
+// belongs to the first WAN that names it, and to others that have a gateway of
+// their own there.
 func (m *maker) findDevices() {
 	for _, c := range m.Config.WANs {
 		devices, option := []string{c.Device}, "device"
@@ -48,7 +49,9 @@ func (m *maker) findDevices() {
 			devices, option = m.interfaceDevices(c), "interface"
 		}
 		devices = slices.DeleteFunc(devices, func(d string) bool {
-			i := slices.IndexFunc(m.devices, func(others []string) bool { return slices.Contains(others, d) })
+			i := slices.IndexFunc(m.Config.WANs[:len(m.devices)], func(o config.WAN) bool {
+				return slices.Contains(m.devices[m.place(o)], d) && !m.mayShare(o, c, d)
+			})
 			if i >= 0 {
 				m.problem(c.Name, option, fmt.Sprintf("its device %s is that of %s", d, m.Config.WANs[i].Name))
 			}
@@ -59,6 +62,22 @@ func (m *maker) findDevices() {
 		}
 		m.devices = append(m.devices, devices)
 	}
+}
+
+// place is a WAN's place in the configuration.
+func (m *maker) place(c config.WAN) int {
+	return slices.IndexFunc(m.Config.WANs, func(o config.WAN) bool { return o.Name == c.Name })
+}
+
+// shared says whether a device is that of more than one WAN.
+func (m *maker) shared(name string) bool {
+	n := 0
+	for _, devices := range m.devices {
+		if slices.Contains(devices, name) {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // wanDevice says whether a device is a WAN's.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"braid/agent/config"
+	"braid/agent/netstate"
 	"braid/agent/plan"
 	"braid/test/netns"
 )
@@ -52,7 +53,9 @@ var example = plan.Firewall{
 	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
 		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
 	}},
-	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 1000, Usable: true}}, Guests: []plan.Selector{{In: "br-guest"}}},
+	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 1000, Usable: true}}, Spared: []string{"lte"}, Guests: []plan.Selector{
+		{In: "br-guest"}, {Proto: 6, Port: netstate.Ports{First: 25, Last: 25}}, {Port: netstate.Ports{First: 500, Last: 4500}}, {Proto: 47},
+	}},
 }
 
 // as makes one of the two iptables the one that is called so.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"braid/agent/config"
 	"braid/agent/plan"
 )
@@ -79,16 +81,16 @@ func Text(f plan.Firewall, v6 bool) string {
 		{"STEER", append(t.pins(f.Rules), "-g BRAID_SHARE")},
 		{"SHARE", t.shares(f)},
 		{"FORWARD", t.forward(f)},
-		{"LAN", eachWAN(f, "-o %[1]s -m conntrack --ctstate NEW,UNTRACKED -j BRAID_RULES")},
+		{"LAN", eachDevice(f, "-o %s -m conntrack --ctstate NEW,UNTRACKED -j BRAID_RULES")},
 		{"RULES", append(t.paths(f.Rules), "-g BRAID_UNRULED")},
-		{"UNRULED", unruled(f)},
+		{"UNRULED", t.unruled(f)},
 		{"REFUSE", []string{"-j MARK --set-xmark " + mark(refused, allBits)}},
 		{"CANDIDATE", t.candidate(f)},
 		{"CONVERT", choose(plan.MarkConvert)},
 		{"DIRECT", choose(plan.MarkDirect)},
 		{"OUTPUT", []string{fmt.Sprintf("-m mark --mark %s -m conntrack --ctdir REPLY -m connmark ! --mark %s -j CONNMARK --restore-mark --nfmask %#x --ctmask %#x",
 			mark(0, ^uint32(0)), mark(0, plan.MarkWAN), plan.MarkWAN, plan.MarkWAN)}},
-		{"POSTROUTING", eachWAN(f, "-o %[1]s -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j BRAID_DUP")},
+		{"POSTROUTING", eachDevice(f, "-o %s -p tcp -m mark --mark "+mark(intercepted, intercepted)+" -j BRAID_DUP")},
 		{"DUP", []string{"-j TEE --gateway " + t.loopback() + " --oif lo", "-j DROP"}},
 	}
 	for i, v := range plan.Verdicts {
@@ -131,7 +133,7 @@ func (t *text) prerouting(f plan.Firewall) []string {
 	}
 	rules = append(rules, "-m mark ! --mark "+mark(0, allBits)+" -j RETURN")
 	rules = append(rules, t.theirs(f)...)
-	rules = append(rules, eachWAN(f, "-i %[1]s -g BRAID_INBOUND")...)
+	rules = append(rules, eachDevice(f, "-i %s -g BRAID_INBOUND")...)
 	rules = append(rules,
 		fmt.Sprintf("-j CONNMARK --restore-mark --nfmask %#x --ctmask %#x", plan.MarkWAN, plan.MarkWAN),
 		"-m mark ! --mark "+mark(0, plan.MarkWAN)+" -j RETURN")
@@ -167,9 +169,32 @@ func (t *text) theirs(f plan.Firewall) []string {
 		if g.Dest.IsValid() {
 			dst = "-d " + g.Dest.String()
 		}
-		rules = append(rules, join(in, src, dst, "-j RETURN"))
+		for _, p := range ports(g) {
+			rules = append(rules, join(in, src, dst, p, "-j RETURN"))
+		}
 	}
 	return rules
+}
+
+// ports are the ways to match a selector's protocol and port.
+func ports(g plan.Selector) (matches []string) {
+	protos := []int{g.Proto}
+	if g.Proto == 0 && g.Port.Last != 0 {
+		protos = []int{unix.IPPROTO_TCP, unix.IPPROTO_UDP}
+	}
+	for _, p := range protos {
+		switch {
+		case p == 0:
+			matches = append(matches, "")
+		case g.Port.Last == 0:
+			matches = append(matches, fmt.Sprintf("-p %d", p))
+		case p == unix.IPPROTO_TCP:
+			matches = append(matches, fmt.Sprintf("-p tcp -m tcp --dport %d:%d", g.Port.First, g.Port.Last))
+		case p == unix.IPPROTO_UDP:
+			matches = append(matches, fmt.Sprintf("-p udp -m udp --dport %d:%d", g.Port.First, g.Port.Last))
+		}
+	}
+	return matches
 }
 
 func join(parts ...string) string {
@@ -180,22 +205,22 @@ func (t *text) inbound(f plan.Firewall) []string {
 	return append([]string{
 		"-m conntrack ! --ctstate NEW -j RETURN",
 		"-m connmark ! --mark " + mark(0, plan.MarkWAN) + " -j RETURN",
-	}, eachWAN(f, "-i %[1]s -j CONNMARK --set-xmark %[2]s")...)
+	}, t.inFlows(f)...)
 }
 
 func (t *text) forward(f plan.Firewall) []string {
 	return slices.Concat(
 		t.translated(f, "-d %[2]v -m conntrack --ctstate NEW -j DROP"), // a translator takes answers alone
 		t.theirs(f),
-		eachWAN(f, "-o %[1]s -m connmark --mark "+mark(0, plan.MarkWAN)+" -j CONNMARK --set-xmark %[2]s"),
+		outFlows(f),
 		each(f.LANDevices, "-i %s -j BRAID_LAN"))
 }
 
-func unruled(f plan.Firewall) (rules []string) {
+func (t *text) unruled(f plan.Firewall) (rules []string) {
 	if f.BlockQUIC {
 		rules = append(rules, "-p udp -m udp --dport 443 -g BRAID_REFUSE")
 	}
-	return append(rules, "-p tcp -g BRAID_CANDIDATE")
+	return append(append(rules, "-p tcp -g BRAID_CANDIDATE"), each(f.Family(t.v6).Spared, "-o %s -g BRAID_REFUSE")...)
 }
 
 func (t *text) candidate(f plan.Firewall) []string {
@@ -288,13 +313,60 @@ func each(devices []string, format string) (rules []string) {
 	return rules
 }
 
-// eachWAN formats each device of a WAN, and its mark.
-func eachWAN(f plan.Firewall, format string) (rules []string) {
+// inFlows tell by which WAN a flow has come in: by the device or, where WANs
+// share one, by the address.
+func (t *text) inFlows(f plan.Firewall) (rules []string) {
 	for _, w := range f.WANs {
+		set := " -j CONNMARK --set-xmark " + mark(w.Mark, plan.MarkWAN)
 		for _, d := range w.Devices {
-			r := strings.ReplaceAll(format, "%[1]s", d)
-			rules = append(rules, strings.ReplaceAll(r, "%[2]s", mark(w.Mark, plan.MarkWAN)))
+			if !isShared(f, d) {
+				rules = append(rules, "-i "+d+set)
+				continue
+			}
+			for _, a := range w.Addrs {
+				if a.Is6() == t.v6 {
+					rules = append(rules, fmt.Sprintf("-i %s -d %v%s", d, a, set))
+				}
+			}
 		}
 	}
 	return rules
+}
+
+// outFlows tell by which WAN a flow leaves: by the device or, where WANs share
+// one, by the mark.
+func outFlows(f plan.Firewall) (rules []string) {
+	for _, w := range f.WANs {
+		for _, d := range w.Devices {
+			marked := ""
+			if isShared(f, d) {
+				marked = " -m mark --mark " + mark(w.Mark, plan.MarkWAN)
+			}
+			rules = append(rules, fmt.Sprintf("-o %s%s -m connmark --mark %s -j CONNMARK --set-xmark %s", d, marked, mark(0, plan.MarkWAN), mark(w.Mark, plan.MarkWAN)))
+		}
+	}
+	return rules
+}
+
+func isShared(f plan.Firewall, device string) bool {
+	n := 0
+	for _, w := range f.WANs {
+		if slices.Contains(w.Devices, device) {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// eachDevice formats the WANs' devices, each once.
+func eachDevice(f plan.Firewall, format string) (rules []string) {
+	var devices []string
+	for _, w := range f.WANs {
+		for _, d := range w.Devices {
+			if !slices.Contains(devices, d) {
+				devices = append(devices, d)
+			}
+		}
+	}
+	return each(devices, format)
 }

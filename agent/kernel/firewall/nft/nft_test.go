@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"braid/agent/config"
+	"braid/agent/netstate"
 	"braid/agent/plan"
 	"braid/onpath/nft"
 	"braid/test/netns"
@@ -47,7 +48,9 @@ var example = plan.Firewall{
 	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
 		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
 	}},
-	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Guests: []plan.Selector{{In: "br-guest"}}},
+	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Spared: []string{"lte"}, Guests: []plan.Selector{
+		{In: "br-guest"}, {Proto: 6, Port: netstate.Ports{First: 25, Last: 25}}, {Port: netstate.Ports{First: 500, Last: 4500}}, {Proto: 47},
+	}},
 }
 
 func run(t *testing.T, args ...string) string {

@@ -6,6 +6,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"braid/agent/plan"
@@ -32,13 +33,70 @@ type device struct {
 	wan  uint32 // index
 }
 
-func devices(wans []wan) (all []device) {
+// names are those of all devices, each once.
+func names(wans []wan) (all []string) {
 	for _, w := range wans {
 		for _, d := range w.Devices {
-			all = append(all, device{d, w.Index})
+			if !slices.Contains(all, d) {
+				all = append(all, d)
+			}
 		}
 	}
 	return all
+}
+
+func isShared(wans []wan, name string) bool {
+	n := 0
+	for _, w := range wans {
+		if slices.Contains(w.Devices, name) {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// alone are the devices that one WAN has for itself: they tell of a packet
+// which WAN's it is.
+func alone(wans []wan) (all []device) {
+	for _, w := range wans {
+		for _, d := range w.Devices {
+			if !isShared(wans, d) {
+				all = append(all, device{d, w.Index})
+			}
+		}
+	}
+	return all
+}
+
+// inShared tells by the address by which of a device's WANs a flow has come in.
+func inShared(wans []wan) (rules []string) {
+	for _, w := range wans {
+		for _, d := range w.Devices {
+			if isShared(wans, d) && len(w.Addrs) > 0 {
+				rules = append(rules, fmt.Sprintf("ct mark & %s == 0 iifname %q ip daddr { %s } goto flow%d",
+					hex(plan.MarkWAN), d, commas(w.Addrs, netip.Addr.String), w.Index))
+			}
+		}
+	}
+	return rules
+}
+
+// outShared tells by the mark by which of a device's WANs a flow leaves.
+func outShared(wans []wan) (rules []string) {
+	for _, name := range names(wans) {
+		if !isShared(wans, name) {
+			continue
+		}
+		var marks []string
+		for _, w := range wans {
+			if slices.Contains(w.Devices, name) {
+				marks = append(marks, fmt.Sprintf("%s : jump flow%d", hex(w.Mark), w.Index))
+			}
+		}
+		rules = append(rules, fmt.Sprintf("ct mark & %s == 0 oifname %q meta mark & %s vmap { %s }",
+			hex(plan.MarkWAN), name, hex(plan.MarkWAN), strings.Join(marks, ", ")))
+	}
+	return rules
 }
 
 func commas[T any](all []T, text func(T) string) string {

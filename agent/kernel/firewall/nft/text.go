@@ -28,7 +28,7 @@ var source string
 func Text(f plan.Firewall) string {
 	all := wans(f)
 	jump := func(verdict, chain string) string {
-		return commas(devices(all), func(d device) string { return fmt.Sprintf("%q : %s %s%d", d.name, verdict, chain, d.wan) })
+		return commas(alone(all), func(d device) string { return fmt.Sprintf("%q : %s %s%d", d.name, verdict, chain, d.wan) })
 	}
 	return nft.Fill(source, nft.Values{
 		Text: map[string]string{
@@ -44,22 +44,23 @@ func Text(f plan.Firewall) string {
 			"convertport": strconv.Itoa(int(f.Ports[1])),
 			"directport":  strconv.Itoa(int(f.Ports[2])),
 			"lan":         commas(f.LANDevices, strconv.Quote),
-			"wan":         commas(devices(all), func(d device) string { return strconv.Quote(d.name) }),
+			"wan":         commas(names(all), strconv.Quote),
 			"towan":       commas(all, func(w wan) string { return fmt.Sprintf("%s : goto wan%d", hex(w.Mark), w.Index) }),
-			"toflow":      jump("goto", "flow"),
-			"viaflow":     jump("jump", "flow"),
 		},
 		Lines: map[string][]string{
 			"sets":      sets(f.Rules),
 			"again":     again(f),
 			"wans":      wanChains(all),
 			"older":     older(all),
+			"toflow":    append(flows("ct mark & "+hex(plan.MarkWAN)+" == 0 iifname vmap { %s }", jump("goto", "flow")), inShared(all)...),
+			"viaflow":   append(flows("ct mark & "+hex(plan.MarkWAN)+" == 0 oifname vmap { %s }", jump("jump", "flow")), outShared(all)...),
 			"pins4":     pins(f.Rules, "ipv4"),
 			"pins6":     pins(f.Rules, "ipv6"),
 			"shares4":   shares(f.IPv4.Shares, "ip"),
 			"shares6":   shares(f.IPv6.Shares, "ip6"),
 			"clats":     clats(f.CLATs),
 			"paths":     paths(f.Rules),
+			"spared":    slices.Concat(spared(f.IPv4, "ipv4"), spared(f.IPv6, "ipv6")),
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
 			"never":     never(f),
@@ -125,6 +126,11 @@ func clats(all []plan.CLAT) (rules []string) {
 	return rules
 }
 
+// flows is a rule over a map, none over an empty one.
+func flows(format, elements string) []string {
+	return when(elements != "", fmt.Sprintf(format, elements))
+}
+
 // take is the rule that takes a SYN, of the families that can be carried.
 func take(f plan.Firewall) []string {
 	only := ""
@@ -139,6 +145,14 @@ func take(f plan.Firewall) []string {
 	return []string{only + "meta nfproto @alive meta mark set meta mark & " + hex(^uint32(plan.MarkWAN)) + " | " + hex(plan.MarkIntercept)}
 }
 
+// spared refuses what a family would pull onto a WAN of a lower role.
+func spared(f plan.FirewallFamily, nfproto string) []string {
+	if len(f.Spared) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("meta nfproto %s oifname { %s } goto refuse", nfproto, commas(f.Spared, strconv.Quote))}
+}
+
 // theirs are the packets of a family that somebody else has decided about.
 func theirs(f plan.FirewallFamily, nfproto string) (rules []string) {
 	if f.Left {
@@ -146,7 +160,7 @@ func theirs(f plan.FirewallFamily, nfproto string) (rules []string) {
 	}
 	ip := map[string]string{"ipv4": "ip", "ipv6": "ip6"}[nfproto]
 	for _, g := range f.Guests {
-		var in, src, dst string
+		var in, src, dst, port string
 		if g.In != "" {
 			in = fmt.Sprintf("meta nfproto %s iifname %q", nfproto, g.In)
 		}
@@ -156,7 +170,15 @@ func theirs(f plan.FirewallFamily, nfproto string) (rules []string) {
 		if g.Dest.IsValid() {
 			dst = fmt.Sprintf("%s daddr %v", ip, g.Dest)
 		}
-		rules = append(rules, join(in, src, dst, "accept"))
+		if g.Proto != 0 {
+			port = fmt.Sprintf("meta nfproto %s meta l4proto %d", nfproto, g.Proto)
+		} else if g.Port.Last != 0 {
+			port = fmt.Sprintf("meta nfproto %s meta l4proto { tcp, udp }", nfproto)
+		}
+		if g.Port.Last != 0 {
+			port += fmt.Sprintf(" th dport %d-%d", g.Port.First, g.Port.Last)
+		}
+		rules = append(rules, join(in, src, dst, port, "accept"))
 	}
 	return rules
 }
