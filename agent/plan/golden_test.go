@@ -161,8 +161,10 @@ func readNetwork(in *plan.Input, text string) error {
 				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))
 			}
 		case verb == "dead" && len(args) >= 3:
-			in.Health[health.Leg{WAN: args[0], IPv6: args[1] == "ipv6"}] =
-				health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
+			for _, l := range in.Net.Links {
+				in.Health[health.Leg{WAN: args[0], Device: l.Name, IPv6: args[1] == "ipv6"}] =
+					health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
+			}
 		case verb == "clat" && len(args) == 5:
 			in.CLAT[args[0]] = plan.CLAT{
 				Device: args[1], IPv4: netip.MustParseAddr(args[2]), Prefix: netip.MustParsePrefix(args[3]), Inner: netip.MustParseAddr(args[4]),
@@ -287,6 +289,7 @@ func show(p plan.Plan, problems config.Problems) string {
 	each(&b, "sysctl", p.Sysctls)
 	each(&b, "probe", p.Probes)
 	each(&b, "ipv6only", p.IPv6Only)
+	each(&b, "nameserver", p.Nameservers)
 	if p.Firewall != nil {
 		b.WriteString(rulesetMark + nft.Text(*p.Firewall))
 	}
