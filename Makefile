@@ -71,8 +71,8 @@ kernel: ## build the big-endian MIPS kernel that test-cross boots, unless there 
 	@bin/boot -kernels
 
 .PHONY: test-openwrt
-test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI RPCD NETIFD, which these name (root)
-	go test -tags openwrt -count=1 ./agent/ubus ./test/openwrt
+test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI NETIFD, which these name (root)
+	go test -tags openwrt -count=1 ./agent/ubus ./agent/uci ./test/openwrt
 
 .PHONY: clean
 clean: ## remove what was built

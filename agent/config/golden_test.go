@@ -4,7 +4,6 @@
 package config
 
 import (
-	"context"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -30,7 +29,7 @@ func parseText(t testing.TB, text string) (Config, Problems) {
 	if err := os.WriteFile(filepath.Join(dir, "braid"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := uci.Load(context.Background(), dir, "braid", nil)
+	p, err := uci.Load(dir, "braid")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"braid/agent/uci"
@@ -50,6 +51,10 @@ func Parse(p uci.Package) (Config, Problems) {
 		Accept:   AcceptEarly,
 		IPv6:     IPv6Masquerade,
 	}}
+	if p.CRLF > 0 {
+		ps.problems = append(ps.problems, Problem{Path: p.Path, Warning: true,
+			Message: fmt.Sprintf("line %d, and perhaps others, ends in CR LF: it is read, but values over several lines would keep the CR", p.CRLF)})
+	}
 	globals := 0
 	for _, us := range p.Sections {
 		s := &section{Section: us, path: p.Path, problems: &ps.problems}

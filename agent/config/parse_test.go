@@ -4,7 +4,6 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -320,7 +319,7 @@ func FuzzParse(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "braid"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p, err := uci.Load(context.Background(), dir, "braid", nil)
+		p, err := uci.Load(dir, "braid")
 		if err != nil {
 			return
 		}

@@ -36,7 +36,7 @@ func (d *Daemon) handleCheck(ctx context.Context, r *ubus.Request) (any, error) 
 	p := uci.Package{Path: filepath.Join(d.UCI, "braid")}
 	var err error
 	if args.Sections == nil {
-		p, err = uci.Load(ctx, d.UCI, "braid", LibUCI(d.UCI, d.Ubus))
+		p, err = uci.Load(d.UCI, "braid")
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}

@@ -109,7 +109,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 
 // load reads the configuration; a bad one leaves the last good one in force.
 func (l *loop) load(ctx context.Context) error {
-	p, err := uci.Load(ctx, l.UCI, "braid", LibUCI(l.UCI, l.Ubus))
+	p, err := uci.Load(l.UCI, "braid")
 	if errors.Is(err, fs.ErrNotExist) {
 		p, err = uci.Package{}, nil // nothing is configured
 	}

@@ -4,7 +4,6 @@
 package plan_test
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -78,7 +77,7 @@ func parse(t *testing.T, text string) config.Config {
 	if err := os.WriteFile(filepath.Join(dir, "braid"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := uci.Load(context.Background(), dir, "braid", nil)
+	p, err := uci.Load(dir, "braid")
 	if err != nil {
 		t.Fatal(err)
 	}

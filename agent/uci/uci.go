@@ -5,16 +5,14 @@
 // Interface into sections. It knows no section types and no option names,
 // and never writes.
 //
-// The files are read by go-uci, whose grammar is narrower than that of
-// libuci, OpenWrt's own reader. A file is therefore scanned first: what the
-// two would read alike is left to go-uci, for anything else libuci is asked
-// through a Fallback, and where there is none the lines are reported.
+// A file is taken apart here, as libuci does it, OpenWrt's own reader: the
+// grammar of go-uci is narrower. What was found is handed to go-uci in a
+// canonical copy, which it reads right.
 package uci
 
 import (
+	"bytes"
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,14 +23,17 @@ import (
 	gouci "github.com/digineo/go-uci"
 )
 
-// MaxSize is the largest file Load reads, in bytes. It is also what a ubus
-// message can carry, so a larger file could not be had from libuci either.
+// MaxSize is the largest file Load reads, in bytes.
 const MaxSize = 1 << 20
 
 // Package is the content of one file.
 type Package struct {
 	Path     string // of the file, for messages
 	Sections []Section
+
+	// CRLF is the first line that ends as lines do on Windows, 0 if none does.
+	// A blank to libuci, the CR is part of a value that goes over lines.
+	CRLF int
 }
 
 // Section is one section of a package.
@@ -63,51 +64,47 @@ type Option struct {
 	List   bool     // written as list, not as option
 }
 
-// A Fallback reads a package as libuci does, for files that need it.
-type Fallback interface {
-	// Package returns the sections of the committed package name; changes
-	// not yet committed must not show.
-	Package(ctx context.Context, name string) ([]Section, error)
-}
-
-// Load reads the file dir/name. Whatever go-uci would reject or misread is
-// asked of fb, which must read from the same directory; fb may be nil.
+// Load reads the file dir/name. As for libuci, an option without a value, or
+// with an empty one, is not there.
 //
-// The error wraps os.ErrNotExist for a missing file, and is or wraps a
-// *SyntaxError for one that cannot be read faithfully.
-func Load(ctx context.Context, dir, name string, fb Fallback) (Package, error) {
+// The error wraps os.ErrNotExist for a missing file and for nothing else; it is
+// a *SyntaxError for one that libuci would not read either, or which is too
+// large for go-uci.
+func Load(dir, name string) (Package, error) {
 	p := Package{Path: filepath.Join(dir, name)}
 	raw, err := read(p.Path)
 	if err != nil {
 		return Package{}, err
 	}
-	// go-uci opens files on its own. It gets a copy, so that it reads what has
-	// been scanned, whatever happens to the file meanwhile.
+	statements, err := scan(p.Path, raw)
+	if err != nil {
+		return Package{}, err
+	}
+	p.Sections = outline(statements)
+	p.CRLF = crlf(raw)
+	// go-uci opens files on its own. That there is no place for the copy says
+	// nothing of the file: no %w.
 	private, err := os.MkdirTemp("", "braid-uci-")
 	if err != nil {
-		return Package{}, fmt.Errorf("copying %s: %w", p.Path, err)
+		return Package{}, fmt.Errorf("copying %s: %v", p.Path, err)
 	}
 	defer os.RemoveAll(private)
-	if err := os.WriteFile(filepath.Join(private, name), raw, 0o600); err != nil {
-		return Package{}, fmt.Errorf("copying %s: %w", p.Path, err)
+	if err := os.WriteFile(filepath.Join(private, name), canonical(p.Sections), 0o600); err != nil {
+		return Package{}, fmt.Errorf("copying %s: %v", p.Path, err)
 	}
-	p.Sections, err = parse(gouci.NewTree(private), p.Path, raw)
-	if err != nil {
-		return ask(ctx, p.Path, fb, err)
+	if err := refill(gouci.NewTree(private), name, p.Sections); err != nil {
+		return Package{}, fmt.Errorf("reading %s: %v", p.Path, err)
 	}
 	return p, nil
 }
 
-// ask has libuci read what failed here with cause.
-func ask(ctx context.Context, path string, fb Fallback, cause error) (Package, error) {
-	if fb == nil {
-		return Package{}, cause
+// crlf is the first line, from 1, that ends in CR LF; 0 if there is none.
+func crlf(raw []byte) int {
+	i := bytes.Index(raw, []byte("\r\n"))
+	if i < 0 {
+		return 0
 	}
-	sections, err := fb.Package(ctx, filepath.Base(path))
-	if err != nil {
-		return Package{}, errors.Join(cause, fmt.Errorf("asking libuci for %s: %w", path, err))
-	}
-	return Package{Path: path, Sections: sections}, nil
+	return 1 + bytes.Count(raw[:i], []byte("\n"))
 }
 
 // read returns the content of a regular file of at most MaxSize bytes.
@@ -135,38 +132,8 @@ func read(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// parse scans raw for the order of sections and options, which go-uci's Tree
-// does not tell, and has go-uci read the values. A panic of its parser is
-// returned as an error.
-func parse(tree gouci.Tree, path string, raw []byte) (sections []Section, err error) {
-	statements, err := scan(path, raw)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			sections, err = nil, fmt.Errorf("reading %s: go-uci: %v", path, r)
-		}
-	}()
-	name := filepath.Base(path)
-	if err := tree.LoadConfig(name, false); err != nil {
-		return nil, fmt.Errorf("reading %s: go-uci: %w", path, err)
-	}
-	sections = outline(statements)
-	for _, s := range sections {
-		for i, o := range s.Options {
-			values, _ := tree.Get(name, s.String(), o.Name)
-			if len(values) == 0 {
-				return nil, fmt.Errorf("reading %s: go-uci has no value of %s.%s", path, s, o.Name)
-			}
-			// The slice belongs to the tree, which is dropped with this call.
-			s.Options[i].Values = values
-		}
-	}
-	return sections, nil
-}
-
-// outline groups statements into sections whose options have no values yet.
+// outline makes sections of statements as libuci does: option replaces, list
+// adds, a section that is named again goes on.
 func outline(statements []statement) []Section {
 	var (
 		sections []Section
@@ -190,7 +157,14 @@ func outline(statements []statement) []Section {
 			}
 			continue
 		}
-		current.option(st.name).List = st.keyword == "list"
+		if st.value == "" {
+			continue // libuci keeps it in lists, where it means nothing either
+		}
+		o := current.option(st.name)
+		if o.List = st.keyword == "list"; !o.List {
+			o.Values = nil
+		}
+		o.Values = append(o.Values, st.value)
 	}
 	return sections
 }

@@ -5,7 +5,6 @@ package uci
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -80,7 +79,7 @@ config rule
 		{Type: "rule", Index: 3, Options: []Option{{Name: "last", Values: []string{"without newline"}}}},
 	}
 	dir := write(t, text)
-	got, err := Load(context.Background(), dir, "braid", nil)
+	got, err := Load(dir, "braid")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,10 +98,10 @@ config rule
 
 func TestLoadUnreadable(t *testing.T) {
 	dir := write(t, "")
-	if p, err := Load(context.Background(), dir, "braid", nil); err != nil || p.Sections != nil {
+	if p, err := Load(dir, "braid"); err != nil || p.Sections != nil {
 		t.Errorf("empty file: %v, %v", p, err)
 	}
-	if _, err := Load(context.Background(), dir, "absent", nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Load(dir, "absent"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
@@ -118,51 +117,10 @@ func TestLoadUnreadable(t *testing.T) {
 	for name, want := range map[string]string{
 		"fifo": "not a regular file", "dir": "not a regular file", "huge": "larger than 1048576 bytes",
 	} {
-		_, err := Load(context.Background(), dir, name, nil)
+		_, err := Load(dir, name)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
-	}
-}
-
-// fallback answers with fixed sections, or an error.
-type fallback struct {
-	sections []Section
-	err      error
-	asked    []string
-}
-
-func (f *fallback) Package(_ context.Context, name string) ([]Section, error) {
-	f.asked = append(f.asked, name)
-	return f.sections, f.err
-}
-
-func TestLoadFallback(t *testing.T) {
-	answer := []Section{{Type: "wan", Name: "a", Options: []Option{{Name: "x", Values: []string{"it's"}}}}}
-	bad := write(t, "config wan 'a'\n\toption x 'it'\\''s'\n")
-
-	f := &fallback{sections: answer}
-	got, err := Load(context.Background(), bad, "braid", f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(Package{Path: filepath.Join(bad, "braid"), Sections: answer}, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"braid"}, f.asked); diff != "" {
-		t.Errorf("asked: -want +got\n%s", diff)
-	}
-
-	f = &fallback{err: os.ErrPermission}
-	_, err = Load(context.Background(), bad, "braid", f)
-	var serr *SyntaxError
-	if !errors.As(err, &serr) || !errors.Is(err, os.ErrPermission) {
-		t.Errorf("got %v, want both the syntax error and the fallback's", err)
-	}
-
-	f = &fallback{sections: answer}
-	if _, err := Load(context.Background(), write(t, "config wan 'b'\n"), "braid", f); err != nil || f.asked != nil {
-		t.Errorf("a file that needs no fallback: %v, asked for %q", err, f.asked)
 	}
 }
 
@@ -170,8 +128,8 @@ func TestLoadFallback(t *testing.T) {
 type panicking struct{ gouci.Tree }
 
 func TestPanicIsAnError(t *testing.T) {
-	_, err := parse(panicking{}, "/etc/config/braid", []byte("config wan 'a'\n"))
-	if err == nil || !strings.HasPrefix(err.Error(), "reading /etc/config/braid: go-uci: ") {
+	err := refill(panicking{}, "braid", nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "go-uci: ") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -182,7 +140,7 @@ func TestLoadConcurrently(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				p, err := Load(context.Background(), dir, "braid", nil)
+				p, err := Load(dir, "braid")
 				if err != nil || len(p.Sections) != 1 || len(p.Sections[0].Options[0].Values) != 2 {
 					t.Errorf("got %v, %v", p, err)
 				}
@@ -201,9 +159,9 @@ func TestLoadWhileReplaced(t *testing.T) {
 	dir := write(t, versions[0])
 	want := make(map[string]bool)
 	for _, v := range versions {
-		sections, err := parse(gouci.NewTree(write(t, v)), "braid", []byte(v))
+		p, err := Load(write(t, v), "braid")
 		if err == nil {
-			want[marshal(t, sections)] = true
+			want[marshal(t, p.Sections)] = true
 		}
 	}
 	stopC := make(chan struct{})
@@ -228,7 +186,7 @@ func TestLoadWhileReplaced(t *testing.T) {
 	})
 	loaded := 0
 	for range 300 {
-		p, err := Load(context.Background(), dir, "braid", nil)
+		p, err := Load(dir, "braid")
 		if err != nil {
 			continue // it changed three times in a row
 		}
@@ -270,7 +228,7 @@ func TestLoadLargest(t *testing.T) {
 		b.WriteString("option x" + strconv.Itoa(maxOptions-2) + " '2'\n")
 	}
 	start := time.Now()
-	if _, err := Load(context.Background(), write(t, b.String()), "braid", nil); err != nil {
+	if _, err := Load(write(t, b.String()), "braid"); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(start); took > 10*time.Second {
@@ -278,69 +236,15 @@ func TestLoadLargest(t *testing.T) {
 	}
 }
 
-func TestFromValues(t *testing.T) {
-	// As rpcd answers, but for the order of its members.
-	answer := `{
-		"cfg023fd6": {".anonymous": true, ".type": "rule", ".name": "cfg023fd6", ".index": 2, "path": "pass"},
-		"fibre": {".anonymous": false, ".type": "wan", ".name": "fibre", ".index": 1,
-			"weight": "10", "interface": ["wan", "wan6", "wan"], "probe": []},
-		"globals": {".anonymous": false, ".type": "globals", ".name": "globals", ".index": 0},
-		"last": {".anonymous": false, ".type": "rule", ".name": "last", ".index": 3}
-	}`
-	var values map[string]any
-	if err := json.Unmarshal([]byte(answer), &values); err != nil {
-		t.Fatal(err)
+// Only a file that is not there is missing: that there is no place for the copy
+// which go-uci reads is another matter.
+func TestMissing(t *testing.T) {
+	dir := write(t, "config wan 'a'\n")
+	t.Setenv("TMPDIR", filepath.Join(dir, "nowhere"))
+	if _, err := Load(dir, "braid"); err == nil || errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a place for the copy: %v", err)
 	}
-	got, err := FromValues(values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []Section{
-		{Type: "globals", Name: "globals"},
-		{Type: "wan", Name: "fibre", Options: []Option{
-			{Name: "interface", Values: []string{"wan", "wan6", "wan"}, List: true},
-			{Name: "weight", Values: []string{"10"}},
-		}},
-		{Type: "rule", Options: []Option{{Name: "path", Values: []string{"pass"}}}},
-		{Type: "rule", Name: "last", Index: 1},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
-
-	// What a blobmsg decoder may give for .index and .anonymous.
-	for _, index := range []any{int(0), int32(0), uint32(0), int64(0), float64(0)} {
-		values := map[string]any{"a": map[string]any{".type": "t", ".name": "a", ".anonymous": false, ".index": index}}
-		if _, err := FromValues(values); err != nil {
-			t.Errorf("%T: %v", index, err)
-		}
-	}
-}
-
-func TestFromValuesRejects(t *testing.T) {
-	with := func(key string, v any) map[string]any {
-		table := map[string]any{".type": "t", ".name": "a", ".anonymous": false, ".index": 0}
-		table[key] = v
-		return map[string]any{"a": table}
-	}
-	for name, tc := range map[string]struct {
-		values map[string]any
-		want   string
-	}{
-		"no table":      {map[string]any{"a": "x"}, "section a: string instead of a table"},
-		"no type":       {with(".type", nil), "section a: .type is <nil>"},
-		"no name":       {with(".name", 1), "section a: .name is 1"},
-		"no anonymous":  {with(".anonymous", "x"), "section a: .anonymous is x"},
-		"no index":      {with(".index", nil), "section a: .index is <nil>"},
-		"broken index":  {with(".index", 0.5), "section a: .index is 0.5"},
-		"number":        {with("x", 1), "section a: option x is int instead of a string or list"},
-		"number inside": {with("x", []any{1}), "section a: option x holds int instead of a string"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := FromValues(tc.values)
-			if err == nil || err.Error() != tc.want {
-				t.Errorf("got %v, want %s", err, tc.want)
-			}
-		})
+	if _, err := Load(dir, "absent"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
 	}
 }

@@ -7,47 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
 )
 
-// FromValues turns the table "values" of the answer to
-// ubus call uci get '{"config":"NAME"}' into sections (rpcd, uci.c): each
-// member is a section with .type, .name, .anonymous and .index, and its
-// options as strings or arrays of strings. Options come sorted by name.
-func FromValues(values map[string]any) ([]Section, error) {
-	type indexed struct {
-		Section
-		index int // among all sections
-	}
-	var all []indexed
-	for key, v := range values {
-		table, ok := v.(map[string]any)
-		if !ok {
-			return nil, fmt.Errorf("section %s: %T instead of a table", key, v)
-		}
-		index, ok := integer(table[".index"])
-		if !ok {
-			return nil, fmt.Errorf("section %s: .index is %v", key, table[".index"])
-		}
-		s, err := fromTable(table)
-		if err != nil {
-			return nil, fmt.Errorf("section %s: %w", key, err)
-		}
-		all = append(all, indexed{s, index})
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].index < all[j].index })
-
-	sections := make([]Section, len(all))
-	for i, s := range all {
-		sections[i] = s.Section
-	}
-	count(sections)
-	return sections, nil
-}
-
-// FromList is FromValues for tables that come in order; what .index they have
-// does not matter.
+// FromList turns tables as rpcd has them (uci.c: ubus call uci get), in order,
+// into sections: each has .type, .name, .anonymous, and its options as strings
+// or arrays of strings. Options come sorted by name.
 func FromList(tables []map[string]any) ([]Section, error) {
 	sections := make([]Section, len(tables))
 	for i, table := range tables {
@@ -113,21 +78,4 @@ func fromTable(table map[string]any) (Section, error) {
 		}
 	}
 	return s, nil
-}
-
-// integer takes a number as blobmsg or JSON decoders give it.
-func integer(v any) (int, bool) {
-	switch n := v.(type) {
-	case int:
-		return n, true
-	case int32:
-		return int(n), true
-	case uint32:
-		return int(n), true
-	case int64:
-		return int(n), true
-	case float64:
-		return int(n), n == float64(int(n))
-	}
-	return 0, false
 }

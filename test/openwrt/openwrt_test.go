@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package openwrt runs the agent among OpenWrt's own programs, on the gateway
-// of a lab. UBUSD, UBUS, UCI, RPCD and NETIFD name them.
+// of a lab. UBUSD, UBUS, UCI and NETIFD name them.
 package openwrt
 
 import (
@@ -30,7 +30,7 @@ import (
 	"braid/test/rig"
 )
 
-// uciDir is what rpcd reads, pendingDir where uncommitted changes are. Each
+// uciDir is where uci has its files, pendingDir where uncommitted changes are. Each
 // program sees the router's own there.
 const (
 	uciDir     = "/etc/config"
@@ -254,8 +254,7 @@ func TestRouter(t *testing.T) {
 	w.write(t, "braid", braidUCI)
 	stopUbusd := w.startUbusd(t)
 	stopNetifd := w.startNetifd(t)
-	w.start(t, env(t, "RPCD"), "-s", w.socket())
-	_, err := w.ubus("-t", "10", "wait_for", "network.interface", "uci")
+	_, err := w.ubus("-t", "10", "wait_for", "network.interface")
 	must(t, err)
 	w.start(t, filepath.Join(w.bin, "braid"), "agent", "-ubus", w.socket())
 	_, err = w.ubus("-t", "10", "wait_for", "braid")
@@ -324,7 +323,7 @@ func TestRouter(t *testing.T) {
 			return answer
 		}
 		uci("set", "braid.lte.role=off")
-		if got := reload(); got.OK || !strings.Contains(fmt.Sprint(got.Problems), "uncommitted") {
+		if got := reload(); !got.OK { // what is not committed is not there
 			t.Errorf("%+v", got)
 		}
 		w.await(t, "lte", "up")

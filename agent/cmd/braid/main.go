@@ -180,7 +180,7 @@ func check(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	if _, ok := parse(f, args, 0); !ok {
 		return exitUsage
 	}
-	p, err := uci.Load(ctx, dir, "braid", daemon.LibUCI(dir, ubus.DefaultSocket))
+	p, err := uci.Load(dir, "braid")
 	var syntax *uci.SyntaxError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
