@@ -58,6 +58,7 @@ var may = []struct {
 	{"mcp/config", ""},
 
 	{"transport/convert", ""},
+	{"transport/proof", "transport/convert"},
 	{"transport/mptcp", ""},
 	{"transport/relay", ""},
 	{"transport/guard", "transport/mptcp transport/journal"},
