@@ -115,13 +115,14 @@ func (h *Holder) windowLocked(serial uint64) *window {
 
 // Grant encodes an answer to a client's message m and puts a ticket into it:
 // the one that the message shows if that is [Fresh], else a new one.
-func (h *Holder) Grant(i *Issuer, v Verdict, m convert.Message, answer convert.TLV) ([]byte, error) {
+func (h *Holder) Grant(i *Issuer, v Verdict, m, answer convert.Message) ([]byte, error) {
 	request := carried(m)
 	f, _ := parse(request)
 	if f.counter = 0; v != Fresh {
 		f.ticket = Ticket{Run: i.run, Serial: i.serial.Add(1)}
 	}
-	b, _, err := seal(convert.Message{TLVs: []convert.TLV{answer, f.cookie()}}, &h.Key.answer, request.Value[atMAC:])
+	answer.TLVs = append(slices.Clip(answer.TLVs), f.cookie())
+	b, _, err := seal(answer, &h.Key.answer, request.Value[atMAC:])
 	return b, err
 }
 

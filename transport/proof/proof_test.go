@@ -18,7 +18,7 @@ var (
 	secret  = bytes.Repeat([]byte{7}, 32)
 	connect = convert.Message{TLVs: []convert.TLV{convert.NewConnect(netip.MustParseAddrPort("192.0.2.80:443"), convert.KindMPTCP)}}
 	info    = convert.Message{TLVs: []convert.TLV{convert.Info{}}}
-	can     = convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}}
+	can     = convert.Reply(convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}})
 )
 
 // converter is the far side with one holder.
