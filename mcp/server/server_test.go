@@ -130,7 +130,7 @@ func unhex(t *testing.T, s string) []byte {
 func TestRelay(t *testing.T) {
 	start(t)
 	for _, speaks := range []bool{true, false} {
-		l := serve(t, speaks)
+		l := netns.ListenFar(t, speaks)
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -162,7 +162,7 @@ func TestRelay(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	abroad(t)
+	netns.Far(t)
 	run(t, "", "ip", "route", "replace", "unreachable", "198.18.0.99/32")
 	run(t, "", "ip", "neigh", "replace", "198.18.0.9", "lladdr", "02:00:00:00:00:09", "dev", "far0")
 	s := start(t)
@@ -271,7 +271,7 @@ func TestSlow(t *testing.T) {
 
 func TestConnectionLimit(t *testing.T) {
 	start(t)
-	l := serve(t, false)
+	l := netns.ListenFar(t, false)
 	request := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(l.Addr().String())), nil))
 	var open []*mptcp.Conn
 	for range 2 {
@@ -354,7 +354,7 @@ func TestFamilies(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
-	abroad(t)
+	netns.Far(t)
 	run(t, "", "ip", "addr", "replace", "203.0.113.10/32", "dev", "lo")
 	run(t, "", "ip", "addr", "replace", "10.1.9.9/32", "dev", "lo")
 	run(t, "", "ip", "route", "replace", "local", "203.0.113.64/26", "dev", "lo") // AnyIP

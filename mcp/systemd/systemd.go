@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -25,8 +24,8 @@ const firstFile = 3
 func Notify(state ...string) error { return send(nil, state) }
 
 // Store has the manager keep a copy of a file, and hand it to the successor.
-func Store(name string, f *os.File) error {
-	return send(syscall.UnixRights(int(f.Fd())), []string{"FDSTORE=1", "FDNAME=" + name})
+func Store(name string, fd uintptr) error {
+	return send(syscall.UnixRights(int(fd)), []string{"FDSTORE=1", "FDNAME=" + name})
 }
 
 func send(rights []byte, state []string) error {
@@ -34,21 +33,24 @@ func send(rights []byte, state []string) error {
 	if name == "" {
 		return nil
 	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}) // a @ in front is an abstract one
-	if err != nil {
-		return fmt.Errorf("notifying the service manager: %w", err)
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer syscall.Close(fd)
+		err = syscall.Sendmsg(fd, []byte(strings.Join(state, "\n")), rights, &syscall.SockaddrUnix{Name: name}, 0)
 	}
-	defer c.Close()
-	if _, _, err := c.WriteMsgUnix([]byte(strings.Join(state, "\n")), rights, nil); err != nil {
+	if err != nil {
 		return fmt.Errorf("notifying the service manager: %w", err)
 	}
 	return nil
 }
 
-// HandedOver is the environment of a child whose files after the standard ones
-// are n that are handed over.
+// anybody is the process number of HandedOver.
+const anybody = "0"
+
+// HandedOver is the environment of a successor whose files after the standard
+// ones are n that are handed over. What number it will have is not known yet.
 func HandedOver(n int) []string {
-	return []string{"LISTEN_PID=" + strconv.Itoa(os.Getpid()), "LISTEN_FDS=" + strconv.Itoa(n)}
+	return []string{"LISTEN_PID=" + anybody, "LISTEN_FDS=" + strconv.Itoa(n)}
 }
 
 // Files are those that the manager, or a predecessor, has handed over. They are
@@ -57,8 +59,7 @@ func Files() (files []*os.File, err error) {
 	pid, count := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	os.Unsetenv("LISTEN_PID")
 	os.Unsetenv("LISTEN_FDS")
-	// A predecessor does not know our number, and gives its own.
-	if count == "" || pid != strconv.Itoa(os.Getpid()) && pid != strconv.Itoa(os.Getppid()) {
+	if count == "" || pid != strconv.Itoa(os.Getpid()) && pid != anybody {
 		return nil, nil
 	}
 	n, err := strconv.Atoi(count)

@@ -6,8 +6,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"braid/mcp/systemd"
@@ -34,42 +36,59 @@ func (d *daemon) handOver() error {
 	}
 	defer readyR.Close()
 	defer readyW.Close()
-	attr := &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}}
+	files := []uintptr{os.Stdin.Fd(), os.Stdout.Fd(), os.Stderr.Fd()}
 	for _, l := range d.server.Listeners() {
-		f, err := l.File()
+		fd, err := descriptor(l)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		attr.Files = append(attr.Files, f)
+		files = append(files, fd)
 	}
-	attr.Env = append(os.Environ(), systemd.HandedOver(len(attr.Files)-3)...)
-	attr.Env = append(attr.Env, readyFD+"="+strconv.Itoa(len(attr.Files)))
-	attr.Files = append(attr.Files, readyW)
-	next, err := os.StartProcess(program, os.Args, attr)
+	env := append(os.Environ(), systemd.HandedOver(len(files)-3)...)
+	env = append(env, readyFD+"="+strconv.Itoa(len(files)))
+	// By way of a shell that ends at once: the successor is to be the service
+	// manager's child, not ours.
+	args := append([]string{"sh", "-c", `"$0" "$@" &`, program}, os.Args[1:]...)
+	shell, err := syscall.ForkExec("/bin/sh", args, &syscall.ProcAttr{Env: env, Files: append(files, readyW.Fd())})
 	if err != nil {
 		return fmt.Errorf("starting a successor: %w", err)
 	}
 	readyW.Close()
+	_, err = syscall.Wait4(shell, nil, 0, nil)
 	readyR.SetReadDeadline(time.Now().Add(handOverTimeout))
-	if _, err := readyR.Read(make([]byte, 1)); err != nil {
-		err = errors.Join(fmt.Errorf("waiting for the successor: %w", err), next.Kill())
-		next.Wait()
-		return err
+	b := make([]byte, 32)
+	n, readErr := readyR.Read(b)
+	if err = errors.Join(err, readErr); err != nil {
+		return fmt.Errorf("waiting for the successor: %w", err)
 	}
-	d.notify("MAINPID=" + strconv.Itoa(next.Pid))
-	d.log.Info("handed over", "successor", next.Pid)
-	return next.Release()
+	d.notify("MAINPID=" + string(b[:n]))
+	d.log.Info("handed over", "successor", string(b[:n]))
+	return nil
 }
 
-// ready tells a predecessor that this one serves.
-func ready() {
+// descriptor is a listener's file. The file of its File method would have it
+// block: accepting could not be ended then.
+func descriptor(l *net.TCPListener) (fd uintptr, err error) {
+	rc, err := l.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = rc.Control(func(f uintptr) { fd = f })
+	return fd, err
+}
+
+// ready tells a predecessor, if there is one, that this one serves, and its
+// number. A predecessor that has given up goes on itself.
+func ready() error {
 	fd, err := strconv.Atoi(os.Getenv(readyFD))
 	os.Unsetenv(readyFD)
 	if err != nil {
-		return
+		return nil
 	}
 	f := os.NewFile(uintptr(fd), "ready")
-	f.Write([]byte{1})
-	f.Close()
+	defer f.Close()
+	if _, err := f.WriteString(strconv.Itoa(os.Getpid())); err != nil {
+		return fmt.Errorf("taking over: %w", err)
+	}
+	return nil
 }

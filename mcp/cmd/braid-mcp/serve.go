@@ -86,7 +86,12 @@ func (d *daemon) run() error {
 	servedC := make(chan struct{})
 	go func() { d.server.Run(ctx, halt); close(servedC) }()
 	d.notify("READY=1")
-	ready()
+	if err := ready(); err != nil {
+		stopDraining()
+		stop()
+		<-servedC
+		return err
+	}
 	var limit <-chan time.Time // of the wait for what is open
 	for {
 		select {
@@ -198,10 +203,9 @@ func (d *daemon) store() {
 		return
 	}
 	for _, l := range d.server.Listeners() {
-		f, err := l.File()
+		fd, err := descriptor(l)
 		if err == nil {
-			err = systemd.Store("listener", f)
-			f.Close()
+			err = systemd.Store("listener", fd)
 		}
 		if err != nil {
 			d.log.Warn("keeping listeners over a restart", "error", err)

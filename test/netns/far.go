@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server
+package netns
 
 import (
+	"context"
 	"net"
 	"runtime"
 	"sync"
@@ -13,8 +14,9 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// far is a network namespace with the servers of the tests, 198.18.0.80 and
-// 198.18.0.81; 198.18.0.1 and 198.18.0.2 are this host's towards them.
+// far is a network namespace with servers, 198.18.0.80 and 198.18.0.81, behind
+// the device far0; 198.18.0.1 and 198.18.0.2 are the addresses of the test's
+// own namespace towards them.
 var far = sync.OnceValues(func() (netns.NsHandle, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -60,19 +62,19 @@ func up(h *netlink.Handle, name string, addrs ...string) error {
 	return h.LinkSetUp(l)
 }
 
-func abroad(t testing.TB) netns.NsHandle {
+// Far makes sure that there are servers in another namespace.
+func Far(t testing.TB) {
 	t.Helper()
-	ns, err := far()
-	if err != nil {
+	if _, err := far(); err != nil {
 		t.Fatal(err)
 	}
-	return ns
 }
 
-// serve listens at a server.
-func serve(t testing.TB, mptcp bool) net.Listener {
+// ListenFar listens at a port of the server 198.18.0.80 until the test ends.
+func ListenFar(t testing.TB, mptcp bool) net.Listener {
 	t.Helper()
-	ns := abroad(t)
+	Far(t)
+	ns, _ := far()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	here, err := netns.Get()
@@ -85,7 +87,7 @@ func serve(t testing.TB, mptcp bool) net.Listener {
 	defer netns.Set(here)
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(mptcp)
-	l, err := lc.Listen(t.Context(), "tcp", "198.18.0.80:0")
+	l, err := lc.Listen(context.Background(), "tcp", "198.18.0.80:0")
 	if err != nil {
 		t.Fatal(err)
 	}
