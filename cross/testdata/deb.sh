@@ -34,8 +34,7 @@ not on id braid-mcp 2>/dev/null
 on dpkg -i /packages/old.deb
 [ "$(on braid-mcp version)" = 1.0 ]
 [ "$(on stat -c %U:%G:%a /etc/braid-mcp.toml)" = root:braid-mcp:640 ]
-cookie=$(on sed -n 's/^cookie = "\([0-9a-f]*\)"$/\1/p' /etc/braid-mcp.toml)
-[ ${#cookie} = 32 ]
+[ "$(on stat -c %U:%G:%a /etc/braid-mcp.d)" = root:braid-mcp:2750 ]
 on braid-mcp check
 on systemctl --quiet is-enabled braid-mcp.service
 on systemd-analyze verify --man=no braid-mcp.service
@@ -49,6 +48,7 @@ value() { sed -n "s/^$1=//p" "$unit"; }
 : >"$dir/log"
 caps=$(value AmbientCapabilities | tr '[:upper:]' '[:lower:]' | sed 's/cap_/+/g; s/ /,/g')
 read -ra command <<<"$(value ExecStart)"
+on install -d -o braid-mcp -g braid-mcp "/run/$(value RuntimeDirectory)"
 chroot "$dir/root" setpriv --reuid "$(value User)" --regid "$(value Group)" --clear-groups \
 	--no-new-privs --bounding-set "-all,$caps" --inh-caps "-all,$caps" --ambient-caps "-all,$caps" \
 	"${command[@]}" 2>"$dir/log" &
@@ -59,8 +59,16 @@ for _ in $(seq 100); do
 done
 cat "$dir/log"
 grep -q 'msg=listening' "$dir/log"
-not grep -E 'level=(WARN|ERROR)' "$dir/log" # it could do all that it wanted
+not grep -E 'level=(WARN|ERROR)' "$dir/log" | grep -v 'nobody may use' # it could do all that it wanted
 [ "$(ip mptcp limits show | sed 's/.*subflows \([0-9]*\).*/\1/')" = 8 ]
+
+step 'a client in one command'
+pair=$(on braid-mcp add -host 192.0.2.10 home)
+[[ $pair =~ ^braid://192\.0\.2\.10:5124#[0-9a-f]{64}$ ]]
+[ "$(on stat -c %U:%G:%a /etc/braid-mcp.d/home.toml)" = root:braid-mcp:640 ]
+on braid-mcp list | grep -q '^home  *key '
+on braid-mcp status | grep -q '^home ' # it is known without a restart
+not on braid-mcp add home
 kill "$pid"
 wait "$pid"
 pid=
@@ -70,13 +78,14 @@ step upgrade
 echo '# mine' >>"$dir/root/etc/braid-mcp.toml"
 on dpkg -i /packages/new.deb
 [ "$(on braid-mcp version)" = 2.0 ]
-on grep -q "$cookie" /etc/braid-mcp.toml
+on grep -q "${pair#*#}" /etc/braid-mcp.d/home.toml
 on grep -q '^# mine$' /etc/braid-mcp.toml
 on systemctl --quiet is-enabled braid-mcp.service
 
 step remove
 on dpkg -r braid-mcp
-on grep -q "$cookie" /etc/braid-mcp.toml
+on grep -q '^# mine$' /etc/braid-mcp.toml
+on grep -q "${pair#*#}" /etc/braid-mcp.d/home.toml
 not on test -e /usr/bin/braid-mcp
 
 step purge

@@ -1,19 +1,23 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config reads the converter's configuration, a TOML file whose keys
-// docs/convert.md describes.
+// Package config reads the converter's configuration, a TOML file and a
+// directory of clients beside it, whose keys braid-mcp(8) describes.
 package config
 
 import (
-	"encoding/hex"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"strconv"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"braid/transport/journal"
 )
 
 // Defaults.
@@ -22,156 +26,231 @@ const (
 	DefaultListen      = "[::]:5124"
 	DefaultMetrics     = "127.0.0.1:9124"
 	DefaultConnections = 4096
+	DefaultPending     = 1024
+	DefaultDrain       = 5 * time.Second
 )
 
-// maxCookie keeps a cookie and everything beside it within one Convert
-// message.
-const maxCookie = 64
+// defaultDenyPorts are closed to clients unless the file says otherwise: who
+// relays mail for all is on every list of spammers within a day.
+var defaultDenyPorts = []uint16{25}
+
+// The length of a cookie, in bytes: one that cannot be guessed, and that fits
+// one Convert message with everything beside it.
+const (
+	minCookie = 16
+	maxCookie = 64
+)
 
 // Config is a complete, valid configuration.
 type Config struct {
 	Listen            []netip.AddrPort
 	Announce          []netip.Addr // signalled to clients; empty: the interfaces' own
+	Source            []netip.Addr // to send to servers from, in turn; empty: what the routing table gives
 	Metrics           string       // host:port of the Prometheus endpoint; empty: none
+	AddressLog        string       // file of a line for each connection; empty: none
+	LogLevel          journal.Level
+	Drain             time.Duration // for what is open, after SIGTERM
 	AllowDestinations []netip.Prefix
+	DenyDestinations  []netip.Prefix
+	DenyPorts         []uint16
 	Clients           []Client
 }
 
-// Client is who may use the converter: whoever comes from one of the networks
-// or shows the cookie.
+// Client is who may use the converter: whoever comes from one of the networks,
+// shows the cookie or proves the key.
 type Client struct {
-	Name        string
-	Cookie      []byte // nil: none
-	Networks    []netip.Prefix
-	Connections int // at once
+	Name         string
+	Key          []byte // nil: none
+	Cookie       []byte // nil: none
+	Networks     []netip.Prefix
+	Destinations []netip.Prefix // nil: whatever the converter allows
+	Connections  int            // at once
+	Pending      int            // of those, not connected to their server yet
+	PerSecond    int            // new connections, 0: no limit
+	Rate         int            // kbit/s, both directions together; 0: no limit
+	Expires      time.Time      // not served from then on; zero: never
 }
 
 // file mirrors the TOML file.
 type file struct {
-	Listen            []string `toml:"listen"`
-	Announce          []string `toml:"announce"`
-	Metrics           *string  `toml:"metrics"`
-	AllowDestinations []string `toml:"allow_destinations"`
-	Clients           []struct {
-		Name        string   `toml:"name"`
-		Cookie      string   `toml:"cookie"`
-		Networks    []string `toml:"networks"`
-		Connections *int     `toml:"connections"`
-	} `toml:"client"`
+	Listen            []string      `toml:"listen"`
+	Announce          []string      `toml:"announce"`
+	Source            []string      `toml:"source"`
+	Metrics           *string       `toml:"metrics"`
+	AddressLog        string        `toml:"address_log"`
+	LogLevel          journal.Level `toml:"log_level"`
+	Drain             *int          `toml:"drain"`
+	AllowDestinations []string      `toml:"allow_destinations"`
+	DenyDestinations  []string      `toml:"deny_destinations"`
+	DenyPorts         []uint16      `toml:"deny_ports"`
+	clientsFile
 }
 
-// Load reads a file and adds what the command line says: listen replaces the
-// file's, each network becomes a client. With an empty name the default file
-// is read if there is one. All that is wrong is reported at once, each with
-// the file and the key.
-func Load(name string, listen, networks []string) (Config, error) {
-	var f file
-	var errs []error
-	wanted := name != ""
-	if !wanted {
-		name = DefaultFile
-	}
-	md, err := toml.DecodeFile(name, &f)
-	var syntax toml.ParseError
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !wanted:
-	case errors.As(err, &syntax):
-		return Config{}, fmt.Errorf("%s:%d: %s", name, syntax.Position.Line, syntax.Message)
-	case err != nil:
-		return Config{}, fmt.Errorf("reading %s: %w", name, err)
-	}
-	for _, key := range md.Undecoded() {
-		errs = append(errs, fmt.Errorf("%s: %s: unknown key", name, key))
-	}
-	c, fileErrs := f.parse()
-	for _, err := range fileErrs {
-		errs = append(errs, fmt.Errorf("%s: %w", name, err))
-	}
-	errs = append(errs, c.addFlags(listen, networks)...)
-	if len(errs) == 0 && len(c.Clients) == 0 {
-		errs = append(errs, fmt.Errorf("no client may use this converter: give -client PREFIX or a [[client]] in %s", name))
-	}
-	if err := errors.Join(errs...); err != nil {
+// clientsFile is a file of the directory.
+type clientsFile struct {
+	Clients []client `toml:"client"`
+}
+
+type client struct {
+	Name         string    `toml:"name"`
+	Key          string    `toml:"key"`
+	Cookie       string    `toml:"cookie"`
+	Networks     []string  `toml:"networks"`
+	Destinations []string  `toml:"destinations"`
+	Connections  *int      `toml:"connections"`
+	Pending      *int      `toml:"pending"`
+	PerSecond    int       `toml:"connections_per_second"`
+	Rate         int       `toml:"rate"`
+	Expires      time.Time `toml:"expires"`
+}
+
+// Source is where a configuration comes from.
+type Source struct {
+	File     string   // empty: DefaultFile if there is one
+	Listen   []string // replaces the file's
+	Networks []string // each becomes a client
+}
+
+// Load reads the file, those of the directory beside it, and adds what the
+// command line says. All that is wrong is reported at once, each with the file
+// and the key. A file without a client is valid: the first may be added later.
+func (s Source) Load() (Config, error) {
+	name, err := s.file()
+	if err != nil {
 		return Config{}, err
 	}
-	return c, nil
-}
-
-func (f file) parse() (Config, []error) {
-	c := Config{Metrics: DefaultMetrics}
-	var errs []error
-	bad := func(key string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+	p := parser{c: Config{Metrics: DefaultMetrics, Drain: DefaultDrain, DenyPorts: defaultDenyPorts}, name: s.name()}
+	var f file
+	if name != "" {
+		if !p.decode(name, &f) {
+			return Config{}, errors.Join(p.errs...)
 		}
 	}
+	p.parse(f)
+	files, err := clientFiles(s.Dir())
+	if err != nil {
+		return Config{}, err
+	}
+	for _, name := range files {
+		var f clientsFile
+		if p.name = name; p.decode(name, &f) {
+			p.parseClients(f.Clients)
+		}
+	}
+	p.parseFlags(s.Listen, s.Networks)
+	if len(p.errs) == 0 && len(p.c.Clients) == 0 && name == "" {
+		p.errs = append(p.errs, fmt.Errorf("no client may use this converter: give -client PREFIX or a [[client]] in %s", s.name()))
+	}
+	if err := errors.Join(p.errs...); err != nil {
+		return Config{}, err
+	}
+	return p.c, nil
+}
+
+func (s Source) name() string { return cmp.Or(s.File, DefaultFile) }
+
+// file is the name of the file to read; empty if there is none, and none was
+// asked for.
+func (s Source) file() (string, error) {
+	_, err := os.Stat(s.name())
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.File == "":
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("reading configuration: %w", err)
+	}
+	return s.name(), nil
+}
+
+// parser collects a configuration and what is wrong with it.
+type parser struct {
+	c    Config
+	name string // of the file at hand
+	errs []error
+	// owner is whose a name, a key or a cookie is.
+	owner map[any]string
+}
+
+func (p *parser) bad(key string, err error) {
+	if err != nil {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s: %w", p.name, key, err))
+	}
+}
+
+// decode reads a TOML file, and says whether it is one.
+func (p *parser) decode(name string, into any) bool {
+	md, err := toml.DecodeFile(name, into)
+	var syntax toml.ParseError
+	switch {
+	case errors.As(err, &syntax):
+		where := fmt.Sprintf("%s:%d: ", name, syntax.Position.Line)
+		if syntax.LastKey != "" {
+			where += syntax.LastKey + ": "
+		}
+		p.errs = append(p.errs, fmt.Errorf("%s%s", where, cmp.Or(syntax.Message, err.Error())))
+		return false
+	case err != nil:
+		p.errs = append(p.errs, fmt.Errorf("reading %s: %w", name, err))
+	}
+	for _, key := range md.Undecoded() {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s: unknown key", name, key))
+	}
+	return err == nil
+}
+
+func (p *parser) parse(f file) {
 	if len(f.Listen) == 0 {
 		f.Listen = []string{DefaultListen}
 	}
+	c := &p.c
 	var err error
 	c.Listen, err = each(f.Listen, parseListen)
-	bad("listen", err)
-	c.Announce, err = each(f.Announce, parseAnnounce)
-	bad("announce", err)
+	p.bad("listen", err)
+	c.Announce, err = each(f.Announce, parseUnicast)
+	p.bad("announce", err)
+	c.Source, err = each(f.Source, parseUnicast)
+	p.bad("source", err)
 	c.AllowDestinations, err = each(f.AllowDestinations, parsePrefix)
-	bad("allow_destinations", err)
+	p.bad("allow_destinations", err)
+	c.DenyDestinations, err = each(f.DenyDestinations, parsePrefix)
+	p.bad("deny_destinations", err)
+	if f.DenyPorts != nil {
+		c.DenyPorts = f.DenyPorts
+	}
 	if f.Metrics != nil {
 		c.Metrics = *f.Metrics
 	}
 	if c.Metrics != "" {
 		_, err = netip.ParseAddrPort(c.Metrics)
-		bad("metrics", err)
+		p.bad("metrics", err)
 	}
-	cookies := make(map[string]string)
-	for i, fc := range f.Clients {
-		cl := Client{Name: fc.Name, Connections: DefaultConnections}
-		if cl.Name == "" {
-			cl.Name = "client " + strconv.Itoa(i+1)
-		}
-		key := "client[" + strconv.Itoa(i) + "]."
-		cl.Networks, err = each(fc.Networks, parsePrefix)
-		bad(key+"networks", err)
-		if fc.Cookie != "" {
-			cl.Cookie, err = hex.DecodeString(fc.Cookie)
-			bad(key+"cookie", err)
-			if len(cl.Cookie) > maxCookie {
-				bad(key+"cookie", fmt.Errorf("%d bytes, at most %d", len(cl.Cookie), maxCookie))
-			}
-			if other, ok := cookies[string(cl.Cookie)]; ok {
-				bad(key+"cookie", fmt.Errorf("is that of %q too", other))
-			}
-			cookies[string(cl.Cookie)] = cl.Name
-		}
-		if fc.Cookie == "" && len(fc.Networks) == 0 {
-			bad("client["+strconv.Itoa(i)+"]", errors.New("needs a cookie or networks"))
-		}
-		if fc.Connections != nil {
-			cl.Connections = *fc.Connections
-			if cl.Connections < 1 {
-				bad(key+"connections", fmt.Errorf("%d, at least 1", cl.Connections))
-			}
-		}
-		c.Clients = append(c.Clients, cl)
+	if c.AddressLog = f.AddressLog; c.AddressLog != "" && !filepath.IsAbs(c.AddressLog) {
+		p.bad("address_log", fmt.Errorf("%q does not begin with /", c.AddressLog))
 	}
-	return c, errs
+	c.LogLevel = f.LogLevel
+	if f.Drain != nil {
+		c.Drain = time.Duration(*f.Drain) * time.Second
+		p.bad("drain", atLeast(0, *f.Drain))
+	}
+	p.parseClients(f.Clients)
 }
 
-func (c *Config) addFlags(listen, networks []string) (errs []error) {
+func (p *parser) parseFlags(listen, networks []string) {
+	p.name = "command line"
 	if len(listen) > 0 {
 		var err error
-		if c.Listen, err = each(listen, parseListen); err != nil {
-			errs = append(errs, fmt.Errorf("-listen: %w", err))
-		}
+		p.c.Listen, err = each(listen, parseListen)
+		p.bad("-listen", err)
 	}
 	for _, n := range networks {
-		p, err := parsePrefix(n)
+		prefix, err := parsePrefix(n)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("-client: %w", err))
+			p.bad("-client", err)
 			continue
 		}
-		c.Clients = append(c.Clients, Client{Name: p.String(), Networks: []netip.Prefix{p}, Connections: DefaultConnections})
+		p.c.Clients = append(p.c.Clients, Client{Name: prefix.String(), Networks: []netip.Prefix{prefix},
+			Connections: DefaultConnections, Pending: DefaultPending})
 	}
-	return errs
 }
 
 func each[T any](in []string, parse func(string) (T, error)) (out []T, err error) {
@@ -200,7 +279,7 @@ func parseListen(s string) (netip.AddrPort, error) {
 	return ap, err
 }
 
-func parseAnnounce(s string) (netip.Addr, error) {
+func parseUnicast(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err == nil && (!a.IsGlobalUnicast() || a.Zone() != "") {
 		err = fmt.Errorf("%q is no unicast address", s)

@@ -4,87 +4,111 @@
 package server
 
 import (
+	"container/list"
 	"net/netip"
 	"sync"
 	"time"
+
+	"braid/transport/mptcp"
 )
 
-// Limits per source, and for all together.
+// Limits of strangers.
 const (
-	maxPending       = 1024  // connections that have not made their request yet
-	maxPendingAll    = 16384 //
-	answersPerSecond = 100   // error messages
+	maxStrangersSource = 1024  // connections of one source
+	maxStrangers       = 16384 // of all
+	answersPerSecond   = 100   // error messages to one source
+	maxAnswered        = 65536 // sources that get any, within a second
 )
 
-// gate keeps strangers from tying up the converter: it bounds, per source,
-// the connections whose request is awaited and the rate of error messages.
-// The zero value is ready.
+// gate holds the connections of whom it is not known who they are. There is
+// always room for one more: where there are too many, the oldest goes. A client
+// has said who it is within a round trip, and with its first packet where it
+// can; so it is not the oldest unless the flood is faster than that. The zero
+// value is ready.
 type gate struct {
-	mu      sync.Mutex
-	pending int
-	sources map[netip.Prefix]*visitor
+	mu        sync.Mutex
+	strangers list.List // of *stranger, the oldest first
+	sources   map[netip.Prefix]*list.List
+
+	second  time.Time            // for which
+	answers map[netip.Prefix]int // counts error messages
 }
 
-type visitor struct {
-	pending int
-	answers int       // in the second that began at
-	second  time.Time //
+// stranger is a connection in the gate.
+type stranger struct {
+	conn         *mptcp.Conn
+	source       netip.Prefix
+	all, sourced *list.Element
 }
 
-// enter admits a connection that has to call leave once its request is in.
-func (g *gate) enter(src netip.Prefix) bool {
+// enter lets a connection in until it leaves. The connection that has to go for
+// it is the caller's to reset.
+func (g *gate) enter(c *mptcp.Conn, source netip.Prefix) (st *stranger, oldest *mptcp.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	v := g.visitorLocked(src)
-	if v.pending >= maxPending || g.pending >= maxPendingAll {
-		return false
-	}
-	v.pending++
-	g.pending++
-	return true
-}
-
-func (g *gate) leave(src netip.Prefix) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.visitorLocked(src).pending--
-	g.pending--
-	g.forgetLocked()
-}
-
-// mayAnswer says whether one more error message may go to a source now.
-func (g *gate) mayAnswer(src netip.Prefix) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	v := g.visitorLocked(src)
-	if now := time.Now(); now.Sub(v.second) >= time.Second {
-		v.second, v.answers = now, 0
-	}
-	v.answers++
-	return v.answers <= answersPerSecond
-}
-
-func (g *gate) visitorLocked(src netip.Prefix) *visitor {
-	v := g.sources[src]
-	if v == nil {
+	from := g.sources[source]
+	if from == nil {
 		if g.sources == nil {
-			g.sources = make(map[netip.Prefix]*visitor)
+			g.sources = make(map[netip.Prefix]*list.List)
 		}
-		v = new(visitor)
-		g.sources[src] = v
+		from = list.New()
+		g.sources[source] = from
 	}
-	return v
+	var out *stranger
+	switch {
+	case from.Len() >= maxStrangersSource:
+		out = from.Front().Value.(*stranger)
+	case g.strangers.Len() >= maxStrangers:
+		out = g.strangers.Front().Value.(*stranger)
+	}
+	st = &stranger{conn: c, source: source}
+	st.all, st.sourced = g.strangers.PushBack(st), from.PushBack(st)
+	if out == nil {
+		return st, nil
+	}
+	g.removeLocked(out)
+	return st, out.conn
 }
 
-// forgetLocked drops the idle visitors once there are many.
-func (g *gate) forgetLocked() {
-	const many = 4096
-	if len(g.sources) < many {
+// leave may be called more than once.
+func (g *gate) leave(st *stranger) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.removeLocked(st)
+}
+
+func (g *gate) removeLocked(st *stranger) {
+	if st.all == nil {
 		return
 	}
-	for src, v := range g.sources {
-		if v.pending == 0 && time.Since(v.second) > time.Second {
-			delete(g.sources, src)
-		}
+	from := g.sources[st.source]
+	g.strangers.Remove(st.all)
+	from.Remove(st.sourced)
+	st.all = nil
+	if from.Len() == 0 {
+		delete(g.sources, st.source)
 	}
+}
+
+// waiting is how many are in the gate.
+func (g *gate) waiting() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.strangers.Len()
+}
+
+// mayAnswer says whether one more error message may go to a source of strangers
+// now.
+func (g *gate) mayAnswer(source netip.Prefix) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); now.Sub(g.second) >= time.Second {
+		g.second, g.answers = now, make(map[netip.Prefix]int)
+	}
+	n := g.answers[source]
+	if n >= answersPerSecond || len(g.answers) >= maxAnswered {
+		return false
+	}
+	g.answers[source] = n + 1
+	return true
 }

@@ -34,7 +34,7 @@ func (s *Server) families(ctx context.Context) (f convert.Families) {
 	for _, a := range world {
 		f = f.With(a, routed(ctx, a))
 	}
-	for _, p := range s.Config.AllowDestinations {
+	for _, p := range s.config.Load().AllowDestinations {
 		f = f.With(p.Addr(), routed(ctx, p.Addr()))
 	}
 	return f

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,8 +25,11 @@ type Stats struct {
 	Open        atomic.Int64
 	Up, Down    atomic.Uint64 // bytes of closed connections, from and to clients
 	Reset       atomic.Uint64 // nothing to say: garbage, or the client went away
-	Shed        atomic.Uint64 // a source had too much pending, or too many errors
-	errors      [256]atomic.Uint64
+	Shed        atomic.Uint64 // strangers: the oldest of too many, or too many errors
+	Panics      atomic.Uint64 // connections that met a fault of ours
+	// WrongCookies are cookies and proofs of nobody's.
+	WrongCookies atomic.Uint64
+	errors       [256]atomic.Uint64
 }
 
 func (st *Stats) refused(code convert.ErrorCode) { st.errors[code].Add(1) }
@@ -48,7 +52,11 @@ func (s *Server) ServeMetrics(ctx context.Context, addr string) error {
 	counter("bytes_total", "Bytes of closed connections.", &st.Up, prometheus.Labels{"direction": "up"})
 	counter("bytes_total", "Bytes of closed connections.", &st.Down, prometheus.Labels{"direction": "down"})
 	counter("reset_total", "Client connections reset without an answer.", &st.Reset, nil)
-	counter("shed_total", "Client connections shed by the limits per source.", &st.Shed, nil)
+	counter("shed_total", "Connections of strangers shed because there were too many.", &st.Shed, nil)
+	counter("panics_total", "Connections that met a fault of the converter's.", &st.Panics, nil)
+	counter("wrong_cookies_total", "Cookies and proofs that are no client's.", &st.WrongCookies, nil)
+	counter("guard_destroyed_total", "Dead subflows given up.", &s.guard.Destroyed, nil)
+	reg.MustRegister(perClient{s})
 	counter("servers_total", "Connections to servers.", &d.MPTCP, prometheus.Labels{"protocol": "mptcp"})
 	counter("servers_total", "Connections to servers.", &d.TCP, prometheus.Labels{"protocol": "tcp"})
 	for code := range st.errors {
@@ -60,11 +68,51 @@ func (s *Server) ServeMetrics(ctx context.Context, addr string) error {
 		func() float64 { return float64(st.Open.Load()) }))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	hs := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: requestTimeout}
+	hs := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: requestTimeout, WriteTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { hs.Close() })
 	defer stop()
 	if err := hs.ListenAndServe(); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
+}
+
+// perClient collects what is known of each client.
+type perClient struct{ s *Server }
+
+var (
+	clientLabel       = []string{"client"}
+	clientOpen        = prometheus.NewDesc("braid_mcp_client_open", "A client's connections.", clientLabel, nil)
+	clientSubflows    = prometheus.NewDesc("braid_mcp_client_subflows", "Subflows of a client's connections.", clientLabel, nil)
+	clientRelayed     = prometheus.NewDesc("braid_mcp_client_relayed_total", "A client's connections carried.", clientLabel, nil)
+	clientBytes       = prometheus.NewDesc("braid_mcp_client_bytes_total", "A client's bytes.", []string{"client", "direction"}, nil)
+	clientRefused     = prometheus.NewDesc("braid_mcp_client_refused_total", "A client's connections refused.", []string{"client", "reason"}, nil)
+	clientDescriptors = []*prometheus.Desc{clientOpen, clientSubflows, clientRelayed, clientBytes, clientRefused}
+)
+
+// Describe is prometheus.Collector's.
+func (perClient) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range clientDescriptors {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (p perClient) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for _, c := range p.s.clientStatus() {
+		gauge(clientOpen, float64(c.Open), c.Name)
+		gauge(clientSubflows, float64(c.Subflows), c.Name)
+		count(clientRelayed, c.Relayed, c.Name)
+		count(clientBytes, c.Up, c.Name, "up")
+		count(clientBytes, c.Down, c.Name, "down")
+		for reason, n := range c.Refused {
+			count(clientRefused, n, c.Name, reason)
+		}
+	}
 }

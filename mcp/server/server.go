@@ -8,137 +8,230 @@ package server
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"braid/mcp/config"
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 	"braid/transport/relay"
 )
 
 // Server is one converter.
 type Server struct {
-	Config config.Config
-	Log    *journal.Log
-	Stats  Stats
+	Log   *journal.Log
+	Stats Stats
 
-	dialer  mptcp.Dialer
-	guard   guard.Guard
-	clients clients
-	gate    gate
-	own     ownAddresses
+	config                atomic.Pointer[config.Config]
+	clients               atomic.Pointer[clients]
+	dialer                mptcp.Dialer
+	turn                  atomic.Uint32 // which source address is next
+	guard                 guard.Guard
+	memory                *mptcp.Memory
+	issuer                *proof.Issuer
+	strangers, neighbours gate // the latter are in a client's network
+	nat64                 atomic.Pointer[[]netip.Prefix]
+	wrong                 seldom
+	records               addressLog
+	started               time.Time
+	most                  int // connections that there are descriptors for
 
 	requestTimeout, dialTimeout time.Duration
 
-	mu    sync.Mutex
-	conns map[*mptcp.Conn]struct{}
+	listeners []*net.TCPListener
+
+	mu       sync.Mutex
+	draining bool
+	sessions map[*session]struct{}
+	running  sync.WaitGroup
 }
 
 // New makes a converter that has not started.
 func New(c config.Config, log *journal.Log) *Server {
-	return &Server{
-		Config:  c,
-		Log:     log,
-		dialer:  mptcp.Dialer{Mutes: true},
-		guard:   guard.Guard{Log: log},
-		clients: newClients(c.Clients),
-		own:     ownAddresses{announced: c.Announce},
-		conns:   make(map[*mptcp.Conn]struct{}),
+	var run [8]byte
+	rand.Read(run[:]) // never fails, see its documentation
+	s := &Server{
+		Log:      log,
+		dialer:   mptcp.Dialer{Mutes: true},
+		guard:    guard.Guard{Log: log},
+		memory:   mptcp.NewMemory(),
+		issuer:   proof.NewIssuer(binary.BigEndian.Uint64(run[:])),
+		started:  time.Now(),
+		most:     descriptors(),
+		sessions: make(map[*session]struct{}),
 
 		requestTimeout: requestTimeout,
 		dialTimeout:    dialTimeout,
 	}
+	s.config.Store(&c)
+	s.clients.Store(newClients(c.Clients, nil))
+	s.nat64.Store(new([]netip.Prefix))
+	return s
 }
 
-// Run serves until ctx ends, then resets what is open. It fails at once when
-// it cannot listen.
-func (s *Server) Run(ctx context.Context) error {
-	var listeners []*net.TCPListener
-	defer func() {
-		for _, l := range listeners {
-			l.Close()
+// descriptors is for how many connections with two ends each there are files,
+// when some are kept back for other things.
+func descriptors() int {
+	const others = 256
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2*others {
+		return others / 2
+	}
+	return int(l.Cur-others) / 2
+}
+
+// Reload makes another configuration hold: clients, limits, destinations, the
+// address log. Open connections stay, but for those of clients that are gone.
+func (s *Server) Reload(c config.Config) {
+	s.config.Store(&c)
+	s.clients.Store(newClients(c.Clients, s.clients.Load()))
+	stay := make(map[*account]bool)
+	for _, a := range s.clients.Load().accounts {
+		stay[a] = true
+	}
+	s.reset(func(se *session) bool { return se.account != nil && !stay[se.account] })
+	s.records.close()
+	s.running.Go(func() { s.learnNAT64(context.Background()) })
+}
+
+// Listen opens the listeners, of which some may have been inherited.
+func (s *Server) Listen(ctx context.Context, inherited []*net.TCPListener) error {
+	byAddr := make(map[netip.AddrPort]*net.TCPListener)
+	for _, l := range inherited {
+		byAddr[l.Addr().(*net.TCPAddr).AddrPort()] = l
+	}
+	for _, addr := range s.config.Load().Listen {
+		l := byAddr[addr]
+		delete(byAddr, addr)
+		if l == nil {
+			var err error
+			if l, err = mptcp.Listen(ctx, addr.String()); err != nil {
+				return err
+			}
 		}
-	}()
-	for _, addr := range s.Config.Listen {
-		l, err := mptcp.Listen(ctx, addr.String())
-		if err != nil {
-			return err
-		}
-		listeners = append(listeners, l)
+		s.listeners = append(s.listeners, l)
 		s.Log.Info("listening", "address", addr)
 	}
-	var running sync.WaitGroup
-	running.Go(func() { s.guard.Run(ctx) })
-	for _, l := range listeners {
-		running.Go(func() { s.accept(ctx, l, &running) })
-	}
-	<-ctx.Done()
-	for _, l := range listeners {
+	for addr, l := range byAddr {
+		s.Log.Info("not listening any more", "address", addr)
 		l.Close()
 	}
-	s.resetAll()
-	running.Wait()
 	return nil
 }
 
+// Listeners are those that Listen has opened.
+func (s *Server) Listeners() []*net.TCPListener { return s.listeners }
+
+// Run serves until ctx ends. What is open then may end by itself until halt
+// ends; the rest is reset.
+func (s *Server) Run(ctx, halt context.Context) {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.running.Go(func() { s.guard.Run(work) })
+	s.running.Go(func() { s.learnNAT64(work) })
+	var accepting sync.WaitGroup
+	for _, l := range s.listeners {
+		accepting.Go(func() { s.accept(work, l) })
+	}
+	<-ctx.Done()
+	for _, l := range s.listeners {
+		l.Close() // a copy of it that somebody else has goes on
+	}
+	accepting.Wait()
+	s.drain(halt)
+	stop()
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	s.reset(func(*session) bool { return true })
+	s.running.Wait()
+	s.records.close()
+}
+
+// drain waits for the end of what is open.
+func (s *Server) drain(halt context.Context) {
+	const interval = 10 * time.Millisecond
+	if n := s.count(); n > 0 {
+		s.Log.Info("draining", "connections", n)
+	}
+	for s.count() > 0 && halt.Err() == nil {
+		time.Sleep(interval)
+	}
+}
+
+func (s *Server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
 // accept hands every connection of a listener to a goroutine of its own.
-func (s *Server) accept(ctx context.Context, l *net.TCPListener, running *sync.WaitGroup) {
+func (s *Server) accept(ctx context.Context, l *net.TCPListener) {
 	for {
 		c, err := mptcp.Accept(l)
 		switch {
-		case errors.Is(err, net.ErrClosed):
+		case isClosed(err):
 			return
 		case err != nil: // out of descriptors, most likely
-			s.Log.Error("accepting", "error", err)
-			time.Sleep(100 * time.Millisecond)
+			s.wrong.warn(s.Log, "accepting", "error", err)
+			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		if !s.add(ctx, c) {
+		se := &session{server: s, client: c}
+		if !s.add(se) {
 			relay.Reset(c.TCPConn)
 			continue
 		}
-		running.Go(func() {
-			defer s.remove(c)
-			s.serve(ctx, c)
-		})
+		s.running.Go(func() { se.serve(ctx) })
 	}
 }
 
-// add remembers an open connection, so that it can be reset when Run ends. It
-// refuses one that came too late for that.
-func (s *Server) add(ctx context.Context, c *mptcp.Conn) bool {
+// add remembers an open connection, so that it can be reset. It refuses one
+// that came too late for that.
+func (s *Server) add(se *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ctx.Err() != nil {
+	if s.draining {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	s.sessions[se] = struct{}{}
 	return true
 }
 
-func (s *Server) remove(c *mptcp.Conn) {
+func (s *Server) remove(se *session) {
 	s.mu.Lock()
-	delete(s.conns, c)
+	delete(s.sessions, se)
 	s.mu.Unlock()
-	c.Close()
+	se.client.Close()
 }
 
-func (s *Server) resetAll() {
+// reset ends the sessions for which which says so.
+func (s *Server) reset(which func(*session) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.conns {
-		relay.Reset(c.TCPConn)
+	for se := range s.sessions {
+		if which(se) {
+			relay.Reset(se.client.TCPConn)
+			if se.far != nil { // with the client half-closed, only that is still read
+				relay.Reset(se.far.TCPConn)
+			}
+		}
 	}
 }
 
-// source is what clients are told apart by before they have said who they
-// are: an IPv4 address, or the IPv6 network a subscriber gets.
+// full says whether there are descriptors for one connection more.
+func (s *Server) full() bool { return s.count() > s.most }
+
+// source is what strangers are told apart by: an IPv4 address, or the IPv6
+// network a subscriber gets.
 func source(a netip.Addr) netip.Prefix {
 	bits := a.BitLen()
 	if a.Is6() {

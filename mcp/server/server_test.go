@@ -12,12 +12,15 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"braid/mcp/config"
+	"braid/mcp/host"
 	"braid/test/netns"
 	"braid/transport/convert"
 	"braid/transport/journal"
@@ -38,33 +41,43 @@ func run(t *testing.T, stdin string, args ...string) {
 
 const listen = "127.0.0.1:5124"
 
-// start runs a converter whose clients are alice, by cookie, and the network
-// 127.0.0.2/32; the destinations 198.18.0.0/15 are this host's and allowed.
-func start(t *testing.T) *Server {
-	t.Helper()
-	c := config.Config{
-		Listen:            []netip.AddrPort{netip.MustParseAddrPort(listen)},
-		AllowDestinations: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")},
+var (
+	cookie = []byte("sixteen bytes...")
+	secret = []byte("thirty-two bytes that are secret")
+)
+
+// testConfig has the clients alice, by cookie, bob, by key, and the network
+// 127.0.0.2/32.
+func testConfig() config.Config {
+	return config.Config{
+		Listen:    []netip.AddrPort{netip.MustParseAddrPort(listen)},
+		DenyPorts: []uint16{25},
 		Clients: []config.Client{
-			{Name: "alice", Cookie: []byte{0xc0, 0xff, 0xee}, Connections: 4096},
-			{Name: "net", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Connections: 2},
+			{Name: "alice", Cookie: cookie, Connections: 4096, Pending: 4096},
+			{Name: "bob", Key: secret, Connections: 4096, Pending: 4096},
+			{Name: "net", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Connections: 2, Pending: 2},
 		},
 	}
+}
+
+func start(t *testing.T) *Server { return startWith(t, testConfig()) }
+
+func startWith(t *testing.T, c config.Config) *Server {
+	t.Helper()
 	s := New(c, journal.New(io.Discard))
 	s.requestTimeout, s.dialTimeout = 400*time.Millisecond, 400*time.Millisecond
-	undo, err := s.PrepareHost()
-	if err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := s.Listen(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	doneC := make(chan error)
-	go func() { doneC <- s.Run(ctx) }()
+	var running sync.WaitGroup
+	h := host.Host{Log: s.Log, Announce: func() []netip.Addr { return nil }, Dir: t.TempDir()}
+	h.Prepare()
+	running.Go(func() { h.Run(ctx) })
+	running.Go(func() { s.Run(ctx, ctx) })
 	t.Cleanup(func() {
 		cancel()
-		if err := <-doneC; err != nil {
-			t.Error(err)
-		}
-		undo()
+		running.Wait()
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		c, err := net.Dial("tcp", listen)
@@ -102,7 +115,7 @@ func encode(t *testing.T, m convert.Message) []byte {
 }
 
 func connectTo(t *testing.T, dest string) []byte {
-	return encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(dest), convert.KindMPTCP), []byte{0xc0, 0xff, 0xee}))
+	return encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(dest), convert.KindMPTCP), cookie))
 }
 
 func unhex(t *testing.T, s string) []byte {
@@ -115,15 +128,9 @@ func unhex(t *testing.T, s string) []byte {
 }
 
 func TestRelay(t *testing.T) {
-	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
 	start(t)
 	for _, speaks := range []bool{true, false} {
-		var lc net.ListenConfig
-		lc.SetMultipathTCP(speaks)
-		l, err := lc.Listen(t.Context(), "tcp", "198.18.0.80:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := netns.ListenFar(t, speaks)
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -155,9 +162,9 @@ func TestRelay(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
+	netns.Far(t)
 	run(t, "", "ip", "route", "replace", "unreachable", "198.18.0.99/32")
-	run(t, "table ip t {\n chain c {\n type filter hook input priority 0\n ip daddr 198.18.0.80 tcp dport 9 drop\n }\n}\n", "nft", "-f", "-")
+	run(t, "", "ip", "neigh", "replace", "198.18.0.9", "lladdr", "02:00:00:00:00:09", "dev", "far0")
 	s := start(t)
 	big := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), bytes.Repeat([]byte{1}, 900)))
 	tests := []struct {
@@ -169,9 +176,11 @@ func TestRefused(t *testing.T) {
 		{name: "closed port", request: connectTo(t, "198.18.0.80:1"), want: convert.ConnectionReset},
 		{name: "unreachable", request: connectTo(t, "198.18.0.99:80"), want: convert.DestinationUnreachable},
 		{name: "no route", request: connectTo(t, "198.19.0.1:80"), want: convert.DestinationUnreachable},
-		{name: "silent", request: connectTo(t, "198.18.0.80:9"), want: convert.NetworkFailure},
+		{name: "silent", request: connectTo(t, "198.18.0.9:80"), want: convert.NetworkFailure},
 		{name: "private", request: connectTo(t, "192.168.0.1:80"), want: convert.NotAuthorized},
 		{name: "carrier NAT", request: connectTo(t, "100.64.0.1:80"), want: convert.NotAuthorized},
+		{name: "mail", request: connectTo(t, "198.18.0.80:25"), want: convert.NotAuthorized},
+		{name: "own address", request: connectTo(t, "198.18.0.1:80"), want: convert.NotAuthorized},
 		{name: "private behind NAT64", request: connectTo(t, "[64:ff9b::10.0.0.1]:80"), want: convert.NotAuthorized},
 		{name: "stranger", request: encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), nil)), want: convert.NotAuthorized},
 		{name: "wrong cookie", request: encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:80")), []byte("x"))), want: convert.NotAuthorized},
@@ -253,26 +262,16 @@ func TestSlow(t *testing.T) {
 		t.Errorf("after %v", took)
 	}
 	c.Close()
-	served := func() int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.conns)
-	}
-	for deadline := time.Now().Add(5 * time.Second); served() != 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); s.count() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are served still", served())
+			t.Fatalf("%d connections are served still", s.count())
 		}
 	}
 }
 
 func TestConnectionLimit(t *testing.T) {
-	run(t, "", "ip", "addr", "replace", "198.18.0.80/32", "dev", "lo")
 	start(t)
-	l, err := net.Listen("tcp", "198.18.0.80:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := netns.ListenFar(t, false)
 	request := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(l.Addr().String())), nil))
 	var open []*mptcp.Conn
 	for range 2 {
@@ -304,7 +303,8 @@ func TestInfo(t *testing.T) {
 	release := make([]func(), 2)
 	for i := range release {
 		var err error
-		_, release[i], err = s.clients.admit(netip.MustParseAddr("127.0.0.2"), convert.Request(convert.NewConnect(netip.MustParseAddrPort("192.0.2.80:80")), nil))
+		from := netip.MustParseAddr("127.0.0.2")
+		_, release[i], err = s.clients.Load().byNetwork(from).admit(from, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,53 +354,58 @@ func TestFamilies(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
+	netns.Far(t)
 	run(t, "", "ip", "addr", "replace", "203.0.113.10/32", "dev", "lo")
-	s := New(config.Config{AllowDestinations: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, journal.New(io.Discard))
+	run(t, "", "ip", "addr", "replace", "10.1.9.9/32", "dev", "lo")
+	run(t, "", "ip", "route", "replace", "local", "203.0.113.64/26", "dev", "lo") // AnyIP
+	c := testConfig()
+	c.AllowDestinations = prefixes("10.1.0.0/16", "203.0.113.0/24")
+	c.DenyDestinations = prefixes("192.0.2.128/25")
+	c.Announce = []netip.Addr{netip.MustParseAddr("192.0.2.7")} // of a 1:1 NAT
+	s := New(c, journal.New(io.Discard))
+	s.nat64.Store(&[]netip.Prefix{netip.MustParsePrefix("2001:db8:64::/96"), netip.MustParsePrefix("2001:db8:4800::/48")})
 	for addr, want := range map[string]bool{
-		"192.0.2.80": true, "2001:db8::1": true, "10.1.2.3": true, "64:ff9b::c000:250": true,
+		"192.0.2.80": true, "2001:db8::1": true, "10.1.2.3": true, "64:ff9b::c000:250": true, "2002:c000:250::1": true,
+		"2001:db8:64::c000:250": true, "203.0.113.11": true,
 		"10.2.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "100.64.0.1": false, "169.254.1.1": false,
 		"127.0.0.1": false, "::1": false, "::": false, "0.0.0.0": false, "fe80::1": false, "fd00::1": false,
-		"ff02::1": false, "224.0.0.1": false, "255.255.255.255": false, "203.0.113.10": false,
-		"::ffff:10.2.0.1": false, "64:ff9b::a02:1": false,
+		"ff02::1": false, "224.0.0.1": false, "255.255.255.255": false,
+		// This host's own, however they are written and whatever is allowed.
+		"203.0.113.10": false, "203.0.113.70": false, "10.1.9.9": false, "198.18.0.1": false, "198.18.0.255": false, "192.0.2.7": false,
+		"::ffff:203.0.113.10": false, "64:ff9b::203.0.113.10": false, "2002:cb00:710a::1": false, "64:ff9b::192.0.2.7": false,
+		// Forbidden ones in others.
+		"::ffff:10.2.0.1": false, "64:ff9b::a02:1": false, "::10.2.0.1": false, "::192.0.2.80": false,
+		"64:ff9b:1::1": false, "64:ff9b:1:abcd::10.2.0.1": false, "2002:a02:1::1": false, "2002:7f00:1::1": false,
+		"2001:0:a02:1::1": false, "2001:0:c000:250:0:0:f5fd:fffe": false, "2001:0:c000:250:0:0:3fff:fdaf": true, // Teredo
+		"2001:db8::5efe:10.2.0.1": false, "2001:db8::200:5efe:10.2.0.1": false, "2001:db8::5efe:192.0.2.80": true, // ISATAP
+		"2001:db8:64::10.2.0.1": false, "2001:db8:4800:a02:0:100::": false, "2001:db8:4800:c000:2:5000::": true, // the network's NAT64
+		"::ffff:0:10.2.0.1": false, "fec0::1": false,
+		"168.63.129.16": false, "192.0.0.192": false, "fd00:ec2::254": false, // clouds
+		"192.0.2.129": false, "64:ff9b::192.0.2.129": false, // denied
 	} {
-		if got := s.allowed(netip.MustParseAddr(addr)) == nil; got != want {
+		a := netip.MustParseAddr(addr)
+		if got := s.allowed(config.Client{}, netip.AddrPortFrom(a, 443)) == nil; got != want {
 			t.Errorf("%s allowed: %v", addr, got)
+		}
+		if s.allowed(config.Client{}, netip.AddrPortFrom(a, 25)) == nil {
+			t.Errorf("%s allowed for mail", addr)
+		}
+	}
+	few := config.Client{Destinations: prefixes("192.0.2.0/26")}
+	for addr, want := range map[string]bool{"192.0.2.1:80": true, "192.0.2.80:80": false, "192.0.2.7:80": false, "192.0.2.1:25": false} {
+		if got := s.allowed(few, netip.MustParseAddrPort(addr)) == nil; got != want {
+			t.Errorf("%s allowed to a client with few: %v", addr, got)
 		}
 	}
 }
 
-func TestPrepareHost(t *testing.T) {
-	run(t, "", "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-	run(t, "", "ip", "link", "set", "v0", "up")
-	run(t, "", "ip", "link", "set", "v1", "up")
-	defer run(t, "", "ip", "link", "del", "v0")
-	for _, a := range []string{"192.0.2.10/24", "2001:db8:10::10/64", "10.0.0.1/8"} {
-		run(t, "", "ip", "addr", "add", a, "dev", "v0", "nodad")
+func TestPrefixes64(t *testing.T) {
+	var addrs []netip.Addr
+	for _, a := range []string{"64:ff9b::c000:aa", "2001:db8:64::c000:ab", "2001:db8:4800:c000:0:aa00::", "2001:db8::1", "192.0.0.170"} {
+		addrs = append(addrs, netip.MustParseAddr(a))
 	}
-	eps, err := mptcp.Endpoints()
-	if err != nil || len(eps) != 0 {
-		t.Fatalf("endpoints before: %v, %v", eps, err)
-	}
-	limits, _ := mptcp.GetLimits()
-	s := New(config.Config{}, journal.New(io.Discard))
-	undo, err := s.PrepareHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(map[netip.Addr]mptcp.EndpointFlags)
-	eps, _ = mptcp.Endpoints()
-	for _, e := range eps {
-		got[e.Addr] = e.Flags
-	}
-	want6 := netip.MustParseAddr("2001:db8:10::10")
-	if len(got) != 2 || got[want6] != mptcp.FlagSignal {
-		t.Errorf("announced %v", got)
-	}
-	undo()
-	if eps, err := mptcp.Endpoints(); err != nil || len(eps) != 0 {
-		t.Errorf("endpoints left: %v, %v", eps, err)
-	}
-	if l, _ := mptcp.GetLimits(); l != limits {
-		t.Errorf("limits %+v, were %+v", l, limits)
+	want := prefixes("64:ff9b::/96", "2001:db8:64::/96", "2001:db8:4800::/48")
+	if got := prefixes64(addrs); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

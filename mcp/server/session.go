@@ -8,13 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"net/netip"
 	"os"
-	"syscall"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"braid/transport/convert"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 	"braid/transport/relay"
 )
 
@@ -24,119 +28,283 @@ const (
 	dialTimeout    = 20 * time.Second // from there to the server's SYN+ACK
 	goodbyeTimeout = 5 * time.Second  // after an error the client is to close
 	goodbyeBytes   = 256 << 10
+	// watchInterval is how often it is looked whether a client that waits for
+	// its server still does.
+	watchInterval = 250 * time.Millisecond
 )
 
-// serve is the life of one client connection.
-func (s *Server) serve(ctx context.Context, c *mptcp.Conn) {
-	src := source(c.Remote.Addr())
+// session is one client connection.
+type session struct {
+	server *Server
+	client *mptcp.Conn
+
+	// Under the server's lock, nil until it is known.
+	account *account
+	far     *mptcp.Conn // to the server that the client wants
+
+	remote  netip.AddrPort // of far
+	pair    relay.Pair
+	began   time.Time
+	carried atomic.Bool // the pair has started
+}
+
+// serve is the life of a connection until it is relayed, or its end.
+func (se *session) serve(ctx context.Context) {
+	s := se.server
+	relayed := false
+	defer func() {
+		if p := recover(); p != nil {
+			// A fault that one connection meets must not end all the others.
+			s.Stats.Panics.Add(1)
+			s.Log.Error("serving a connection", "panic", p, "stack", string(debug.Stack()))
+			relay.Reset(se.client.TCPConn)
+		}
+		if !relayed {
+			s.remove(se)
+		}
+	}()
+	relayed = se.negotiate(ctx)
+}
+
+// negotiate brings a connection to where it is relayed, or ends it with an
+// answer.
+func (se *session) negotiate(ctx context.Context) (relayed bool) {
+	s, c := se.server, se.client
+	from := c.Remote.Addr()
 	s.Stats.Accepted.Add(1)
 	if !c.MPTCP {
 		s.Stats.AcceptedTCP.Add(1)
 	}
-	if !s.gate.enter(src) {
+	gate, neighbour := &s.strangers, s.clients.Load().byNetwork(from)
+	if neighbour != nil {
+		gate = &s.neighbours
+	}
+	st, oldest := gate.enter(c, source(from))
+	defer gate.leave(st)
+	if oldest != nil {
 		s.Stats.Shed.Add(1)
-		relay.Reset(c.TCPConn)
-		return
+		relay.Reset(oldest.TCPConn)
 	}
 	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
-	m, err := convert.Read(c)
-	s.gate.leave(src)
-	if err != nil {
-		s.refuse(ctx, c, src, s.requestError(c, err))
-		return
+	b, err := convert.Receive(c)
+	var m convert.Message
+	if err == nil {
+		m, _, err = convert.Parse(b)
 	}
-	cl, release, err := s.clients.admit(c.Remote.Addr(), m)
 	if err != nil {
-		s.refuse(ctx, c, src, err)
-		return
+		se.refuse(ctx, request{account: neighbour, from: from}, s.requestError(err))
+		return false
 	}
-	defer release()
+	r := s.identify(from, b, m)
+	if r.account == nil {
+		se.refuse(ctx, r, convert.Error{Code: convert.NotAuthorized})
+		return false
+	}
 	if err := m.CheckRequest(); err != nil {
-		s.refuse(ctx, c, src, err)
-		return
+		se.refuse(ctx, r, err)
+		return false
 	}
-	c.SetReadDeadline(time.Time{})
 	connect, ok := convert.Find[convert.Connect](m)
 	if !ok { // then it is Info
-		s.say(ctx, c, s.info(ctx, m))
-		goodbye(c)
-		return
+		se.info(ctx, r)
+		return false
 	}
-	server, err := s.connect(ctx, connect)
+	if r.holder != nil && r.verdict != proof.Fresh {
+		se.proveAgain(ctx, r)
+		return false
+	}
+	connected, release, err := s.admit(r)
 	if err != nil {
-		s.Log.Debug("refusing", "client", cl, "server", connect.Remote, "error", err)
-		s.refuse(ctx, c, src, err)
+		se.refuse(ctx, r, err)
+		return false
+	}
+	defer func() {
+		if !relayed {
+			release()
+		}
+	}()
+	gate.leave(st)
+	c.SetReadDeadline(time.Time{})
+	far, err := se.connect(ctx, r.account, connect)
+	if err != nil {
+		s.Log.Debug("refusing", "client", r.account.name, "server", connect.Remote, "error", err)
+		se.refuse(ctx, r, err)
+		return false
+	}
+	connected()
+	s.mu.Lock()
+	se.account, se.far = r.account, far
+	s.mu.Unlock()
+	se.remote = connect.Remote
+	return se.relay(ctx, connect.Extended(), release)
+}
+
+// admit counts a connection of a known client.
+func (s *Server) admit(r request) (connected, release func(), err error) {
+	if s.full() {
+		return nil, nil, convert.RetryError(convert.ResourceExceeded, time.Second)
+	}
+	return r.account.admit(r.from, time.Now())
+}
+
+// info tells a known client what the converter can do, which is free.
+func (se *session) info(ctx context.Context, r request) {
+	if expired(r.account.config(), time.Now()) {
+		se.refuse(ctx, r, convert.Error{Code: convert.NotAuthorized})
 		return
 	}
-	s.relay(ctx, c, server, connect, cl)
+	r.account.saw(r.from)
+	b, err := se.server.answer(r, se.server.info(ctx, r.Message))
+	if err == nil {
+		se.end(ctx, b)
+	}
+}
+
+// proveAgain answers a Connect whose proof is right, but not fresh.
+func (se *session) proveAgain(ctx context.Context, r request) {
+	s := se.server
+	b, err := r.holder.Refuse(s.issuer, r.Message)
+	if err != nil {
+		return
+	}
+	s.Stats.refused(convert.MissingCookie)
+	r.account.refuse(r.verdict.String() + " proof")
+	if r.verdict == proof.Replayed {
+		s.wrong.warn(s.Log, "replayed proof", "client", r.account.name, "from", r.from)
+	}
+	se.end(ctx, b)
 }
 
 // connect opens the connection to the server, MPTCP if it speaks it.
-func (s *Server) connect(ctx context.Context, connect convert.Connect) (*mptcp.Conn, error) {
+func (se *session) connect(ctx context.Context, a *account, connect convert.Connect) (*mptcp.Conn, error) {
+	s := se.server
 	if kinds := connect.Options.Unsupported(convert.KindMPTCP); len(kinds) > 0 {
 		return nil, convert.Error{Code: convert.UnsupportedTCPOption, Value: kinds}
 	}
-	if err := s.allowed(connect.Remote.Addr()); err != nil {
+	if err := s.allowed(a.config(), connect.Remote); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.dialTimeout)
 	defer cancel()
-	server, err := s.dialer.Dial(ctx, netip.Addr{}, connect.Remote, nil)
+	defer se.watch(cancel)()
+	far, err := s.dial(ctx, connect.Remote)
 	if err != nil {
 		return nil, dialError(err)
 	}
-	return server, nil
+	return far, nil
 }
 
-// relay confirms the connection and carries it.
-func (s *Server) relay(ctx context.Context, c, server *mptcp.Conn, connect convert.Connect, client string) {
-	defer server.Close()
-	var reply convert.Message
-	if connect.Extended() {
-		reply = convert.Reply(convert.ExtendedTCPHeader{Options: synAckOptions(server)})
+// watch calls cancel when the client has gone.
+func (se *session) watch(cancel func()) (stop func()) {
+	var timer *time.Timer
+	timer = time.AfterFunc(math.MaxInt64, func() {
+		if se.client.Gone() {
+			cancel()
+			return
+		}
+		timer.Reset(watchInterval)
+	})
+	timer.Reset(watchInterval)
+	return func() { timer.Stop() }
+}
+
+// dial connects to a server from the next of the configured addresses of its
+// family, or another one where all ports of that are taken.
+func (s *Server) dial(ctx context.Context, remote netip.AddrPort) (*mptcp.Conn, error) {
+	var sources []netip.Addr
+	for _, a := range s.config.Load().Source {
+		if a.Is4() == remote.Addr().Is4() {
+			sources = append(sources, a)
+		}
 	}
-	if err := s.say(ctx, c, reply); err != nil {
-		relay.Reset(server.TCPConn)
-		return
+	if len(sources) == 0 {
+		return s.dialer.Dial(ctx, netip.Addr{}, remote, nil)
+	}
+	first := s.turn.Add(1)
+	for i := range uint32(len(sources)) {
+		c, err := s.dialer.Dial(ctx, sources[(first+i)%uint32(len(sources))], remote, nil)
+		if !portsTaken(err) || int(i) == len(sources)-1 {
+			return c, err
+		}
+	}
+	panic("unreachable")
+}
+
+// relay confirms the connection and has it carried. The pair's two goroutines
+// are all that it takes from then on.
+func (se *session) relay(ctx context.Context, extended bool, release func()) bool {
+	s, far := se.server, se.far
+	var reply convert.Message
+	if extended {
+		reply = convert.Reply(convert.ExtendedTCPHeader{Options: synAckOptions(far)})
+	}
+	b, err := reply.Append(nil)
+	if err == nil {
+		err = se.say(ctx, b)
+	}
+	if err != nil {
+		relay.Reset(far.TCPConn)
+		return false
 	}
 	s.Stats.Relayed.Add(1)
 	s.Stats.Open.Add(1)
-	p := relay.Pair{A: c.TCPConn, B: server.TCPConn}
-	unguard := s.guard.Add(c, &p.BToA)
-	// The server's too: with the client half-closed, only that is still read.
-	stop := context.AfterFunc(ctx, func() { relay.Reset(server.TCPConn) })
-	err := p.Run()
-	stop()
-	unguard()
+	se.account.carried()
+	se.began = time.Now()
+	memory := s.memory.Give(se.client)
+	unguard := s.guard.Add(se.client, &se.pair.BToA)
+	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
+	if se.account.config().Rate > 0 {
+		se.pair.Pace = se.account.pace
+	}
+	s.running.Add(1)
+	se.carried.Store(true)
+	se.pair.Start(func(err error) {
+		defer s.running.Done()
+		unguard()
+		s.memory.Return(memory)
+		release()
+		s.remove(se)
+		se.closed(err)
+	})
+	return true
+}
+
+// closed counts what a relayed connection has carried.
+func (se *session) closed(err error) {
+	s := se.server
 	s.Stats.Open.Add(-1)
-	up, down := p.AToB.Load(), p.BToA.Load()
+	up, down := se.pair.AToB.Load(), se.pair.BToA.Load()
 	s.Stats.Up.Add(up)
 	s.Stats.Down.Add(down)
-	s.Log.Debug("closed", "client", client, "from", c.Remote, "server", connect.Remote,
-		"mptcp", server.MPTCP, "up", up, "down", down, "error", err)
+	se.account.up.Add(up)
+	se.account.down.Add(down)
+	s.records.write(s.config.Load().AddressLog, se, s.Log)
+	s.Log.Debug("closed", "client", se.account.name, "from", se.client.Remote, "server", se.remote,
+		"mptcp", se.far.MPTCP, "up", up, "down", down, "error", err)
 }
 
 // say sends a Convert message. A client in SYN_RECV would never get it.
-func (s *Server) say(ctx context.Context, c *mptcp.Conn, m convert.Message) error {
-	b, err := m.Append(nil)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.requestTimeout)
+func (se *session) say(ctx context.Context, b []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, se.server.requestTimeout)
 	defer cancel()
-	if err := c.WaitEstablished(ctx); err != nil {
+	if err := se.client.WaitEstablished(ctx); err != nil {
 		return err
 	}
-	_, err = c.Write(b)
+	_, err := se.client.Write(b)
 	return err
 }
 
-// refuse answers with an error, or resets where there is nothing to say.
-func (s *Server) refuse(ctx context.Context, c *mptcp.Conn, src netip.Prefix, err error) {
+// refuse answers with an error, or resets where there is nothing to say. What
+// strangers are told is limited; to a client, silence would be a broken
+// converter.
+func (se *session) refuse(ctx context.Context, r request, err error) {
+	s, c := se.server, se.client
 	var answer convert.Error
 	var bad *convert.ProtocolError
 	switch {
 	case errors.As(err, &answer):
+	case errors.As(err, &bad) && bad.Reply != nil && r.account == nil:
+		answer = convert.Error{Code: convert.NotAuthorized} // and nothing else
 	case errors.As(err, &bad) && bad.Reply != nil:
 		answer = *bad.Reply
 	default:
@@ -144,79 +312,40 @@ func (s *Server) refuse(ctx context.Context, c *mptcp.Conn, src netip.Prefix, er
 		relay.Reset(c.TCPConn)
 		return
 	}
-	if !s.gate.mayAnswer(src) {
+	if r.account == nil && !s.strangers.mayAnswer(source(r.from)) {
 		s.Stats.Shed.Add(1)
 		relay.Reset(c.TCPConn)
 		return
 	}
 	s.Stats.refused(answer.Code)
-	if s.say(ctx, c, convert.Reply(answer)) == nil {
-		goodbye(c)
+	if r.account != nil {
+		r.account.refuse(answer.Code.String())
+	}
+	if b, err := convert.Reply(answer).Append(nil); err == nil {
+		se.end(ctx, b)
 	}
 }
 
-// goodbye lets the client read the answer and close first (RFC 8803 section
-// 6.2.8): what it has sent meanwhile would otherwise turn into a reset that
-// overtakes the answer.
-func goodbye(c *mptcp.Conn) {
+// end says the last there is to say and lets the client read it and close first
+// (RFC 8803 section 6.2.8): what it has sent meanwhile would otherwise turn
+// into a reset that overtakes the answer.
+func (se *session) end(ctx context.Context, b []byte) {
+	if se.say(ctx, b) != nil {
+		return
+	}
+	c := se.client
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(goodbyeTimeout))
 	io.CopyN(io.Discard, c, goodbyeBytes)
 }
 
-// requestError is what a client gets whose request is broken or did not
-// arrive in time. A stranger is not told what was wrong with it.
-func (s *Server) requestError(c *mptcp.Conn, err error) error {
+// requestError is what is wrong with a request that did not arrive in time.
+func (s *Server) requestError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = &convert.ProtocolError{Reason: fmt.Sprintf("no request within %v", s.requestTimeout),
+		return &convert.ProtocolError{Reason: fmt.Sprintf("no request within %v", s.requestTimeout),
 			Reply: &convert.Error{Code: convert.MalformedMessage}}
-	}
-	var bad *convert.ProtocolError
-	if errors.As(err, &bad) && bad.Reply != nil && s.clients.find(c.Remote.Addr(), convert.Cookie{}) < 0 {
-		return convert.Error{Code: convert.NotAuthorized}
 	}
 	return err
 }
 
-// icmpHostUnreachable is a code of ICMP's Destination Unreachable (RFC 792).
-const icmpHostUnreachable = 1
-
-// dialError maps what the kernel says of a server to what a client is told
-// (RFC 8803 section 6.2.8).
-func dialError(err error) error {
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
-		return convert.Error{Code: convert.ConnectionReset}
-	case errors.Is(err, syscall.ENETUNREACH):
-		return convert.Error{Code: convert.DestinationUnreachable, Value: []byte{convert.NoRoute}}
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return convert.Error{Code: convert.DestinationUnreachable, Value: []byte{icmpHostUnreachable}}
-	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, context.DeadlineExceeded):
-		return convert.RetryError(convert.NetworkFailure, 0)
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENOBUFS):
-		return convert.RetryError(convert.ResourceExceeded, time.Second)
-	}
-	return convert.RetryError(convert.NetworkFailure, time.Second)
-}
-
-// synAckOptions tells the options of a server's SYN+ACK as far as the kernel
-// shows them (RFC 8803 section 6.2.6). The values of MP_CAPABLE's key and of
-// the timestamps are not to be had: the former is given without a key, the
-// latter is left out.
-func synAckOptions(c *mptcp.Conn) convert.Options {
-	var o convert.Options
-	if ti, err := c.TCPInfo(); err == nil {
-		o = append(o, convert.KindMSS, 4, byte(ti.SndMSS>>8), byte(ti.SndMSS))
-		if ti.Options&mptcp.TCPOptSACK != 0 {
-			o = append(o, convert.KindSACKPermitted, 2)
-		}
-		if ti.Options&mptcp.TCPOptWindowScale != 0 {
-			o = append(o, convert.KindWindowScale, 3, ti.SndWindowScale)
-		}
-	}
-	if c.MPTCP {
-		const mpCapableV1 = 0<<4 | 1 // subtype, version (RFC 8684 section 3.1)
-		o = append(o, convert.KindMPTCP, 4, mpCapableV1, 0)
-	}
-	return o
-}
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }

@@ -53,11 +53,14 @@ var may = []struct {
 
 	{"onpath/...", "onpath/..."},
 
-	{"mcp/cmd/braid-mcp", "mcp/config mcp/server transport/journal"},
-	{"mcp/server", "mcp/config transport/..."},
-	{"mcp/config", ""},
+	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/server mcp/systemd transport/journal transport/mptcp"},
+	{"mcp/server", "mcp/config mcp/host transport/..."},
+	{"mcp/host", "transport/journal transport/mptcp"},
+	{"mcp/config", "transport/journal transport/proof"},
+	{"mcp/systemd", ""},
 
 	{"transport/convert", ""},
+	{"transport/proof", "transport/convert"},
 	{"transport/mptcp", ""},
 	{"transport/relay", ""},
 	{"transport/guard", "transport/mptcp transport/journal"},
@@ -74,7 +77,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "transport/mptcp", "cross/guest", "test/..."}
+	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "transport/mptcp", "mcp/host", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

@@ -142,13 +142,23 @@ func Parse(b []byte) (m Message, n int, err error) {
 // ends before the message, io.ErrUnexpectedEOF if r ends within it, and a
 // [*ProtocolError] if it is not valid; each may be wrapped.
 func Read(r io.Reader) (Message, error) {
-	b := make([]byte, headerLen, 64) // room for a Connect with options and a cookie
+	b, err := Receive(r)
+	if err != nil {
+		return Message{}, err
+	}
+	return parseTLVs(b)
+}
+
+// Receive is Read without decoding the TLVs: it returns the bytes of the
+// message, for [Parse].
+func Receive(r io.Reader) ([]byte, error) {
+	b := make([]byte, headerLen, 96) // room for a Connect with options and a proof
 	if _, err := io.ReadFull(r, b); err != nil {
-		return Message{}, fmt.Errorf("reading Convert header: %w", err)
+		return nil, fmt.Errorf("reading Convert header: %w", err)
 	}
 	n, err := messageLen(b)
 	if err != nil {
-		return Message{}, err
+		return nil, err
 	}
 	if n > cap(b) {
 		b = append(make([]byte, 0, n), b...)
@@ -158,9 +168,9 @@ func Read(r io.Reader) (Message, error) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return Message{}, fmt.Errorf("reading Convert TLVs: %w", err)
+		return nil, fmt.Errorf("reading Convert TLVs: %w", err)
 	}
-	return parseTLVs(b)
+	return b, nil
 }
 
 // messageLen checks the fixed header (RFC 8803, section 6.1) and returns the

@@ -61,6 +61,8 @@ func bonded(t *testing.T) (w *lab.World, near, far *mptcp.Conn) {
 		c, err := mptcp.Accept(l)
 		if err != nil {
 			t.Error(err)
+		} else {
+			mptcp.NewMemory().Give(c)
 		}
 		acceptedC <- c
 	}()

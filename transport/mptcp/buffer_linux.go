@@ -3,7 +3,15 @@
 
 package mptcp
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
 
 // SetSendBuffer bounds what the connection and each of its subflows may hold
 // that the peer has not acknowledged, in bytes of memory: overhead counts. It
@@ -28,3 +36,79 @@ func (c *Conn) SendBuffer() (int, error) {
 	})
 	return n, err
 }
+
+// receiveBuffer, which the kernel doubles, holds all that a peer with the
+// default of net.ipv4.tcp_wmem has under way; on hosts with little memory less,
+// 1 MiB of 64: the buffers of hosts on the LAN that have stopped to read fill.
+var receiveBuffer = sync.OnceValue(func() int {
+	const most = 4 << 20
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return most
+	}
+	return int(min(uint64(host.Totalram)*uint64(host.Unit)/64, most))
+})
+
+// fixReceiveBuffer keeps the kernel from tuning the size itself. While it does,
+// a peer that sends over several subflows runs past the window; what is beyond
+// it is dropped after the subflow has acknowledged it, and comes again only at
+// the pace of MPTCP's own timer (6.18: every third download over two lines, at
+// a tenth of the rate; MPTcpExtNoDSSInWindow counts). Without CAP_NET_ADMIN
+// only a far too small size could be had, so it stays as it is.
+func fixReceiveBuffer(fd, size int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+}
+
+// Memory is what the receive buffers of accepted connections may take together.
+// The zero value gives none.
+type Memory struct {
+	left atomic.Int64
+}
+
+// leastBuffer is below what the kernel would come to by itself.
+const leastBuffer = 256 << 10
+
+// NewMemory makes one of half of what TCP may have on this host.
+func NewMemory() *Memory {
+	m := new(Memory)
+	m.left.Store(tcpMemory() / 2)
+	return m
+}
+
+// tcpMemory is the last value of net.ipv4.tcp_mem, in bytes; in a network
+// namespace that does not have it, what the kernel's rule comes to.
+func tcpMemory() int64 {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem")
+	if f := strings.Fields(string(b)); err == nil && len(f) == 3 {
+		if pages, err := strconv.ParseInt(f[2], 10, 64); err == nil {
+			return pages * int64(os.Getpagesize())
+		}
+	}
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return 0
+	}
+	return int64(host.Totalram) * int64(host.Unit) * 3 / 32
+}
+
+// Give fixes the receive buffer of an accepted connection, of whom it is known
+// who it is: until then it is what the kernel gives to everybody, because what
+// arrives behind a gap fills it without ever being read. Each takes a part of
+// what is left, so that it never runs out; where that is too little, the buffer
+// is left to the kernel. Return gives back what Give has returned.
+func (m *Memory) Give(c *Conn) (bytes int64) {
+	const share = 64 // of what is left, to each
+	size := min(int64(receiveBuffer()), m.left.Load()/share/2)
+	if !c.MPTCP || size < leastBuffer {
+		return 0
+	}
+	_ = c.control(func(fd int) error {
+		fixReceiveBuffer(fd, int(size))
+		return nil
+	})
+	m.left.Add(-2 * size) // the kernel doubles it
+	return 2 * size
+}
+
+// Return gives memory back.
+func (m *Memory) Return(bytes int64) { m.left.Add(bytes) }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,7 +77,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 		return nil, err
 	}
 	if a.mptcp && !d.Mutes {
-		fixReceiveBuffer(fd)
+		fixReceiveBuffer(fd, receiveBuffer())
 	}
 	sent, err := connect(fd, family, a)
 	if err != nil {
@@ -152,28 +151,6 @@ func prepare(fd, family int, source netip.Addr) error {
 		return fmt.Errorf("binding to %v: %w", source, err)
 	}
 	return nil
-}
-
-// receiveBuffer, which the kernel doubles, holds all that a peer with the
-// default of net.ipv4.tcp_wmem has under way; on hosts with little memory less,
-// 1 MiB of 64: the buffers of hosts on the LAN that have stopped to read fill.
-var receiveBuffer = sync.OnceValue(func() int {
-	const most = 4 << 20
-	var host unix.Sysinfo_t
-	if err := unix.Sysinfo(&host); err != nil {
-		return most
-	}
-	return int(min(uint64(host.Totalram)*uint64(host.Unit)/64, most))
-})
-
-// fixReceiveBuffer keeps the kernel from tuning the size itself. While it does,
-// a peer that sends over several subflows runs past the window; what is beyond
-// it is dropped after the subflow has acknowledged it, and comes again only at
-// the pace of MPTCP's own timer (6.18: every third download over two lines, at
-// a tenth of the rate; MPTcpExtNoDSSInWindow counts). Without CAP_NET_ADMIN
-// only a far too small size could be had, so it stays as it is.
-func fixReceiveBuffer(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer())
 }
 
 // connect starts the handshake and says how much of the data the SYN took.

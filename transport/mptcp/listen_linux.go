@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -17,20 +18,21 @@ import (
 // third ACK yet; more are answered with an ordinary handshake.
 const fastOpenQueue = 1024
 
+// keepAlive has a client that lost its power noticed, where MPTCP has keepalive
+// (kernel 6.5); else the relay's idle limit ends the connection. More often
+// would cost those with a volume limit.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Minute, Count: 5}
+
 // Listen opens a listener that accepts MPTCP, plain TCP, and data in the SYN
 // of clients that show a Fast Open cookie (net.ipv4.tcp_fastopen bit 0x2;
 // with MPTCP from kernel 6.2). An unspecified IPv6 address listens for both
 // families.
 func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
-		// A client that lost its power is noticed, where MPTCP has keepalive
-		// (kernel 6.5); else the relay's idle limit ends the connection. More
-		// often would cost those with a volume limit.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Minute, Count: 5},
+		KeepAlive: -1, // Accept sets it, also where the listener is another process's
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
-				fixReceiveBuffer(int(fd)) // accepted connections inherit it
 				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
 			})
 			if err != nil {
@@ -51,13 +53,43 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// Accept takes the next connection of a listener made by Listen.
+// Adopt takes over a listener that another process has opened with Listen. The
+// file is closed.
+func Adopt(f *os.File) (*net.TCPListener, error) {
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("adopting listener: %w", err)
+	}
+	tl, ok := l.(*net.TCPListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
+	}
+	return tl, nil
+}
+
+// Accept takes the next connection of a listener made by Listen or Adopt.
 func Accept(l *net.TCPListener) (*Conn, error) {
 	tc, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err
 	}
+	_ = tc.SetKeepAliveConfig(keepAlive) // it may be gone already
 	return wrap(tc), nil
+}
+
+// Gone says whether a connection has ended in both directions: by a reset, or
+// because the kernel has given it up. It costs a system call and no byte.
+func (c *Conn) Gone() bool {
+	gone := true
+	_ = c.control(func(fd int) error {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(p, 0)
+		gone = err == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+		return err
+	})
+	return gone
 }
 
 // WaitEstablished returns once the third ACK of an accepted connection is

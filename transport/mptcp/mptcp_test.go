@@ -281,3 +281,105 @@ func TestMutes(t *testing.T) {
 		}
 	}
 }
+
+// What a stranger sends behind a gap, or faster than anybody reads, finds no
+// more room than the kernel gives to all; a client that has been told apart
+// gets what it needs at once, and all of them together no more than there is.
+func TestMemory(t *testing.T) {
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	pushed := func(m *Memory) (sent uint64, given int64) {
+		var d Dialer
+		c, err := d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := Accept(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		given = m.Give(s)
+		c.SetWriteDeadline(time.Now().Add(700 * time.Millisecond))
+		c.Write(make([]byte, 64<<20))
+		flows, err := c.Subflows()
+		if err != nil || len(flows) == 0 {
+			t.Fatal(flows, err)
+		}
+		return flows[0].BytesAcked, given
+	}
+	var none, some Memory
+	if sent, given := pushed(&none); sent > 256<<10 || given != 0 {
+		t.Errorf("without: %d bytes were taken, %d given", sent, given)
+	}
+	const total = 1 << 30
+	some.left.Store(total)
+	sent, given := pushed(&some)
+	if sent < 1<<20 || given != 2*int64(receiveBuffer()) || some.left.Load() != total-given {
+		t.Errorf("with: %d bytes were taken, %d given, %d left", sent, given, some.left.Load())
+	}
+	some.Return(given)
+	if left := some.left.Load(); left != total {
+		t.Errorf("%d left after all was returned", left)
+	}
+	var sum int64
+	var c Conn
+	c.TCPConn, c.MPTCP = new(net.TCPConn), true
+	for range 10000 {
+		sum += some.Give(&c)
+	}
+	if sum > total || sum < total/2 {
+		t.Errorf("10,000 got %d of %d", sum, total)
+	}
+	if m := NewMemory(); m.left.Load() < 1<<20 {
+		t.Errorf("this host has %d bytes", m.left.Load())
+	}
+}
+
+// A connection that was reset is gone, one that is half-closed is not.
+func TestGone(t *testing.T) {
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var d Dialer
+	c, err := d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), []byte("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := Accept(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.Gone() {
+		t.Error("gone when it had just come")
+	}
+	c.CloseWrite()
+	if _, err := io.ReadAll(s); err != nil || s.Gone() {
+		t.Errorf("gone when half-closed, %v", err)
+	}
+	if c, err = d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Accept(l); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := io.ReadFull(s, make([]byte, len("hello"))); err != nil {
+		t.Fatal(err)
+	}
+	c.SetLinger(0)
+	c.Close()
+	for deadline := time.Now().Add(5 * time.Second); !s.Gone(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("still there after a reset")
+		}
+	}
+}

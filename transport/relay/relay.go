@@ -32,6 +32,9 @@ type Pair struct {
 	First      []byte        // what has been read of A already: it goes to B before all else
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
+	// Pace is told of bytes that have been read, and how long to hold them
+	// back; may be nil.
+	Pace func(n int) time.Duration
 
 	AToB, BToA atomic.Uint64 // bytes written to B, to A
 
@@ -119,13 +122,15 @@ func (p *Pair) copy(src, dst *net.TCPConn, first []byte, count *atomic.Uint64) (
 	if err := p.extend(src); err != nil {
 		return err
 	}
+	var until time.Time // dst's deadline for writes
 	for {
 		b, err := r.next()
 		if len(b) > 0 {
+			if p.Pace != nil {
+				time.Sleep(p.Pace(len(b)))
+			}
 			p.last.Store(int64(time.Since(p.start)))
-			var n int
-			n, err = dst.Write(b)
-			count.Add(uint64(n))
+			err = p.write(dst, b, &until, count)
 		}
 		r.release()
 		switch {
@@ -133,7 +138,8 @@ func (p *Pair) copy(src, dst *net.TCPConn, first []byte, count *atomic.Uint64) (
 		case err == io.EOF:
 			p.halfClosed.Store(true)
 			// The other direction may be waiting with the long limit.
-			if err := dst.SetReadDeadline(time.Now().Add(p.HalfClosed)); err != nil {
+			limit := time.Now().Add(p.HalfClosed)
+			if err := errors.Join(dst.SetReadDeadline(limit), src.SetWriteDeadline(limit)); err != nil {
 				return err
 			}
 			return dst.CloseWrite()
@@ -149,18 +155,48 @@ func (p *Pair) copy(src, dst *net.TCPConn, first []byte, count *atomic.Uint64) (
 	}
 }
 
+// write writes all of b to dst. A peer that has stopped reading is held to the
+// idle limit, too. until is dst's deadline, which is moved now and then only:
+// it is a timer of the runtime's.
+func (p *Pair) write(dst *net.TCPConn, b []byte, until *time.Time, count *atomic.Uint64) error {
+	for {
+		now, limit := time.Now(), p.limit()
+		if left := until.Sub(now); left < limit/2 || left > limit {
+			*until = now.Add(limit)
+			if err := dst.SetWriteDeadline(*until); err != nil {
+				return err
+			}
+		}
+		n, err := dst.Write(b)
+		count.Add(uint64(n))
+		if b = b[n:]; err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if n > 0 {
+			p.last.Store(int64(time.Since(p.start)))
+		}
+		if p.remaining() <= 0 {
+			return ErrIdle
+		}
+		*until = time.Time{}
+	}
+}
+
 // extend sets src's deadline to where the idle limit will be reached if no
 // more bytes move in either direction.
 func (p *Pair) extend(src *net.TCPConn) error {
 	return src.SetReadDeadline(time.Now().Add(max(p.remaining(), time.Millisecond)))
 }
 
-func (p *Pair) remaining() time.Duration {
-	limit := p.Idle
+func (p *Pair) limit() time.Duration {
 	if p.halfClosed.Load() {
-		limit = p.HalfClosed
+		return p.HalfClosed
 	}
-	return limit - (time.Since(p.start) - time.Duration(p.last.Load()))
+	return p.Idle
+}
+
+func (p *Pair) remaining() time.Duration {
+	return p.limit() - (time.Since(p.start) - time.Duration(p.last.Load()))
 }
 
 // Reset closes a connection so that the peer sees a reset: RST on TCP,

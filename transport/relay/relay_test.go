@@ -207,6 +207,59 @@ func TestIdleHalfClosed(t *testing.T) {
 	}
 }
 
+// A peer that has stopped to read, half-closed or not, is given up too, though
+// the other would send for ever.
+func TestIdleWhileStuck(t *testing.T) {
+	for name, half := range map[string]bool{"open": false, "half-closed": true} {
+		p := Pair{Idle: 300 * time.Millisecond, HalfClosed: 300 * time.Millisecond}
+		if half {
+			p.Idle = time.Hour // counted until the end of the stream, while the write waits
+		}
+		left, right, doneC := start(t, &p)
+		go func() {
+			for {
+				if _, err := right.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
+			}
+		}()
+		for p.BToA.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if half {
+			left.CloseWrite()
+		}
+		select {
+		case err := <-doneC:
+			if err != ErrIdle {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the pair is still there", name)
+		}
+	}
+}
+
+// What is paced arrives whole, and as slowly as it is meant to.
+func TestPace(t *testing.T) {
+	const rate, total = 1 << 20, 1 << 19 // bytes a second, bytes
+	p := Pair{Pace: func(n int) time.Duration { return time.Duration(n) * time.Second / rate }}
+	left, right, doneC := start(t, &p)
+	began := time.Now()
+	go func() {
+		left.Write(make([]byte, total))
+		left.CloseWrite()
+	}()
+	n, err := io.Copy(io.Discard, right)
+	if took := time.Since(began); n != total || err != nil || took < total*time.Second/rate*9/10 {
+		t.Errorf("%d bytes in %v, %v", n, took, err)
+	}
+	right.CloseWrite()
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+}
+
 // An idle pair keeps no buffer.
 func TestIdleMemory(t *testing.T) {
 	const pairs = 500

@@ -6,28 +6,28 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"braid/mcp/config"
-	"braid/mcp/server"
 	"braid/transport/journal"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-const usage = `usage: braid-mcp serve [-config FILE] [-listen ADDR]... [-client PREFIX]... [-log LEVEL]
+const usage = `usage: braid-mcp serve [-config FILE] [-listen ADDR]... [-client PREFIX]... [-log LEVEL] [-socket PATH]
        braid-mcp check [-config FILE]
+       braid-mcp add [-config FILE] [-host HOST] [-socket PATH] NAME
+       braid-mcp remove [-config FILE] [-socket PATH] NAME
+       braid-mcp list [-config FILE]
+       braid-mcp status [-json] [-socket PATH]
        braid-mcp cookie
        braid-mcp version | --version
 `
@@ -39,13 +39,24 @@ const (
 	exitConfig = 3
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+// defaultSocket is where the converter that runs answers the other commands.
+const defaultSocket = "/run/braid-mcp/control"
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// command is what the command line asks for.
+type command struct {
+	source config.Source
+	level  *journal.Level // nil: the file's
+	socket string
+	host   string
+	json   bool
+	name   string
+
+	stdout, stderr io.Writer
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
@@ -54,21 +65,60 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return 0
 	}
+	c := command{stdout: stdout, stderr: stderr}
 	fs := flag.NewFlagSet("braid-mcp "+args[0], flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { fmt.Fprint(stderr, usage) }
-	var file string
-	var listen, clients list
-	var level journal.Level
+	file := func() {
+		fs.StringVar(&c.source.File, "config", "", "configuration, "+config.DefaultFile+" if there is one")
+	}
+	socket := func() {
+		fs.StringVar(&c.socket, "socket", defaultSocket, "where the converter that runs answers")
+	}
+	var do func() int
+	names := 0
 	switch args[0] {
 	case "serve":
-		fs.Var(&listen, "listen", "address to listen at")
-		fs.Var(&clients, "client", "network whose hosts are clients")
-		fs.TextVar(&level, "log", level, "debug, info, warn or error")
-		fallthrough
+		file()
+		socket()
+		fs.Var((*list)(&c.source.Listen), "listen", "address to listen at")
+		fs.Var((*list)(&c.source.Networks), "client", "network whose hosts are clients")
+		fs.Func("log", "debug, info, warn or error", func(s string) error {
+			c.level = new(journal.Level)
+			return c.level.UnmarshalText([]byte(s))
+		})
+		do = c.serve
 	case "check":
-		fs.StringVar(&file, "config", "", "configuration, "+config.DefaultFile+" if there is one")
-	case "cookie", "version", "--version":
+		file()
+		do = c.check
+	case "add":
+		file()
+		socket()
+		fs.StringVar(&c.host, "host", "", "name or address at which gateways reach this host")
+		do, names = c.add, 1
+	case "remove":
+		file()
+		socket()
+		do, names = c.remove, 1
+	case "list":
+		file()
+		do = c.list
+	case "status":
+		socket()
+		fs.BoolVar(&c.json, "json", false, "as JSON")
+		do = c.status
+	case "cookie":
+		do = c.cookie
+	case "version":
+		do = func() int {
+			fmt.Fprintln(stdout, version)
+			return 0
+		}
+	case "--version":
+		do = func() int {
+			fmt.Fprintln(stdout, "braid-mcp", version)
+			return 0
+		}
 	default:
 		fmt.Fprintf(stderr, "braid-mcp: no command %q\n%s", args[0], usage)
 		return exitUsage
@@ -76,63 +126,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := fs.Parse(args[1:]); err != nil {
 		return exitUsage
 	}
-	if fs.NArg() > 0 {
-		fmt.Fprintf(stderr, "braid-mcp %s: unexpected %q\n%s", args[0], fs.Arg(0), usage)
+	switch {
+	case fs.NArg() > names:
+		fmt.Fprintf(stderr, "braid-mcp %s: unexpected %q\n%s", args[0], fs.Arg(names), usage)
+		return exitUsage
+	case fs.NArg() < names:
+		fmt.Fprintf(stderr, "braid-mcp %s: no name is given\n%s", args[0], usage)
 		return exitUsage
 	}
-	switch args[0] {
-	case "cookie":
-		return cookie(stdout)
-	case "version":
-		fmt.Fprintln(stdout, version)
-		return 0
-	case "--version":
-		fmt.Fprintln(stdout, "braid-mcp", version)
-		return 0
-	}
-	c, err := config.Load(file, listen, clients)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return exitConfig
-	}
-	if args[0] == "check" {
-		return 0
-	}
-	log := journal.New(stderr)
-	log.SetLevel(level)
-	if err := serve(ctx, c, log); err != nil {
-		log.Error("serving", "error", err)
-		return exitFailed
-	}
-	return 0
+	c.name = fs.Arg(0)
+	return do()
 }
 
 // isHelp says whether an argument asks how the program or a subcommand is used.
 func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
-func serve(ctx context.Context, c config.Config, log *journal.Log) error {
-	s := server.New(c, log)
-	undo, err := s.PrepareHost()
-	defer undo()
-	if err != nil {
-		// Without the rights to do so the converter still works, on what the
-		// host was given by its administrator.
-		log.Warn("preparing the host", "error", err)
-	}
-	if c.Metrics != "" {
-		go func() {
-			if err := s.ServeMetrics(ctx, c.Metrics); err != nil {
-				log.Error("serving metrics", "address", c.Metrics, "error", err)
-			}
-		}()
-	}
-	return s.Run(ctx)
+// fail reports an error.
+func (c *command) fail(err error, status int) int {
+	fmt.Fprintln(c.stderr, err)
+	return status
 }
 
-func cookie(w io.Writer) int {
+func (c *command) check() int {
+	if _, err := c.source.Load(); err != nil {
+		return c.fail(err, exitConfig)
+	}
+	return 0
+}
+
+func (c *command) cookie() int {
 	b := make([]byte, 16)
 	rand.Read(b) // never fails, see its documentation
-	fmt.Fprintln(w, hex.EncodeToString(b))
+	fmt.Fprintln(c.stdout, hex.EncodeToString(b))
 	return 0
 }
 

@@ -4,29 +4,553 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
+
+	"braid/mcp/server"
+	"braid/test/netns"
+	"braid/transport/convert"
+	"braid/transport/mptcp"
+	"braid/transport/proof"
 )
 
-func TestVersionAndHelp(t *testing.T) {
-	for _, tt := range []struct {
-		args   string
-		status int
-		out    string
+// asProgram in the environment makes this binary be braid-mcp.
+const asProgram = "BRAID_MCP_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	netns.Main(m)
+}
+
+// place is a directory with a converter's files.
+type place struct {
+	t   *testing.T
+	dir string
+}
+
+func newPlace(t *testing.T, text string) *place {
+	p := &place{t, t.TempDir()}
+	if err := os.WriteFile(p.file(), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *place) file() string   { return filepath.Join(p.dir, "mcp.toml") }
+func (p *place) socket() string { return filepath.Join(p.dir, "control") }
+
+// do runs a command and returns what it prints, and its status.
+func (p *place) do(args ...string) (stdout, stderr string, status int) {
+	var out, errs bytes.Buffer
+	status = run(args, &out, &errs)
+	return out.String(), errs.String(), status
+}
+
+func (p *place) must(args ...string) string {
+	p.t.Helper()
+	out, errs, status := p.do(args...)
+	if status != 0 {
+		p.t.Fatalf("%v: status %d\n%s", args, status, errs)
+	}
+	return out
+}
+
+// manager does for a converter what systemd does, as far as it is told.
+type manager struct {
+	place  *place
+	socket *net.UnixConn
+	log    *os.File
+
+	mu    sync.Mutex
+	pid   int
+	files []*os.File
+	told  map[string]string
+	doneC map[int]chan error
+}
+
+func (p *place) manage() *manager {
+	p.t.Helper()
+	name := filepath.Join(p.dir, "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(p.dir, "log"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := &manager{place: p, socket: c, log: log, told: make(map[string]string), doneC: make(map[int]chan error)}
+	go m.listen()
+	p.t.Cleanup(func() {
+		m.stop()
+		c.Close()
+		for _, f := range m.files {
+			f.Close()
+		}
+		if p.t.Failed() {
+			b, _ := os.ReadFile(log.Name())
+			p.t.Logf("log:\n%s", b)
+		}
+	})
+	return m
+}
+
+func (m *manager) listen() {
+	b, oob := make([]byte, 4096), make([]byte, 256)
+	for {
+		n, on, _, _, err := m.socket.ReadMsgUnix(b, oob)
+		if err != nil {
+			return
+		}
+		m.mu.Lock()
+		for _, line := range strings.Split(string(b[:n]), "\n") {
+			key, value, _ := strings.Cut(line, "=")
+			m.told[key] = value
+			switch key {
+			case "MAINPID":
+				m.pid, _ = strconv.Atoi(value)
+			case "FDSTOREREMOVE":
+				for _, f := range m.files {
+					f.Close()
+				}
+				m.files = nil
+			case "FDSTORE":
+				msgs, _ := syscall.ParseSocketControlMessage(oob[:on])
+				for _, msg := range msgs {
+					fds, _ := syscall.ParseUnixRights(&msg)
+					for _, fd := range fds {
+						m.files = append(m.files, os.NewFile(uintptr(fd), "stored"))
+					}
+				}
+			}
+		}
+		m.mu.Unlock()
+	}
+}
+
+func (m *manager) heard(key string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told[key]
+}
+
+// start starts a converter with the files that are stored, and waits until it
+// is ready.
+func (m *manager) start() {
+	t := m.place.t
+	t.Helper()
+	m.mu.Lock()
+	delete(m.told, "READY")
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, "/proc/self/exe"},
+		"serve", "-config", m.place.file(), "-socket", m.place.socket(), "-log", "debug")...)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args[3] = exe
+	cmd.Env = append(os.Environ(), asProgram+"=1", "NOTIFY_SOCKET="+m.socket.LocalAddr().String(),
+		"WATCHDOG_USEC=200000", "LISTEN_FDS="+strconv.Itoa(len(m.files)))
+	cmd.ExtraFiles = m.files
+	cmd.Stdout, cmd.Stderr = m.log, m.log
+	err = cmd.Start()
+	if err == nil {
+		m.pid = cmd.Process.Pid
+		doneC := make(chan error, 1)
+		m.doneC[m.pid] = doneC
+		go func() { doneC <- cmd.Wait() }()
+	}
+	m.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.wait("it is ready", func() bool { return m.heard("READY") == "1" })
+}
+
+func (m *manager) wait(what string, until func() bool) {
+	m.place.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !until(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.place.t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func (m *manager) signal(s syscall.Signal) {
+	m.place.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := syscall.Kill(m.pid, s); err != nil {
+		m.place.t.Error(err)
+	}
+}
+
+// restart is systemctl restart.
+func (m *manager) restart() {
+	m.signal(syscall.SIGTERM)
+	m.wait("it has ended", m.ended)
+	m.start()
+}
+
+// ended says whether the main process has; one that was handed over to is no
+// child of ours.
+func (m *manager) ended() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if doneC := m.doneC[m.pid]; doneC != nil {
+		select {
+		case err := <-doneC:
+			doneC <- err
+			return true
+		default:
+			return false
+		}
+	}
+	return gone(m.pid)
+}
+
+// gone says whether a process has ended; that nobody has asked how does not
+// matter.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.Contains(b, []byte(") Z "))
+}
+
+func (m *manager) stop() {
+	m.mu.Lock()
+	pid := m.pid
+	m.mu.Unlock()
+	for deadline := time.Now().Add(10 * time.Second); pid != 0 && !m.ended(); time.Sleep(10 * time.Millisecond) {
+		syscall.Kill(pid, syscall.SIGTERM)
+		if time.Now().After(deadline) {
+			m.place.t.Error("it does not end")
+			syscall.Kill(pid, syscall.SIGKILL)
+			return
+		}
+	}
+}
+
+const address = "127.0.0.1:5124"
+
+// gateway asks the converter with a key or a cookie.
+type gateway struct {
+	dialer mptcp.Dialer
+	proof  *proof.Client
+	cookie []byte
+}
+
+// open has the converter connect to a server.
+func (g *gateway) open(ctx context.Context, server string) (*mptcp.Conn, error) {
+	for range 2 {
+		m := convert.Request(convert.NewConnect(netip.MustParseAddrPort(server)), g.cookie)
+		var r proof.Request
+		var err error
+		if g.proof != nil {
+			r, err = g.proof.Prove(m)
+		} else {
+			r.Bytes, err = m.Append(nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		c, err := g.dialer.Dial(ctx, netip.Addr{}, netip.MustParseAddrPort(address), nil)
+		if err != nil {
+			return nil, err
+		}
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := c.Write(r.Bytes); err != nil {
+			return nil, err
+		}
+		b, err := convert.Receive(c)
+		if err != nil {
+			return nil, err
+		}
+		answer, _, err := convert.Parse(b)
+		if err != nil {
+			return nil, err
+		}
+		e, refused := convert.Find[convert.Error](answer)
+		switch {
+		case !refused:
+			return c, nil
+		case e.Code != convert.MissingCookie || g.proof == nil:
+			c.Close()
+			return nil, e
+		}
+		c.Close()
+		if err := g.proof.Hear(r, b); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("asked twice for a proof")
+}
+
+// echo serves an echo, far away.
+func echo(t *testing.T) string {
+	l := netns.ListenFar(t, false)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// once opens a connection and has something echoed.
+func (g *gateway) once(ctx context.Context, server string) error {
+	c, err := g.open(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	want := []byte(time.Now().String())
+	if _, err := c.Write(want); err != nil {
+		return err
+	}
+	c.CloseWrite()
+	got, err := io.ReadAll(c)
+	if err == nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("echo of %d bytes, sent %d", len(got), len(want))
+	}
+	return err
+}
+
+// From an empty configuration to a client that is served, told of, and removed
+// in mid-connection, without a restart.
+func TestClients(t *testing.T) {
+	p := newPlace(t, `metrics = "127.0.0.1:9124"`)
+	far := echo(t)
+	m := p.manage()
+	m.start()
+	flags := []string{"-config", p.file(), "-socket", p.socket()}
+	pair := strings.TrimSpace(p.must(append(append([]string{"add"}, flags...), "-host", "mcp.example.net", "home")...))
+	key, ok := strings.CutPrefix(pair, "braid://mcp.example.net:5124#")
+	secret, err := hex.DecodeString(key)
+	if !ok || err != nil {
+		t.Fatalf("pair %q: %v", pair, err)
+	}
+	g := gateway{proof: proof.NewClient(secret)}
+	if err := g.once(t.Context(), far); err != nil {
+		t.Fatalf("added: %v", err)
+	}
+	if out := p.must("list", "-config", p.file()); !strings.Contains(out, "home") || strings.Contains(out, key) {
+		t.Errorf("list: %s", out)
+	}
+	open, err := g.open(t.Context(), far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	stranger := gateway{proof: proof.NewClient([]byte("sixteen bytes or so"))}
+	if err := stranger.once(t.Context(), far); !isCode(err, convert.NotAuthorized) {
+		t.Errorf("a stranger: %v", err)
+	}
+	var st server.Status
+	m.wait("only one is open", func() bool { st = status(t, p); return st.Connections == 1 })
+	if len(st.Clients) != 1 || st.WrongCookies != 1 {
+		t.Fatalf("status: %+v", st)
+	}
+	c := st.Clients[0]
+	if c.Name != "home" || c.Open != 1 || c.Relayed != 2 || c.Subflows != 1 || c.Up == 0 || c.Down != c.Up ||
+		len(c.Lines) != 1 || c.Lines[0].Address.String() != "127.0.0.1" || c.Seen == nil || c.Refused["first proof"] != 1 {
+		t.Errorf("client: %+v", c)
+	}
+	if out := p.must("status", "-socket", p.socket()); !strings.Contains(out, "home") || !strings.Contains(out, "127.0.0.1") {
+		t.Errorf("status: %s", out)
+	}
+	m.wait("a status and a watchdog were heard", func() bool {
+		return m.heard("WATCHDOG") == "1" && strings.Contains(m.heard("STATUS"), "of 1 clients")
+	})
+	if _, errs, status := p.do(append(append([]string{"add"}, flags...), "home")...); status != exitFailed || !strings.Contains(errs, "already") {
+		t.Errorf("again: %d %s", status, errs)
+	}
+	p.must(append(append([]string{"remove"}, flags...), "home")...)
+	if _, err := open.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("a removed client's connection: %v", err)
+	}
+	if err := g.once(t.Context(), far); !isCode(err, convert.NotAuthorized) {
+		t.Errorf("removed: %v", err)
+	}
+	if _, _, status := p.do(append(append([]string{"remove"}, flags...), "home")...); status != exitFailed {
+		t.Errorf("removed again: %d", status)
+	}
+}
+
+func isCode(err error, code convert.ErrorCode) bool {
+	var e convert.Error
+	return errors.As(err, &e) && e.Code == code
+}
+
+func status(t *testing.T, p *place) (st server.Status) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(p.must("status", "-json", "-socket", p.socket())), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+const shared = "000102030405060708090a0b0c0d0e0f"
+
+// A reload holds for what is to come, and leaves alone what is open; a wrong
+// one changes nothing.
+func TestReload(t *testing.T) {
+	client := "[[client]]\nname = \"a\"\ncookie = \"" + shared + "\"\n"
+	p := newPlace(t, "metrics = \"\"\n"+client)
+	server := echo(t)
+	m := p.manage()
+	m.start()
+	cookie, _ := hex.DecodeString(shared)
+	g := gateway{cookie: cookie}
+	open, err := g.open(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	for _, step := range []struct {
+		name, text string
+		want       convert.ErrorCode // 0: served
 	}{
-		{"version", 0, "dev\n"},
-		{"--version", 0, "braid-mcp dev\n"},
-		{"--version now", exitUsage, ""},
-		{"help", 0, usage},
-		{"-h", 0, usage},
-		{"serve --help", 0, usage},
-		{"check -config nowhere -help", 0, usage},
-		{"cookie -h", 0, usage},
-		{"version --help", 0, usage},
+		{"wrong", "nonsense = 1\n" + client, 0},
+		{"one connection", client + "connections = 1", convert.ResourceExceeded},
+		{"denied", "deny_destinations = [\"198.18.0.0/24\"]\n" + client, convert.NotAuthorized},
+		{"expired", client + "expires = 2020-01-01", convert.NotAuthorized},
+		{"as before", client, 0},
 	} {
-		var out, errs strings.Builder
-		if status := run(t.Context(), strings.Fields(tt.args), &out, &errs); status != tt.status || out.String() != tt.out {
-			t.Errorf("braid-mcp %s: status %d, %q, %q", tt.args, status, &out, &errs)
+		if err := os.WriteFile(p.file(), []byte("metrics = \"\"\n"+step.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.signal(syscall.SIGHUP)
+		m.wait(step.name+" holds", func() bool {
+			err := g.once(t.Context(), server)
+			return step.want == 0 && err == nil || isCode(err, step.want)
+		})
+	}
+	if _, err := open.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(open, make([]byte, 1)); err != nil {
+		t.Errorf("what was open: %v", err)
+	}
+	if b, _ := os.ReadFile(m.log.Name()); !bytes.Contains(b, []byte("nonsense: unknown key")) {
+		t.Error("nothing was said of the wrong configuration")
+	}
+}
+
+// Under load nobody notices 20 restarts, by systemd and by handing over: no
+// connection is refused, none is reset.
+func TestRestarts(t *testing.T) {
+	p := newPlace(t, "metrics = \"\"\ndrain = 10\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\n")
+	server := echo(t)
+	m := p.manage()
+	m.start()
+	secret, _ := hex.DecodeString(shared + shared)
+	g := gateway{proof: proof.NewClient(secret)}
+	if err := g.once(t.Context(), server); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var served, failed atomic.Int64
+	var running sync.WaitGroup
+	for range 8 {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if err := g.once(t.Context(), server); err != nil {
+					failed.Add(1)
+					t.Errorf("connection: %v", err)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	var kept []*mptcp.Conn
+	for i := range 20 {
+		before := served.Load()
+		m.wait("some were served", func() bool { return served.Load() > before+20 })
+		if i%2 == 0 {
+			m.restart()
+			continue
+		}
+		// What is open goes on as long as it likes after a handover.
+		c, err := g.open(t.Context(), server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, c)
+		m.mu.Lock()
+		old := m.pid
+		m.mu.Unlock()
+		m.signal(syscall.SIGUSR2)
+		m.wait("it has handed over", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.pid != old })
+	}
+	cancel()
+	running.Wait()
+	t.Logf("%d connections, %d failed", served.Load(), failed.Load())
+	for _, c := range slices.Backward(kept) {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Errorf("what was open: %v", err)
+		}
+		c.Close()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for pid, doneC := range m.doneC {
+		if pid == m.pid {
+			continue
+		}
+		select {
+		case err := <-doneC:
+			doneC <- err
+			if err != nil {
+				t.Errorf("a predecessor ended: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("predecessor %d still runs", pid)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	p := newPlace(t, "")
+	for _, tt := range []struct {
+		args []string
+		want int
+	}{
+		{nil, exitUsage}, {[]string{"nonsense"}, exitUsage}, {[]string{"add"}, exitUsage}, {[]string{"add", "a", "b"}, exitUsage},
+		{[]string{"serve", "x"}, exitUsage}, {[]string{"serve", "-log", "loud"}, exitUsage}, {[]string{"cookie"}, 0}, {[]string{"--version"}, 0},
+		{[]string{"check", "-config", "/nonexistent"}, exitConfig}, {[]string{"check", "-config", p.file()}, 0},
+		{[]string{"status", "-socket", p.socket()}, exitFailed}, {[]string{"help"}, 0}, {[]string{"add", "-h"}, 0},
+	} {
+		if _, _, got := p.do(tt.args...); got != tt.want {
+			t.Errorf("%v: status %d, want %d", tt.args, got, tt.want)
 		}
 	}
 }

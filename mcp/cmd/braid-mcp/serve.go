@@ -1,0 +1,220 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"braid/mcp/config"
+	"braid/mcp/host"
+	"braid/mcp/server"
+	"braid/mcp/systemd"
+	"braid/transport/journal"
+	"braid/transport/mptcp"
+)
+
+// daemon is a converter that runs.
+type daemon struct {
+	command
+	log    *journal.Log
+	server *server.Server
+	reload sync.Mutex
+	config config.Config // the last good one, under reload
+}
+
+func (c *command) serve() int {
+	conf, err := c.source.Load()
+	if err != nil {
+		return c.fail(err, exitConfig)
+	}
+	d := &daemon{command: *c, log: journal.New(c.stderr), config: conf}
+	d.setLevel(conf)
+	if len(conf.Clients) == 0 {
+		d.log.Warn("nobody may use this converter yet", "cure", "braid-mcp add NAME")
+	}
+	d.server = server.New(conf, d.log)
+	if err := d.run(); err != nil {
+		d.log.Error("serving", "error", err)
+		return exitFailed
+	}
+	return 0
+}
+
+func (d *daemon) setLevel(c config.Config) {
+	level := c.LogLevel
+	if d.level != nil {
+		level = *d.level
+	}
+	d.log.SetLevel(level)
+}
+
+// run serves until the first SIGTERM or SIGINT; the second ends the wait for
+// what is open. SIGHUP has the configuration read, SIGUSR2 a successor started.
+func (d *daemon) run() error {
+	signalC := make(chan os.Signal, 4)
+	signal.Notify(signalC, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signalC)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	halt, stopDraining := context.WithCancel(context.Background())
+	defer stopDraining()
+
+	inherited, err := d.inherit()
+	if err != nil {
+		return err
+	}
+	h := host.Host{Log: d.log, Announce: func() []netip.Addr { return d.current().Announce }}
+	h.Prepare()
+	if err := d.server.Listen(ctx, inherited); err != nil {
+		stop()
+		h.Run(ctx) // puts back what was
+		return err
+	}
+	d.store()
+	running := d.beside(ctx, &h)
+	defer running.Wait()
+	servedC := make(chan struct{})
+	go func() { d.server.Run(ctx, halt); close(servedC) }()
+	d.notify("READY=1")
+	if err := ready(); err != nil {
+		stopDraining()
+		stop()
+		<-servedC
+		return err
+	}
+	var limit <-chan time.Time // of the wait for what is open
+	for {
+		select {
+		case <-limit:
+			stopDraining()
+		case <-servedC:
+			return nil
+		case s := <-signalC:
+			switch {
+			case s == syscall.SIGHUP:
+				if err := d.reloadFile(); err != nil {
+					d.log.Error("reloading; what was goes on", "error", err)
+				}
+			case s == syscall.SIGUSR2:
+				if err := d.handOver(); err != nil {
+					d.log.Error("handing over; this one goes on", "error", err)
+					continue
+				}
+				stop() // and nobody waits for the end of what is open
+			case ctx.Err() == nil:
+				d.notify("STOPPING=1")
+				stop()
+				limit = time.After(d.current().Drain)
+			default:
+				stopDraining()
+			}
+		}
+	}
+}
+
+// beside starts what goes on beside the serving.
+func (d *daemon) beside(ctx context.Context, h *host.Host) *sync.WaitGroup {
+	var running sync.WaitGroup
+	d.log.Debug("starting", "version", version)
+	running.Go(func() { h.Run(ctx) })
+	if address := d.config.Metrics; address != "" {
+		running.Go(func() {
+			// A predecessor that drains may hold the address a little longer.
+			for ctx.Err() == nil {
+				err := d.server.ServeMetrics(ctx, address)
+				if err == nil {
+					return
+				}
+				d.log.Warn("serving metrics", "address", address, "error", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(10 * time.Second):
+				}
+			}
+		})
+	}
+	control := server.Control{
+		Status: func() server.Status { return d.server.Status(version) },
+		Reload: d.reloadFile,
+	}
+	running.Go(func() {
+		_ = os.MkdirAll(filepath.Dir(d.socket), 0o755)
+		if err := control.Run(ctx, d.socket); err != nil {
+			d.log.Warn("no status to be had", "error", err)
+		}
+	})
+	running.Go(func() { systemd.Watchdog(ctx, d.server.Alive, d.server.Summary) })
+	return &running
+}
+
+func (d *daemon) current() config.Config {
+	d.reload.Lock()
+	defer d.reload.Unlock()
+	return d.config
+}
+
+// reloadFile makes what the configuration says now hold, or nothing of it.
+func (d *daemon) reloadFile() error {
+	d.reload.Lock()
+	defer d.reload.Unlock()
+	c, err := d.source.Load()
+	if err != nil {
+		return err
+	}
+	if fmt.Sprint(c.Listen, c.Metrics) != fmt.Sprint(d.config.Listen, d.config.Metrics) {
+		d.log.Warn("listen and metrics hold after a restart")
+	}
+	d.config = c
+	d.setLevel(c)
+	d.server.Reload(c)
+	d.log.Info("reloaded", "clients", len(c.Clients))
+	return nil
+}
+
+// inherit takes over the listeners of a predecessor.
+func (d *daemon) inherit() (listeners []*net.TCPListener, err error) {
+	files, err := systemd.Files()
+	for _, f := range files {
+		l, adoptErr := mptcp.Adopt(f)
+		if adoptErr != nil {
+			d.log.Warn("a file that was handed over is of no use", "error", adoptErr)
+			continue
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, err
+}
+
+// store has the service manager keep the listeners over a restart: who connects
+// meanwhile waits instead of being refused.
+func (d *daemon) store() {
+	if err := systemd.Notify("FDSTOREREMOVE=1", "FDNAME=listener"); err != nil {
+		d.log.Warn("keeping listeners over a restart", "error", err)
+		return
+	}
+	for _, l := range d.server.Listeners() {
+		fd, err := descriptor(l)
+		if err == nil {
+			err = systemd.Store("listener", fd)
+		}
+		if err != nil {
+			d.log.Warn("keeping listeners over a restart", "error", err)
+		}
+	}
+}
+
+func (d *daemon) notify(state ...string) {
+	if err := systemd.Notify(state...); err != nil {
+		d.log.Warn("telling the service manager", "error", err)
+	}
+}

@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"braid/mcp/config"
+	"braid/transport/convert"
+	"braid/transport/proof"
+)
+
+// maxLines is how many addresses of a client are remembered.
+const maxLines = 16
+
+// account is what the converter knows of a client. It outlives changes of the
+// configuration.
+type account struct {
+	name     string
+	up, down atomic.Uint64 // bytes of closed connections, from and to the client
+
+	mu            sync.Mutex
+	client        config.Client
+	holder        *proof.Holder // nil: no key
+	open, pending int
+	relayed       uint64
+	refused       map[string]uint64 // by reason
+	connections   bucket
+	bytes         bucket
+	lines         map[netip.Addr]time.Time // addresses it came from, last seen
+	seen          time.Time
+}
+
+// set gives an account another configuration.
+func (a *account) set(c config.Client) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Equal(a.client.Key, c.Key) || a.holder == nil {
+		a.holder = nil
+		if c.Key != nil {
+			a.holder = &proof.Holder{Key: proof.NewKey(c.Key)}
+		}
+	}
+	a.client = c
+}
+
+func (a *account) config() config.Client {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.client
+}
+
+// admit counts a connection that is to be made for the client until release.
+// The errors are Convert's Not Authorized and Resource Exceeded.
+func (a *account) admit(from netip.Addr, now time.Time) (connected, release func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sawLocked(from, now)
+	c := &a.client
+	switch {
+	case expired(*c, now):
+		return nil, nil, convert.Error{Code: convert.NotAuthorized}
+	case a.open >= c.Connections,
+		a.pending >= c.Pending,
+		c.PerSecond > 0 && !a.connections.take(1, float64(c.PerSecond), now):
+		return nil, nil, convert.RetryError(convert.ResourceExceeded, time.Second)
+	}
+	a.open++
+	a.pending++
+	pending := true
+	connected = func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if pending {
+			pending = false
+			a.pending--
+		}
+	}
+	return connected, func() {
+		connected()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.open--
+	}, nil
+}
+
+func expired(c config.Client, now time.Time) bool {
+	return !c.Expires.IsZero() && !now.Before(c.Expires)
+}
+
+// saw notes that the client has shown up.
+func (a *account) saw(from netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sawLocked(from, time.Now())
+}
+
+func (a *account) sawLocked(from netip.Addr, now time.Time) {
+	a.seen = now
+	if a.lines == nil {
+		a.lines = make(map[netip.Addr]time.Time)
+	}
+	a.lines[from] = now
+	if len(a.lines) <= maxLines {
+		return
+	}
+	oldest := from
+	for addr, seen := range a.lines {
+		if seen.Before(a.lines[oldest]) {
+			oldest = addr
+		}
+	}
+	delete(a.lines, oldest)
+}
+
+func (a *account) refuse(reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.refused == nil {
+		a.refused = make(map[string]uint64)
+	}
+	a.refused[reason]++
+}
+
+func (a *account) carried() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.relayed++
+}
+
+// pace is how long to hold back bytes of the client's, for its rate to hold.
+func (a *account) pace(n int) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.client.Rate == 0 {
+		return 0
+	}
+	const bytesPerKbit = 1000 / 8
+	return a.bytes.spend(float64(n), float64(a.client.Rate)*bytesPerKbit, time.Now())
+}
+
+// bucket holds back what is more than a rate, over a second.
+type bucket struct {
+	level float64 // may be negative
+	last  time.Time
+}
+
+func (b *bucket) fill(rate float64, now time.Time) {
+	if b.last.IsZero() {
+		b.level = rate
+	}
+	b.level = min(b.level+rate*max(now.Sub(b.last), 0).Seconds(), rate)
+	b.last = now
+}
+
+// take takes n if there are as many.
+func (b *bucket) take(n, rate float64, now time.Time) bool {
+	b.fill(rate, now)
+	if b.level < n {
+		return false
+	}
+	b.level -= n
+	return true
+}
+
+// spend takes n in any case, and tells after how long it would have been there.
+func (b *bucket) spend(n, rate float64, now time.Time) time.Duration {
+	b.fill(rate, now)
+	b.level -= n
+	return time.Duration(max(-b.level, 0) / rate * float64(time.Second))
+}
