@@ -136,7 +136,7 @@ return baseclass.extend({
 			may ? el('div', { class: 'braid-row braid-actions' }, [
 				el('button', { class: 'cbi-button', 'data-do': 'probe', 'data-wan': w.name }, [ _('Probe now') ]),
 				el('label', {}, [ _('Use as'), ' ', el('select', { class: 'cbi-input-select', 'data-do': 'role', 'data-wan': w.name, 'data-value': w.effective_role, title: _('until the configuration is read again') },
-					Object.keys(words.roles).map(r => el('option', { value: r, selected: r == w.effective_role }, [ words.role(r) ]))) ])
+					words.roles.map(r => el('option', { value: r, selected: r == w.effective_role }, [ words.role(r) ]))) ])
 			]) : null
 		]);
 	},
