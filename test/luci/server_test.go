@@ -92,6 +92,18 @@ func (s *server) count(method string) int {
 	return s.calls[method]
 }
 
+// total is how many calls of the agent there were.
+func (s *server) total() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for what, times := range s.calls {
+		if strings.HasPrefix(what, "braid ") {
+			n += times
+		}
+	}
+	return n
+}
+
 const cgi = "/cgi-bin/luci/"
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -279,7 +291,12 @@ func (s *server) answer(m rpcMessage) table {
 	if err != nil {
 		return table{"error": table{"code": -32602, "message": "Invalid parameters"}}
 	}
-	s.change(func() { s.calls[object+" "+method]++ })
+	s.change(func() {
+		s.calls[object+" "+method]++
+		if config, ok := args["config"]; ok {
+			s.calls[fmt.Sprintf("%s %s %v", object, method, config)]++
+		}
+	})
 	if !s.allowed(object, method) {
 		return failure(-32002, "Access denied")
 	}

@@ -64,7 +64,7 @@ function legs(list) {
 	if (!list || !list.length)
 		return null;
 	return el('ul', { class: 'braid-legs' }, list.map(leg => el('li', {}, [
-		dot(leg.state || 'off'), leg.family, ' ', el('code', {}, [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('code', {}, [ leg.gateway ]) ] : null,
+		dot(leg.state || 'off'), leg.family, ' ', el('samp', {}, [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', {}, [ leg.gateway ]) ] : null,
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
 		(leg.converters || []).map(c => [ ' ', el('span', { class: 'braid-chip' }, [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
@@ -109,7 +109,8 @@ return baseclass.extend({
 	// wires are the lines of the picture as a drawing of that size.
 	wires: function(wires, width, height) {
 		return svg('svg', { width: width, height: height, 'aria-hidden': 'true', 'data-key': 'wires' }, wires.map(w =>
-			svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'braid-wire braid-' + w.state + (w.moving ? ' braid-moving' : '') })));
+			[ svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'braid-wire braid-' + w.state }),
+				w.moving && w.state != 'down' ? svg('path', { 'data-key': w.key + '~', d: w.d, 'stroke-width': w.width / 3, class: 'braid-pulse' }) : null ]));
 	},
 
 	// card is all about one WAN. may: whether its buttons can be used.
@@ -124,7 +125,7 @@ return baseclass.extend({
 				fact(_('Role'), w.role == w.effective_role ? words.role(w.role) : format.fill(_('{now}, configured {role}'), { now: words.role(w.effective_role), role: words.role(w.role) })),
 				fact(_('Kind'), [ words.kind(w.kind), w.interface || w.device ? ' (' + [ w.interface, w.device ].filter(v => v).join(', ') + ')' : '' ]),
 				fact(_('Reached by'), [ words.ipv4(w.ipv4), ', ', w.ipv6 ? _('IPv6') : _('no IPv6'), w.nat64 ? ', ' + _('IPv4 through NAT64') : '' ]),
-				fact(_('Addresses'), w.addresses.length ? w.addresses.map(a => [ el('code', {}, [ a ]), ' ' ]) : '–'),
+				fact(_('Addresses'), w.addresses.length ? w.addresses.map(a => el('samp', {}, [ a ])) : '–'),
 				fact(_('Round trip'), [ format.ms(w.rtt_ms), w.jitter_ms ? ' ± ' + format.ms(w.jitter_ms) : '' ]),
 				fact(_('Probes lost'), format.percent(w.loss)),
 				fact(_('Subflows'), String(w.subflows)),
@@ -143,7 +144,7 @@ return baseclass.extend({
 
 	// graph draws what WANs carried: received above the axis, sent below it.
 	graph: function(all, wans, span, width) {
-		const names = wans.map(w => w.name), half = 120, left = 66, w = Math.max(100, width - left - 8);
+		const names = wans.map(w => w.name), half = 120, left = 76, w = Math.max(100, width - left - 8);
 		const slots = Math.max(2, Math.round(span / all.step));
 		const top = series.ceiling(Math.max(series.peak(all, names, 'rx'), series.peak(all, names, 'tx') * 2, 100000));
 		const bands = (kind, height, top) => series.stack(all, names, kind, w, height, slots, top)
@@ -194,7 +195,7 @@ return baseclass.extend({
 						cell(3, [ lines.join(', ') || '–' ]), cell(4, [ format.bytes(c.rx) ]), cell(5, [ format.bytes(c.tx) ]), cell(6, [ format.span(c.age) ])
 					]),
 					unfolded ? el('tr', { class: 'tr braid-unfolded', 'data-key': 'of' + c.id }, [ el('td', { class: 'td', colspan: 8 }, [
-						el('ul', {}, c.subflows.length ? c.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan || '?' ]), ' ', el('code', {}, [ f.local ]), ' → ', el('code', {}, [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', {}, [ _('none') ])) ]) ]) : null
+						el('ul', {}, c.subflows.length ? c.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan || '?' ]), ' ', el('samp', {}, [ f.local ]), ' → ', el('samp', {}, [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', {}, [ _('none') ])) ]) ]) : null
 				];
 			}) : el('tr', { class: 'tr' }, [ el('td', { class: 'td', colspan: 8 }, [ _('No connection.') ]) ]))
 		]);
@@ -211,8 +212,8 @@ return baseclass.extend({
 	// explanation says which way a connection would take.
 	explanation: function(e) {
 		return [
-			el('p', {}, [ el('b', {}, [ words.path(e.path) ]), ': ', words.reason(e.reason), e.rule ? ' (' + _('rule') + ' ' + e.rule + ')' : '', e.address ? [ ' ', el('code', {}, [ e.address ]) ] : null ]),
-			e.subflows.length ? el('ul', {}, e.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan ]), ' ', f.family, ' → ', el('code', {}, [ f.remote == 'announced' ? _('an address that the converter announces') : f.remote ]) ]))) : null
+			el('p', {}, [ el('b', {}, [ words.path(e.path) ]), ': ', words.reason(e.reason), e.rule ? ' (' + _('rule') + ' ' + e.rule + ')' : '', e.address ? [ ' ', el('samp', {}, [ e.address ]) ] : null ]),
+			e.subflows.length ? el('ul', {}, e.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan ]), ' ', f.family, ' → ', el('samp', {}, [ f.remote == 'announced' ? _('an address that the converter announces') : f.remote ]) ]))) : null
 		];
 	}
 });

@@ -10,7 +10,7 @@
 // flow is how thick a line of so many bit/s is, in pixels: what is ten times as
 // much is twice as thick.
 function flow(rate) {
-	return rate < 1000 ? 1.5 : Math.min(14, Math.round(10 * (2 + 2.4 * Math.log10(rate / 1000))) / 10);
+	return rate < 1000 ? 1.5 : Math.min(12, Math.round(10 * (2 + 2 * Math.log10(rate / 1000))) / 10);
 }
 
 function curve(from, to, upright) {
