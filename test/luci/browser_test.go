@@ -127,6 +127,12 @@ func (b *browser) eval(expression string, into any) {
 	b.run(chromedp.Evaluate(expression, into, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 }
 
+// do runs statements.
+func (b *browser) do(statements string) {
+	b.t.Helper()
+	b.eval("(() => { "+statements+" })()", nil)
+}
+
 // until waits until an expression holds.
 func (b *browser) until(expression string) {
 	b.t.Helper()
@@ -158,14 +164,15 @@ func (b *browser) click(selector, text string) {
 	b.t.Helper()
 	find := fmt.Sprintf("Array.from(document.querySelectorAll(%q)).find(n => n.innerText.includes(%q) && n.offsetParent)", selector, text)
 	b.until(find)
-	b.eval(find+".click()", nil)
+	b.do(find + ".click()")
 }
 
 // fill types into the first field that matches.
 func (b *browser) fill(selector, text string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf("document.querySelector(%q)", selector))
-	b.run(chromedp.SetValue(selector, "", chromedp.ByQuery), chromedp.SendKeys(selector, text, chromedp.ByQuery))
+	b.do(fmt.Sprintf("(n => { n.focus(); n.select(); })(document.querySelector(%q))", selector), nil)
+	b.run(chromedp.KeyEvent(text))
 }
 
 // shot keeps a picture of the whole page.

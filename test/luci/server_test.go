@@ -178,14 +178,17 @@ func (s *server) page(w http.ResponseWriter, r *http.Request, at string) {
 		"apply_rollback": 90, "apply_holdoff": 1, "apply_timeout": 5, "apply_display": 1.5,
 	})
 	s.mu.Unlock()
-	shell := shells[theme]
+	shell, phone := shells[theme], ""
+	if theme == "bootstrap" {
+		phone = `<link rel="stylesheet" media="only screen and (max-device-width: 854px)" href="/luci-static/bootstrap/mobile.css">`
+	}
 	fmt.Fprintf(w, `<!DOCTYPE html><html lang="%s"%s><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>OpenWrt | Multipath</title><link rel="stylesheet" href="/luci-static/%s/cascade.css">
+<title>OpenWrt | Multipath</title><link rel="stylesheet" href="/luci-static/%s/cascade.css">%s
 <script src="/cgi-bin/luci/admin/translations/%s"></script><script src="/luci-static/resources/cbi.js"></script></head>
 <body class="lang_en logged-in" data-page="%s">%s
 <script src="/luci-static/resources/luci.js"></script><script>L = new LuCI(%s);</script>
 <div id="view"><div class="spinning">Loading view…</div><script>L.require('ui').then(function(ui) { ui.instantiateView('%s'); });</script></div>%s
-<script>L.require('menu-%s')</script></body></html>`, lang, mode, theme, lang, strings.ReplaceAll(at, "/", "-"), shell[0], env, view, shell[1], theme)
+<script>L.require('menu-%s')</script></body></html>`, lang, mode, theme, phone, lang, strings.ReplaceAll(at, "/", "-"), shell[0], env, view, shell[1], theme)
 }
 
 // shells are what themes put around a page: ids and classes that their style

@@ -54,14 +54,14 @@ func TestStatus(t *testing.T) {
 		if n, all := s.count("braid status")-before, s.total()-sum; n < 2 || n > 4 || all != n {
 			t.Errorf("%d calls of status, %d of all in 6 s", n, all)
 		}
-		b.eval(`Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))`, nil)
+		b.do(`Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))`)
 		time.Sleep(500 * time.Millisecond)
 		before = s.total()
 		time.Sleep(4 * time.Second)
 		if n := s.total() - before; n != 0 {
 			t.Errorf("%d calls while hidden", n)
 		}
-		b.eval(`delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))`, nil)
+		b.do(`delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))`)
 		time.Sleep(300 * time.Millisecond)
 		if s.total() == before {
 			t.Error("no call when seen again")
@@ -85,8 +85,8 @@ func TestStatus(t *testing.T) {
 		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
 	})
 	t.Run("focus, text and scroll stay", func(t *testing.T) {
-		b.eval(`document.querySelector('form[data-do=filter] input').focus(); document.querySelector('.braid-events').scrollTop = 7;
-			window.scrollTo(0, 300); window.kept = [ document.activeElement, window.scrollY, document.querySelector('.braid-card') ]`, nil)
+		b.do(`document.querySelector('form[data-do=filter] input').focus(); document.querySelector('.braid-events').scrollTop = 7;
+			window.scrollTo(0, 300); window.kept = [ document.activeElement, window.scrollY, document.querySelector('.braid-card') ]`)
 		b.run(chromedp.KeyEvent("9"))
 		before := s.total()
 		for s.total() < before+3 {
@@ -95,14 +95,14 @@ func TestStatus(t *testing.T) {
 		b.until(`document.activeElement == kept[0] && kept[0].value.endsWith('9') && window.scrollY == kept[1] && document.querySelector('.braid-card') == kept[2]`)
 	})
 	t.Run("role and probe, by keyboard", func(t *testing.T) {
-		b.eval(`document.querySelector('button[data-do=probe][data-wan=lte]').focus()`, nil)
+		b.do(`document.querySelector('button[data-do=probe][data-wan=lte]').focus()`)
 		b.run(chromedp.KeyEvent("\r"))
 		b.until(`document.activeElement.disabled || document.activeElement == document.body || true`)
 		for s.count("braid probe") == 0 {
 			time.Sleep(20 * time.Millisecond)
 		}
 		b.until(`!document.querySelector('button[data-do=probe][data-wan=lte]').disabled`)
-		b.eval(`document.querySelector('select[data-wan=lte]').focus()`, nil)
+		b.do(`document.querySelector('select[data-wan=lte]').focus()`)
 		b.run(chromedp.KeyEvent("bac"))
 		eventually(t, r, func(s report.Status) error {
 			if s.WANs[1].EffectiveRole != "backup" {
@@ -112,7 +112,7 @@ func TestStatus(t *testing.T) {
 		})
 		b.says(".braid-card", "backup, configured bond")
 		b.says(".braid-card .braid-why", "set until the next reload")
-		b.eval(`const s = document.querySelector('select[data-wan=lte]'); s.value = 'bond'; s.dispatchEvent(new Event('change', { bubbles: true }))`, nil)
+		b.do(`const s = document.querySelector('select[data-wan=lte]'); s.value = 'bond'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		eventually(t, r, atWork)
 	})
 	t.Run("spans", func(t *testing.T) {

@@ -21,8 +21,6 @@ test('figures', () => {
 	for (const [ p, want ] of [ [ 0, '0 %' ], [ 0.001, '0.1 %' ], [ 0.05, '5 %' ], [ 1, '100 %' ] ])
 		assert.equal(format.percent(p), want);
 	assert.equal(format.ms(0), '–');
-	assert.equal(format.fill('{a} of {b}, {c}', { a: 1, b: '{a}' }), '1 of {a}, {c}');
-	assert.equal(format.fill('{', {}), '{');
 });
 
 const history = { step: 2, wans: [ { name: 'a', rx: [ 1, 2, 3 ], tx: [ 0, 0, 0 ], rtt: [] }, { name: 'b', rx: [ 10, 20, 30 ], tx: [ 1, 1, 1 ], rtt: [] } ] };
@@ -140,11 +138,14 @@ test('the page takes what the agent takes', { skip: !process.env.VALUES }, () =>
 });
 
 // What the pages read of an answer, the agent's own types write: ANSWERS is a
-// file of answers. What is not among their members throws.
+// file of answers. What is not among their members throws, but for what only
+// some agents know.
+const optional = [ 'legs', 'resets', 'registration', 'lock', 'failure', 'model', 'toJSON' ];
+
 test('the page reads what the agent writes', { skip: !process.env.ANSWERS }, () => {
 	const strict = v => typeof v != 'object' || v === null ? v : new Proxy(v, {
 		get: (o, key) => {
-			if (!(key in o) && typeof key == 'string' && !Array.isArray(o))
+			if (!(key in o) && !optional.includes(key) && typeof key == 'string' && !Array.isArray(o))
 				throw new Error(`no member ${key} in ${JSON.stringify(o).slice(0, 200)}`);
 			return typeof o[key] == 'function' ? o[key] : strict(o[key]);
 		}

@@ -3,7 +3,6 @@
 
 'use strict';
 'require baseclass';
-'require braid.format as format';
 
 // What the agent says in its own short words, said to people. Pure.
 
@@ -50,7 +49,7 @@ return baseclass.extend({
 
 	// why says in a sentence what a WAN does and, if that is not what was
 	// configured, why not.
-	why: function(w) {
+	why(w) {
 		const why = reason(w.reason), duty = of(duties, w.effective_role);
 		if (w.state == 'up' || w.state == 'degraded')
 			return why ? duty + ' (' + why + ')' : duty;
@@ -58,7 +57,7 @@ return baseclass.extend({
 	},
 
 	// headline says how all fares: a state for the colour, and a sentence.
-	headline: function(s) {
+	headline(s) {
 		const total = s.wans.filter(w => w.effective_role != 'off').length;
 		const good = s.wans.filter(w => w.state == 'up' || w.state == 'degraded').length;
 		const answers = s.converters.length == 0 || s.converters.some(c => c.state == 'up' || c.state == 'full');
@@ -69,14 +68,14 @@ return baseclass.extend({
 		if (!answers)
 			return [ 'degraded', _('No converter answers: connections run over one line each.') ];
 		if (good < total)
-			return [ 'degraded', format.fill(_('{good} of {total} lines work.'), { good: good, total: total }) ];
+			return [ 'degraded', _('%s of %s lines work.').format(good, total) ];
 		if (s.state == 'degraded')
 			return [ 'degraded', _('All lines are used, and not all is well.') ];
-		return [ 'up', total == 1 ? _('The one line works.') : format.fill(_('All {total} lines work.'), { total: total }) ];
+		return [ 'up', total == 1 ? _('The one line works.') : _('All %s lines work.').format(total) ];
 	},
 
 	// event is what happened, in a sentence.
-	event: function(e) {
+	event(e) {
 		const why = e.reason ? ': ' + reason(e.reason) : '';
 		if (e.type == 'config')
 			return (e.to == 'refused' ? _('refused, the last good one stays in force') : _('read')) + (e.name ? ' (' + e.name + ')' : '') + why;
