@@ -171,7 +171,7 @@ func (b *browser) click(selector, text string) {
 func (b *browser) fill(selector, text string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf("document.querySelector(%q)", selector))
-	b.do(fmt.Sprintf("(n => { n.focus(); n.select(); })(document.querySelector(%q))", selector), nil)
+	b.do(fmt.Sprintf("(n => { n.focus(); n.select(); })(document.querySelector(%q))", selector))
 	b.run(chromedp.KeyEvent(text))
 }
 
