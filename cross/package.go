@@ -35,6 +35,8 @@ type Package struct {
 	Bin       string // where it is installed
 	Lean      bool   // neither HTTP nor TLS is linked in
 	Root      string // directory that mirrors the root of the target
+	Web       string // directory that mirrors /www and is minified; empty: none
+	Messages  string // file of translations, LANGUAGE/NAME.po
 	Man       []string
 	Conffiles []string // of Root; for the administrator to change, and nobody else to read
 	Scripts   string   // directory of maintainer scripts
@@ -61,6 +63,29 @@ var Packages = []Package{
 		Root:      "files",
 		Conffiles: []string{"etc/config/braid"},
 		Scripts:   "openwrt/scripts",
+	},
+	{
+		Name:    "luci-app-braid",
+		Format:  IPK,
+		Section: "luci",
+		Summary: "LuCI page of braid",
+		Description: ` Status and settings of braid in the router's web interface.
+`,
+		Depends: []string{"braid", "luci-base"},
+		Root:    "luci/root",
+		Web:     "luci/htdocs",
+		Scripts: "openwrt/luci-app-braid/scripts",
+	},
+	{
+		Name:    "luci-i18n-braid-de",
+		Format:  IPK,
+		Section: "luci",
+		Summary: "LuCI page of braid, in German",
+		Description: ` Translation of luci-app-braid.
+`,
+		Depends:  []string{"luci-app-braid"},
+		Messages: "luci/po/de/braid.po",
+		Scripts:  "openwrt/luci-i18n-braid/scripts",
 	},
 	{
 		Name:    "braid-mcp",

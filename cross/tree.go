@@ -6,6 +6,7 @@ package cross
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -37,8 +38,14 @@ func (t Tree) Size() (n int64) {
 
 // tree collects what is in the package.
 func (b Build) tree(project string) (Tree, error) {
-	t, err := readDir(filepath.Join(project, b.Root))
-	if err != nil {
+	t := make(Tree)
+	if b.Root != "" {
+		var err error
+		if t, err = readDir(filepath.Join(project, b.Root)); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(b.addWeb(project, t), b.addMessages(project, t)); err != nil {
 		return nil, err
 	}
 	for _, c := range b.Conffiles {

@@ -3,7 +3,6 @@
 
 'use strict';
 'require baseclass';
-'require braid.format as format';
 
 // What a user ought to know, and the way out. Pure.
 
@@ -32,7 +31,7 @@ return baseclass.extend({
 	// unused are the interfaces of the router that could be a line: not the LAN,
 	// not a loopback, not dynamic children, and of no WAN yet. dump is what
 	// network.interface dump answers, lan what globals.lan says.
-	unused: function(dump, wans, lan) {
+	unused(dump, wans, lan) {
 		const taken = { loopback: true };
 		for (const w of wans)
 			for (const name of list(w.interface))
@@ -55,14 +54,14 @@ return baseclass.extend({
 	},
 
 	// cellular guesses the kind of an interface as the agent does.
-	cellular: function(i) {
+	cellular(i) {
 		return [ 'modemmanager', 'qmi', 'mbim', 'ncm', '3g', 'wwan' ].includes(i.proto) || /^(wwan|wwp|rmnet|usb|cdc)/.test(i.l3_device || i.device || '');
 	},
 
 	// advise lists {level, text, remedy}. sections are those of the
 	// configuration by type; status, network (interfaces by name, as UCI has
 	// them) and zones (of the firewall) may be null: not known.
-	advise: function(sections, status, network, zones) {
+	advise(sections, status, network, zones) {
 		const found = [], say = (level, text, remedy) => found.push({ level: level, text: text, remedy: remedy });
 		const globals = sections.globals[0] || {}, wans = sections.wan.filter(w => w.role != 'off'), on = globals.enabled != '0';
 		if (status && status.kernel.mptcp === false)
@@ -77,13 +76,13 @@ return baseclass.extend({
 			say('notice', _('braid is switched off.'), _('Switch it on under General when lines and converter are set.'));
 		if (network)
 			for (const pair of sameMetric(wans, network))
-				say('warning', format.fill(_('{a} and {b} have the same gateway metric.'), { a: pair[0], b: pair[1] }),
+				say('warning', _('%s and %s have the same gateway metric.').format(pair[0], pair[1]),
 					_('Give each interface a metric of its own under Network > Interfaces > Advanced, or only one of them gets a default route.'));
 		if (network && zones)
 			for (const w of wans)
 				for (const name of list(w.interface))
 					if (network[name] && !zones.some(z => list(z.network).includes(name)))
-						say('error', format.fill(_('{name} is in no firewall zone.'), { name: name }),
+						say('error', _('%s is in no firewall zone.').format(name),
 							_('Put it into the zone wan under Network > Interfaces > Firewall Settings: the firewall forwards nothing to it otherwise.'));
 		return found;
 	}

@@ -37,13 +37,13 @@ return baseclass.extend({
 
 	// trouble sorts an error: 'denied', 'absent' (the agent is not there) or
 	// 'silent' (it is, and does not answer).
-	trouble: function(err) {
+	trouble(err) {
 		const c = code(err);
 		return denied.includes(c) ? 'denied' : absent.includes(c) ? 'absent' : 'silent';
 	},
 
 	// excuse finds out which of four troubles an error is and says it in words.
-	excuse: function(err) {
+	excuse(err) {
 		const kind = this.trouble(err);
 		if (kind == 'denied')
 			return Promise.resolve(_('You are not allowed to see this: the account you are logged in with lacks the permission luci-app-braid.'));

@@ -82,21 +82,30 @@ function morphChildren(old, now) {
 }
 
 return baseclass.extend({
-	// el makes an element: attributes by name, listeners by function, children
-	// as nodes or as text.
-	el: function(tag, attrs, children) {
-		return make(document.createElement(tag), attrs, children);
+	// el makes an element, of the classes after a dot: attributes by name,
+	// listeners by function, both of which may be left out, children as nodes or
+	// as text.
+	el(tag, attrs, children) {
+		const dot = tag.indexOf('.'), node = document.createElement(dot < 0 ? tag : tag.slice(0, dot));
+		if (dot > 0)
+			node.className = tag.slice(dot + 1);
+		return Array.isArray(attrs) ? append(node, attrs) : make(node, attrs, children);
+	},
+
+	// input makes a field, whose label is in it as long as nothing else is.
+	input(label, attrs) {
+		return make(document.createElement('input'), Object.assign({ type: 'text', class: 'cbi-input-text', placeholder: label, 'aria-label': label, autocomplete: 'off', spellcheck: 'false' }, attrs));
 	},
 
 	// svg makes an element of a drawing.
-	svg: function(tag, attrs, children) {
+	svg(tag, attrs, children) {
 		return make(document.createElementNS(svgNS, tag), attrs, children);
 	},
 
 	// update has a node show these children. Nodes that are there already and
 	// fit, by kind and data-key, stay: with focus, selection, listeners and
 	// scroll position. The inside of one with data-own is let alone.
-	update: function(node, children) {
+	update(node, children) {
 		morphChildren(node, append(document.createDocumentFragment(), children));
 		return node;
 	}

@@ -19,22 +19,22 @@ function scaled(n, base, units) {
 
 return baseclass.extend({
 	// rate writes bit/s.
-	rate: function(n) { return scaled(n || 0, 1000, [ 'bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s' ]); },
+	rate(n) { return scaled(n || 0, 1000, [ 'bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s' ]); },
 
 	// bytes writes a number of bytes.
-	bytes: function(n) { return scaled(n || 0, 1000, [ 'B', 'kB', 'MB', 'GB', 'TB' ]); },
+	bytes(n) { return scaled(n || 0, 1000, [ 'B', 'kB', 'MB', 'GB', 'TB' ]); },
 
 	// ms writes milliseconds; 0 is not known.
-	ms: function(n) { return n > 0 ? (n < 10 ? n.toFixed(1) : n.toFixed(0)) + ' ms' : '–'; },
+	ms(n) { return n > 0 ? (n < 10 ? n.toFixed(1) : n.toFixed(0)) + ' ms' : '–'; },
 
 	// percent writes a part of 1.
-	percent: function(part) {
+	percent(part) {
 		const p = 100 * (part || 0);
 		return (p > 0 && p < 1 ? p.toFixed(1) : p.toFixed(0)) + ' %';
 	},
 
 	// span writes seconds by their two largest units.
-	span: function(s) {
+	span(s) {
 		const units = [ [ 86400, 'd' ], [ 3600, 'h' ], [ 60, 'min' ], [ 1, 's' ] ];
 		s = Math.max(0, Math.floor(s || 0));
 		for (let i = 0; i < units.length; i++) {
@@ -44,16 +44,5 @@ return baseclass.extend({
 			const next = units[i + 1], rest = next ? Math.floor(s % units[i][0] / next[0]) : 0;
 			return n + ' ' + units[i][1] + (rest ? ' ' + rest + ' ' + next[1] : '');
 		}
-	},
-
-	// fill puts values in the place of {names}; what has none stays.
-	fill: function(text, values) {
-		return text.split('{').map((part, i) => {
-			const end = part.indexOf('}');
-			if (i == 0 || end < 0)
-				return i ? '{' + part : part;
-			const name = part.slice(0, end);
-			return (name in values ? String(values[name]) : '{' + name + '}') + part.slice(end + 1);
-		}).join('');
 	}
 });

@@ -21,20 +21,20 @@ function colour(i) { return colours[i % colours.length]; }
 function dot(state) { return el('span', { class: 'braid-dot braid-' + state }); }
 
 function rates(w) {
-	return el('span', { class: 'braid-rates' }, [
+	return el('span.braid-rates', [
 		el('span', { title: _('received') }, [ '↓ ', format.rate(w.rx_rate) ]), ' ',
 		el('span', { title: _('sent') }, [ '↑ ', format.rate(w.tx_rate) ])
 	]);
 }
 
 function fact(name, value) {
-	return value == null || value === '' ? null : [ el('dt', {}, [ name ]), el('dd', {}, [ value ]) ];
+	return value == null || value === '' ? null : [ el('dt', [ name ]), el('dd', [ value ]) ];
 }
 
 function bar(part, text) {
 	const level = part >= 1 ? 'down' : part >= 0.8 ? 'degraded' : 'up';
-	return el('div', { class: 'braid-bar', role: 'img', 'aria-label': text }, [
-		el('span', { class: 'braid-' + level, style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', {}, [ text ])
+	return el('div.braid-bar', { role: 'img', 'aria-label': text }, [
+		el('span', { class: 'braid-' + level, style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', [ text ])
 	]);
 }
 
@@ -63,17 +63,17 @@ function cellular(c) {
 function legs(list) {
 	if (!list || !list.length)
 		return null;
-	return el('ul', { class: 'braid-legs' }, list.map(leg => el('li', {}, [
-		dot(leg.state || 'off'), leg.family, ' ', el('code', {}, [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('code', {}, [ leg.gateway ]) ] : null,
+	return el('ul.braid-legs', list.map(leg => el('li', [
+		dot(leg.state || 'off'), leg.family, ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
-		(leg.converters || []).map(c => [ ' ', el('span', { class: 'braid-chip' }, [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
+		(leg.converters || []).map(c => [ ' ', el('span.braid-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
 }
 
 function quota(q) {
 	if (!q || !q.limit)
 		return null;
-	const text = format.fill(_('{used} of {limit}'), { used: format.bytes(q.used), limit: format.bytes(q.limit) });
+	const text = _('%s of %s').format(format.bytes(q.used), format.bytes(q.limit));
 	return [ fact(_('Quota'), bar(q.used / q.limit, text)), q.resets ? fact(_('Counts anew in'), format.span(q.resets)) : null ];
 }
 
@@ -82,49 +82,50 @@ return baseclass.extend({
 	dot: dot,
 
 	// style has the pages' look loaded once.
-	style: function() {
+	style() {
 		if (!document.getElementById('braid-style'))
 			document.head.appendChild(el('link', { id: 'braid-style', rel: 'stylesheet', href: L.resource('braid/style.css') }));
 	},
 
 	// boxes are those of the picture.
-	boxes: function(s) {
+	boxes(s) {
 		const converters = picture.converters(s), straight = picture.straight(s);
 		return [
-			box('lan', 'end', [ el('b', {}, [ _('LAN') ]), el('small', {}, [ format.fill(_('{n} connections'), { n: s.connections.open }) ]) ]),
-			box('gateway', 'end', [ el('b', {}, [ _('Router') ]), el('small', {}, [ s.kernel.mptcp ? _('Multipath TCP') : _('no Multipath TCP') ]) ]),
-			el('div', { class: 'braid-column', 'data-key': 'wans' }, s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
-				el('div', { class: 'braid-row' }, [ dot(w.state), el('b', {}, [ w.name ]), el('span', { class: 'braid-chip', style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
-				rates(w), el('small', {}, [ words.why(w) ])
-			])) : box('nothing', 'wan', [ el('small', {}, [ _('no line') ]) ])),
-			converters.length ? el('div', { class: 'braid-column', 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
-				el('div', { class: 'braid-row' }, [ dot(c.state), el('b', {}, [ c.name ]) ]),
-				el('small', {}, [ _('Converter'), ', ', words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
+			box('lan', 'end', [ el('b', [ _('LAN') ]), el('small', [ _('%s connections').format(s.connections.open) ]) ]),
+			box('gateway', 'end', [ el('b', [ _('Router') ]), el('small', [ s.kernel.mptcp ? _('Multipath TCP') : _('no Multipath TCP') ]) ]),
+			el('div.braid-column', { 'data-key': 'wans' }, s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
+				el('div.braid-row', [ dot(w.state), el('b', [ w.name ]), el('span.braid-chip', { style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
+				rates(w), el('small', [ words.why(w) ])
+			])) : box('nothing', 'wan', [ el('small', [ _('no line') ]) ])),
+			converters.length ? el('div.braid-column', { 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
+				el('div.braid-row', [ dot(c.state), el('b', [ c.name ]) ]),
+				el('small', [ _('Converter'), ', ', words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
 			]))) : null,
-			box('internet', 'end', [ el('b', {}, [ _('Internet') ]),
-				converters.length ? el('small', {}, [ straight > 0 ? format.fill(_('{part} went straight, past the converter'), { part: format.percent(straight) }) : _('all by the converter') ]) : null ])
+			box('internet', 'end', [ el('b', [ _('Internet') ]),
+				converters.length ? el('small', [ straight > 0 ? _('%s went straight, past the converter').format(format.percent(straight)) : _('all by the converter') ]) : null ])
 		];
 	},
 
 	// wires are the lines of the picture as a drawing of that size.
-	wires: function(wires, width, height) {
+	wires(wires, width, height) {
 		return svg('svg', { width: width, height: height, 'aria-hidden': 'true', 'data-key': 'wires' }, wires.map(w =>
-			svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'braid-wire braid-' + w.state + (w.moving ? ' braid-moving' : '') })));
+			[ svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'braid-wire braid-' + w.state }),
+				w.moving && w.state != 'down' ? svg('path', { 'data-key': w.key + '~', d: w.d, 'stroke-width': w.width / 3, class: 'braid-pulse' }) : null ]));
 	},
 
 	// card is all about one WAN. may: whether its buttons can be used.
-	card: function(w, i, may) {
+	card(w, i, may) {
 		const key = w.name;
-		return el('div', { class: 'braid-card', 'data-key': key, style: 'border-top-color:' + colour(i) }, [
-			el('div', { class: 'braid-row' }, [ dot(w.state), el('b', {}, [ w.name ]), el('span', {}, [ words.state(w.state) ]),
-				el('small', {}, [ format.fill(_('for {time}'), { time: format.span(w.since) }) ]) ]),
-			el('p', { class: 'braid-why' }, [ words.why(w) ]),
-			el('div', { class: 'braid-big' }, [ rates(w) ]),
-			el('dl', { class: 'braid-facts' }, [
-				fact(_('Role'), w.role == w.effective_role ? words.role(w.role) : format.fill(_('{now}, configured {role}'), { now: words.role(w.effective_role), role: words.role(w.role) })),
+		return el('div.braid-card', { 'data-key': key, style: 'border-top-color:' + colour(i) }, [
+			el('div.braid-row', [ dot(w.state), el('b', [ w.name ]), el('span', [ words.state(w.state) ]),
+				el('small', [ _('for %s').format(format.span(w.since)) ]) ]),
+			el('p.braid-why', [ words.why(w) ]),
+			el('div.braid-big', [ rates(w) ]),
+			el('dl.braid-facts', [
+				fact(_('Role'), w.role == w.effective_role ? words.role(w.role) : _('%s, configured %s').format(words.role(w.effective_role), words.role(w.role))),
 				fact(_('Kind'), [ words.kind(w.kind), w.interface || w.device ? ' (' + [ w.interface, w.device ].filter(v => v).join(', ') + ')' : '' ]),
 				fact(_('Reached by'), [ words.ipv4(w.ipv4), ', ', w.ipv6 ? _('IPv6') : _('no IPv6'), w.nat64 ? ', ' + _('IPv4 through NAT64') : '' ]),
-				fact(_('Addresses'), w.addresses.length ? w.addresses.map(a => [ el('code', {}, [ a ]), ' ' ]) : '–'),
+				fact(_('Addresses'), w.addresses.length ? w.addresses.map(a => el('samp', [ a ])) : '–'),
 				fact(_('Round trip'), [ format.ms(w.rtt_ms), w.jitter_ms ? ' ± ' + format.ms(w.jitter_ms) : '' ]),
 				fact(_('Probes lost'), format.percent(w.loss)),
 				fact(_('Subflows'), String(w.subflows)),
@@ -133,17 +134,17 @@ return baseclass.extend({
 				quota(w.quota)
 			]),
 			legs(w.legs),
-			may ? el('div', { class: 'braid-row braid-actions' }, [
-				el('button', { class: 'cbi-button', 'data-do': 'probe', 'data-wan': w.name }, [ _('Probe now') ]),
-				el('label', {}, [ _('Use as'), ' ', el('select', { class: 'cbi-input-select', 'data-do': 'role', 'data-wan': w.name, 'data-value': w.effective_role, title: _('until the configuration is read again') },
-					Object.keys(words.roles).map(r => el('option', { value: r, selected: r == w.effective_role }, [ words.role(r) ]))) ])
+			may ? el('div.braid-row braid-actions', [
+				el('button.cbi-button', { 'data-do': 'probe', 'data-wan': w.name }, [ _('Probe now') ]),
+				el('label', [ _('Use as'), ' ', el('select.cbi-input-select', { 'data-do': 'role', 'data-wan': w.name, 'data-value': w.effective_role, title: _('until the configuration is read again') },
+					words.roles.map(r => el('option', { value: r, selected: r == w.effective_role }, [ words.role(r) ]))) ])
 			]) : null
 		]);
 	},
 
 	// graph draws what WANs carried: received above the axis, sent below it.
-	graph: function(all, wans, span, width) {
-		const names = wans.map(w => w.name), half = 120, left = 66, w = Math.max(100, width - left - 8);
+	graph(all, wans, span, width) {
+		const names = wans.map(w => w.name), half = 120, left = 76, w = Math.max(100, width - left - 8);
 		const slots = Math.max(2, Math.round(span / all.step));
 		const top = series.ceiling(Math.max(series.peak(all, names, 'rx'), series.peak(all, names, 'tx') * 2, 100000));
 		const bands = (kind, height, top) => series.stack(all, names, kind, w, height, slots, top)
@@ -164,55 +165,55 @@ return baseclass.extend({
 	},
 
 	// legend names the colours.
-	legend: function(wans) {
+	legend(wans) {
 		return wans.map((w, i) => el('span', { 'data-key': w.name, class: 'braid-legend' }, [ el('i', { style: 'background:' + colour(i) }), w.name, ' ', rates(w) ]));
 	},
 
 	// problems are what the agent complains of.
-	problems: function(list) {
-		return list.map(p => el('div', { class: 'alert-message warning' }, [
-			p.section ? [ el('b', {}, [ p.section, p.option ? '.' + p.option : '' ]), ': ' ] : null, words.reason(p.message) ]));
+	problems(list) {
+		return list.map(p => el('div.alert-message warning', [
+			p.section ? [ el('b', [ p.section, p.option ? '.' + p.option : '' ]), ': ' ] : null, words.reason(p.message) ]));
 	},
 
 	// connections is the table of a page of connections; open says which are
 	// unfolded.
-	connections: function(list, open) {
+	connections(list, open) {
 		const head = [ _('From'), _('To'), _('Path'), _('Lines'), _('Received'), _('Sent'), _('Age') ];
-		const cell = (i, children) => el('td', { class: 'td', 'data-title': head[i] }, children);
-		return el('table', { class: 'table braid-table' }, [
-			el('thead', {}, [ el('tr', { class: 'tr table-titles' }, [ '' ].concat(head).map(t => el('th', { class: 'th' }, [ t ]))) ]),
-			el('tbody', {}, list.length ? list.map(c => {
+		const cell = (i, children) => el('td.td', { 'data-title': head[i] }, children);
+		return el('table.table braid-table', [
+			el('thead', [ el('tr.tr table-titles', [ '' ].concat(head).map(t => el('th.th', [ t ]))) ]),
+			el('tbody', list.length ? list.map(c => {
 				const unfolded = open[c.id], lines = [];
 				for (const f of c.subflows)
 					if (!lines.includes(f.wan))
 						lines.push(f.wan);
 				return [
-					el('tr', { class: 'tr', 'data-key': c.id }, [
-						el('td', { class: 'td' }, [ el('button', { class: 'braid-fold', 'data-do': 'fold', 'data-id': c.id, 'aria-expanded': unfolded ? 'true' : 'false', title: _('Subflows') }, [ unfolded ? '▾' : '▸' ]) ]),
+					el('tr.tr', { 'data-key': c.id }, [
+						el('td.td', [ el('button.braid-fold', { 'data-do': 'fold', 'data-id': c.id, 'aria-expanded': unfolded ? 'true' : 'false', title: _('Subflows') }, [ unfolded ? '▾' : '▸' ]) ]),
 						cell(0, [ c.src ]), cell(1, [ c.dst ]),
 						cell(2, [ words.path(c.path), c.converter ? ' ' + c.converter : '', c.mptcp ? '' : ', ' + _('plain TCP') ]),
 						cell(3, [ lines.join(', ') || '–' ]), cell(4, [ format.bytes(c.rx) ]), cell(5, [ format.bytes(c.tx) ]), cell(6, [ format.span(c.age) ])
 					]),
-					unfolded ? el('tr', { class: 'tr braid-unfolded', 'data-key': 'of' + c.id }, [ el('td', { class: 'td', colspan: 8 }, [
-						el('ul', {}, c.subflows.length ? c.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan || '?' ]), ' ', el('code', {}, [ f.local ]), ' → ', el('code', {}, [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', {}, [ _('none') ])) ]) ]) : null
+					unfolded ? el('tr.tr braid-unfolded', { 'data-key': 'of' + c.id }, [ el('td.td', { colspan: 8 }, [
+						el('ul', c.subflows.length ? c.subflows.map(f => el('li', [ el('b', [ f.wan || '?' ]), ' ', el('samp', [ f.local ]), ' → ', el('samp', [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', [ _('none') ])) ]) ]) : null
 				];
-			}) : el('tr', { class: 'tr' }, [ el('td', { class: 'td', colspan: 8 }, [ _('No connection.') ]) ]))
+			}) : el('tr.tr', [ el('td.td', { colspan: 8 }, [ _('No connection.') ]) ]))
 		]);
 	},
 
 	// events lists what happened, the last first.
-	events: function(list, now) {
+	events(list, now) {
 		return list.length ? list.slice().reverse().map(e => el('li', { 'data-key': e.number }, [
-			el('time', {}, [ format.fill(_('{time} ago'), { time: format.span(e.age + now) }) ]), dot(e.type == 'config' ? (e.to == 'refused' ? 'down' : 'up') : e.to),
-			el('span', {}, [ el('small', {}, [ words.type(e.type), ' ' ]), words.event(e) ])
-		])) : [ el('li', {}, [ _('Nothing has happened yet.') ]) ];
+			el('time', [ _('%s ago').format(format.span(e.age + now)) ]), dot(e.type == 'config' ? (e.to == 'refused' ? 'down' : 'up') : e.to),
+			el('span', [ el('small', [ words.type(e.type), ' ' ]), words.event(e) ])
+		])) : [ el('li', [ _('Nothing has happened yet.') ]) ];
 	},
 
 	// explanation says which way a connection would take.
-	explanation: function(e) {
+	explanation(e) {
 		return [
-			el('p', {}, [ el('b', {}, [ words.path(e.path) ]), ': ', words.reason(e.reason), e.rule ? ' (' + _('rule') + ' ' + e.rule + ')' : '', e.address ? [ ' ', el('code', {}, [ e.address ]) ] : null ]),
-			e.subflows.length ? el('ul', {}, e.subflows.map(f => el('li', {}, [ el('b', {}, [ f.wan ]), ' ', f.family, ' → ', el('code', {}, [ f.remote == 'announced' ? _('an address that the converter announces') : f.remote ]) ]))) : null
+			el('p', [ el('b', [ words.path(e.path) ]), ': ', words.reason(e.reason), e.rule ? ' (' + _('rule') + ' ' + e.rule + ')' : '', e.address ? [ ' ', el('samp', [ e.address ]) ] : null ]),
+			e.subflows.length ? el('ul', e.subflows.map(f => el('li', [ el('b', [ f.wan ]), ' ', f.family, ' → ', el('samp', [ f.remote == 'announced' ? _('an address that the converter announces') : f.remote ]) ]))) : null
 		];
 	}
 });

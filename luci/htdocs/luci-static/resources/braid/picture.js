@@ -10,7 +10,7 @@
 // flow is how thick a line of so many bit/s is, in pixels: what is ten times as
 // much is twice as thick.
 function flow(rate) {
-	return rate < 1000 ? 1.5 : Math.min(14, Math.round(10 * (2 + 2.4 * Math.log10(rate / 1000))) / 10);
+	return rate < 1000 ? 1.5 : Math.min(12, Math.round(10 * (2 + 2 * Math.log10(rate / 1000))) / 10);
 }
 
 function curve(from, to, upright) {
@@ -37,7 +37,7 @@ return baseclass.extend({
 
 	// converters are the boxes of the converters: one for each name, although
 	// the agent tells of each address.
-	converters: function(status) {
+	converters(status) {
 		const seen = {}, list = [];
 		for (const c of status.converters) {
 			if (!(c.name in seen))
@@ -48,19 +48,19 @@ return baseclass.extend({
 	},
 
 	// straight is the part of all bytes that went past every converter, 0 to 1.
-	straight: function(status) {
+	straight(status) {
 		const b = status.bytes, all = b.rx + b.tx;
 		return all > 0 && b.direct > 0 ? Math.min(1, b.direct / all) : 0;
 	},
 
 	// carries says whether new traffic takes a WAN now.
-	carries: function(w) {
+	carries(w) {
 		return (w.state == 'up' || w.state == 'degraded') && w.effective_role != 'off';
 	},
 
 	// wires are the lines, by the boxes as they lie: lan, gateway, internet, and
 	// wan:NAME and converter:NAME of each. upright is top to bottom.
-	wires: function(boxes, status, upright) {
+	wires(boxes, status, upright) {
 		const wires = [], total = { rx: 0, tx: 0 }, converters = this.converters(status), straight = this.straight(status);
 		const best = converters.find(c => c.state == 'up') || converters[0], hub = best && boxes['converter:' + best.name];
 		const wire = (key, from, a, to, b, rate, state) => {

@@ -21,7 +21,7 @@ function round(v) { return Math.round(v * 10) / 10; }
 
 return baseclass.extend({
 	// fromHistory takes the answer of "history".
-	fromHistory: function(h) {
+	fromHistory(h) {
 		const all = { step: h.step, size: 0, wans: {} };
 		for (const w of h.wans) {
 			all.wans[w.name] = { rx: w.rx.slice(), tx: w.tx.slice() };
@@ -32,7 +32,7 @@ return baseclass.extend({
 
 	// push adds a point of each WAN, seconds after the last one, and drops what
 	// is older than span. A WAN that is new carried nothing before.
-	push: function(all, wans, seconds, span) {
+	push(all, wans, seconds, span) {
 		const n = Math.max(1, Math.round(seconds / all.step)), keep = Math.ceil(span / all.step), next = {};
 		const size = Math.min(keep, all.size + n);
 		for (const w of wans) {
@@ -45,7 +45,7 @@ return baseclass.extend({
 
 	// thin joins neighbours until there are at most so many points, of which a
 	// curve as wide as a page shows more than enough.
-	thin: function(all, most) {
+	thin(all, most) {
 		const by = Math.ceil(all.size / most), next = {};
 		if (by < 2)
 			return all;
@@ -63,7 +63,7 @@ return baseclass.extend({
 	},
 
 	// ceiling is the end of an axis that holds v, 1, 2 or 5 times a power of ten.
-	ceiling: function(v) {
+	ceiling(v) {
 		const p = Math.pow(10, Math.floor(Math.log10(Math.max(v, 1000))));
 		return [ 1, 2, 5, 10 ].map(f => f * p).find(f => f >= v);
 	},
@@ -71,7 +71,7 @@ return baseclass.extend({
 	// stack lays the bands of WANs upon one another: an SVG path for each name,
 	// within a box of that size, the newest at its right edge. slots is how many
 	// points the width holds.
-	stack: function(all, names, kind, width, height, slots, top) {
+	stack(all, names, kind, width, height, slots, top) {
 		const base = new Array(all.size).fill(0), x = i => round(width * (slots - all.size + i) / Math.max(1, slots - 1));
 		const y = v => round(height - Math.min(1, v / top) * height);
 		return names.map(name => {
@@ -86,7 +86,7 @@ return baseclass.extend({
 	},
 
 	// peak is the largest sum over the WANs named.
-	peak: function(all, names, kind) {
+	peak(all, names, kind) {
 		let most = 0;
 		for (let i = 0; i < all.size; i++)
 			most = Math.max(most, names.reduce((sum, name) => sum + (((all.wans[name] || {})[kind] || [])[i] || 0), 0));

@@ -16,7 +16,8 @@ function only(text, characters) {
 }
 
 function number(text, low, high) {
-	return only(text, digits) && Number(text) >= low && Number(text) <= high;
+	const signed = text[0] == '+' || text[0] == '-';
+	return only(signed ? text.slice(1) : text, digits) && Number(text) >= low && Number(text) <= high;
 }
 
 // bytes4 and bytes6 are the bytes of an address, null if it is none.
@@ -71,10 +72,8 @@ function parse(text) {
 
 function address(text) {
 	const a = parse(text);
-	if (!a)
+	if (!a || a.zone && !a.mapped)
 		return _('Not an IP address.');
-	if (a.zone && !a.mapped)
-		return _('A zone is not needed here.');
 	const b = a.bytes;
 	if (b.every(v => v == 0) || b.every(v => v == 255) && b.length == 4 || b[0] >= 224 && b[0] < 240 && b.length == 4 || b[0] == 255 && b.length == 16)
 		return _('Not the address of one host.');
@@ -99,9 +98,7 @@ function label(text, characters) {
 
 function domain(text) {
 	if (text[0] == '.' || text.startsWith('*.'))
-		return _('Leave out what precedes the name: subdomains are included.');
-	if (Array.from(text).some(c => c.charCodeAt(0) > 127))
-		return _('Write it in ASCII, in its form with xn--.');
+		return _('Subdomains are included: begin with the name.');
 	let name = text.toLowerCase();
 	if (name[name.length - 1] == '.')
 		name = name.slice(0, -1);
@@ -113,19 +110,19 @@ function domain(text) {
 
 function host(text) {
 	if (!parse(text))
-		return domain(text) ? _('Neither an IP address nor a host name.') : '';
-	return address(text) || (linkLocal(parse(text).bytes) ? _('This address reaches no further than one link.') : '');
+		return domain(text) ? _('Not an IP address or a host name.') : '';
+	return address(text) || (linkLocal(parse(text).bytes) ? _('This address reaches one link only.') : '');
 }
 
 function prefix(text) {
 	const a = parse(text);
-	if (a && (!a.zone || a.mapped))
+	if (a && !a.zone)
 		return '';
 	const at = text.lastIndexOf('/'), net = at < 0 ? null : parse(text.slice(0, at)), bits = text.slice(at + 1);
 	if (!net || net.zone || net.mapped || !number(bits, 0, 8 * net.bytes.length) || bits != String(Number(bits)))
-		return _('Neither an IP address nor a prefix such as 203.0.113.0/24.');
+		return _('Not an IP address or a prefix.');
 	const beyond = net.bytes.some((b, i) => b & 255 >> Math.min(8, Math.max(0, bits - 8 * i)));
-	return beyond ? _('There are bits beyond the length of the prefix.') : '';
+	return beyond ? _('There are bits beyond the prefix.') : '';
 }
 
 function mac(text) {
@@ -134,13 +131,13 @@ function mac(text) {
 }
 
 function source(text) {
-	return mac(text) ? '' : prefix(text) ? _('Neither an IP address, a prefix nor a MAC address.') : '';
+	return mac(text) ? '' : prefix(text) ? _('Not an IP address, a prefix or a MAC address.') : '';
 }
 
 function ports(text) {
 	const at = text.indexOf('-'), first = at < 0 ? text : text.slice(0, at), last = at < 0 ? text : text.slice(at + 1);
 	if (!number(first, 1, 65535) || !number(last, 1, 65535))
-		return _('Not a port from 1 to 65535 or a range such as 27000-27100.');
+		return _('Not a port from 1 to 65535 or a range of them.');
 	return Number(first) > Number(last) ? _('The range ends before it begins.') : '';
 }
 
@@ -172,8 +169,8 @@ function name(text) {
 }
 
 return baseclass.extend({
-	address: address, remote: remote, host: host, domain: domain, prefix: prefix, source: source, ports: ports,
-	link: link, device: device, modem: modem, name: name, secret: secret, integer: integer,
+	host: host,
+	name: name,
 
 	// options are the checks of options that take a text, by type of section.
 	options: {
@@ -188,7 +185,7 @@ return baseclass.extend({
 
 	// pairing takes braid://HOST:PORT#SECRET apart; null if it is no such string.
 	// The port may be missing, the secret must not.
-	pairing: function(text) {
+	pairing(text) {
 		const scheme = 'braid://', at = text.lastIndexOf('#');
 		if (!text.startsWith(scheme) || at < 0)
 			return null;

@@ -59,7 +59,7 @@ function ask() {
 		if (!problems)
 			return;
 		const text = problems.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message);
-		ui.addNotification(_('Not saved: the agent would refuse it'), el('ul', {}, text.map(t => el('li', {}, [ t ]))), 'error');
+		ui.addNotification(_('Not saved: the agent would refuse it'), el('ul', text.map(t => el('li', [ t ]))), 'error');
 		throw new Error(text.join('\n'));
 	});
 }
@@ -75,17 +75,17 @@ function guard(map) {
 // verdict puts the answer of "try" into words.
 function verdict(t) {
 	if (t.state == 'up')
-		return [ parts.dot('up'), format.fill(_('Reachable and serves this router, {rtt} away.'), { rtt: format.ms(t.rtt_ms) }) ];
+		return [ parts.dot('up'), _('Reachable and serves this router, %s away.').format(format.ms(t.rtt_ms)) ];
 	if (t.state == 'refused')
-		return [ parts.dot('refused'), _('Reachable, but it does not serve this router: the secret or the address is not known there.'), ' ', el('small', {}, [ t.reason ]) ];
+		return [ parts.dot('refused'), _('Reachable, but it does not serve this router: the secret or the address is not known there.'), ' ', el('small', [ t.reason ]) ];
 	if (t.state == 'full')
 		return [ parts.dot('full'), _('Reachable, and has no room now.') ];
-	return [ parts.dot('down'), _('Not reachable.'), ' ', el('small', {}, [ t.reason ]) ];
+	return [ parts.dot('down'), _('Not reachable.'), ' ', el('small', [ t.reason ]) ];
 }
 
 // tryOut asks a converter and shows at a node what it says.
 function tryOut(section, node) {
-	dom.update(node, [ el('em', { class: 'spinning' }, [ _('Asking…') ]) ]);
+	dom.update(node, [ el('em.spinning', [ _('Asking…') ]) ]);
 	return agent.try(section).then(verdict, err => agent.excuse(err).then(text => [ text ])).then(children => dom.update(node, children));
 }
 
@@ -134,7 +134,6 @@ function choose(s, tab, name, title, help, choices) {
 	for (const c of choices)
 		o.value(c[0], c[1]);
 	o.default = choices[0][0];
-	o.optional = true;
 	return o;
 }
 
@@ -174,12 +173,12 @@ function offer(o, choices) {
 function column(s, name, title, say) {
 	const o = s.option(form.DummyValue, name, title);
 	o.modalonly = false;
-	o.textvalue = id => el('span', {}, [ say(id) ]);
+	o.textvalue = id => el('span', [ say(id) ]);
 	return o;
 }
 
 return view.extend({
-	load: function() {
+	load() {
 		parts.style();
 		this.may = L.hasViewPermission();
 		if (!this.may)
@@ -193,12 +192,12 @@ return view.extend({
 		}).catch(err => agent.excuse(err).then(text => { this.trouble = text; }));
 	},
 
-	render: function() {
-		const title = el('h2', {}, [ _('Multipath') ]);
+	render() {
+		const title = el('h2', [ _('Multipath') ]);
 		if (!this.may)
-			return this.bare([ title, el('p', {}, [ _('These settings hold the secrets of converters. Your account may see the status, and not them.') ]) ]);
+			return this.bare([ title, el('p', [ _('These settings hold the secrets of converters. Your account may see the status, and not them.') ]) ]);
 		if (this.trouble)
-			return this.bare([ title, el('div', { class: 'alert-message error' }, [ this.trouble ]) ]);
+			return this.bare([ title, el('div.alert-message error', [ this.trouble ]) ]);
 		if (!uci.get(conf, 'globals'))
 			uci.add(conf, 'globals', 'globals');
 		const m = this.map = guard(new form.Map(conf));
@@ -207,35 +206,35 @@ return view.extend({
 		this.converters(m);
 		this.rules(m);
 		return m.render().then(node => {
-			this.root = el('div', { class: 'braid' }, [ title, el('p', {}, [ _('One connection out of many: which lines there are, what leads to the converter, and what is carried otherwise.') ]),
+			this.root = el('div.braid', [ title, el('p', [ _('One connection out of many: which lines there are, what leads to the converter, and what is carried otherwise.') ]),
 				uci.sections(conf, 'wan').length ? el('div', { 'data-key': 'advice' }, [ this.advice() ]) : this.guide(), node ]);
 			return this.root;
 		});
 	},
 
 	// bare is a page with nothing to save.
-	bare: function(children) {
+	bare(children) {
 		this.handleSave = this.handleSaveApply = this.handleReset = null;
-		return el('div', { class: 'braid' }, children);
+		return el('div.braid', children);
 	},
 
-	lan: function() {
+	lan() {
 		const v = advice.list(uci.get(conf, 'globals', 'lan'));
 		return v.length ? v : [ 'lan' ];
 	},
 
-	advice: function() {
+	advice() {
 		const network = {};
 		for (const s of uci.sections('network', 'interface'))
 			network[s['.name']] = s;
 		const known = uci.sections('network', 'interface').length > 0, zones = uci.sections('firewall', 'zone');
 		const found = advice.advise(byType(), this.status, known ? network : null, zones.length ? zones : null);
-		return el('ul', { class: 'braid-advice' }, found.map(a => el('li', {}, [
-			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', {}, [ el('b', {}, [ a.text ]), ' ', a.remedy ]) ])));
+		return el('ul.braid-advice', found.map(a => el('li', [
+			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', [ el('b', [ a.text ]), ' ', a.remedy ]) ])));
 	},
 
-	globals: function(m) {
-		const s = m.section(form.NamedSection, 'globals', 'globals', _('General'));
+	globals(m) {
+		const s = m.section(form.NamedSection, 'globals', 'globals');
 		s.tab('general', _('General'));
 		s.tab('advanced', _('Advanced'));
 		const on = flag(s, 'general', 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
@@ -258,12 +257,12 @@ return view.extend({
 	},
 
 	// grid is a table of sections whose rows open a form of their own.
-	grid: function(m, type, title, help) {
+	grid(m, type, title, help) {
 		const s = m.section(form.GridSection, type, title, help), page = this;
 		s.addremove = true;
 		s.sortable = type != 'converter';
 		s.nodescriptions = true;
-		s.sectiontitle = id => el('b', {}, [ id ]);
+		s.sectiontitle = id => id;
 		s.modaltitle = id => title + ': ' + id;
 		s.addModalOptions = modal => { guard(modal.map); };
 		// What was refused must not be saved later on.
@@ -278,28 +277,28 @@ return view.extend({
 		return s;
 	},
 
-	reread: function() {
+	reread() {
 		uci.unload(conf);
 		return uci.load(conf).then(() => this.map.reset());
 	},
 
 	// refresh shows what follows from sections that have come or gone.
-	refresh: function() {
+	refresh() {
 		const at = this.root && this.root.querySelector('[data-key=advice]');
 		if (at)
 			dom.update(at, [ this.advice() ]);
 	},
 
-	wans: function(m) {
+	wans(m) {
 		const s = this.grid(m, 'wan', _('Lines'), _('The order is that of preference among equals: drag to change it.'));
 		const state = id => (this.status ? this.status.wans : []).find(w => w.name == id);
 		s.tab('general', _('General'));
 		s.tab('quota', _('Quota'));
 		s.tab('advanced', _('Advanced'));
 		column(s, '_at', _('Interface'), id => advice.list(uci.get(conf, id, 'interface')).concat(advice.list(uci.get(conf, id, 'device'))).join(', ') || '–');
-		column(s, '_role', _('Role'), id => uci.get(conf, id, 'role') ? words.role(uci.get(conf, id, 'role')) : state(id) ? format.fill(_('automatic: {role}'), { role: words.role(state(id).role) }) : _('automatic'));
+		column(s, '_role', _('Role'), id => uci.get(conf, id, 'role') ? words.role(uci.get(conf, id, 'role')) : state(id) ? _('automatic: %s').format(words.role(state(id).role)) : _('automatic'));
 		column(s, '_state', _('State'), id => state(id) ? [ parts.dot(state(id).state), words.state(state(id).state) ] : '–');
-		s.renderSectionAdd = () => this.adder(s);
+		s.renderSectionAdd = () => this.adder();
 
 		offer(list(s, 'general', 'interface', _('Interfaces'), _('Those of this one line, such as wan. What shares its device, as wan6 does, belongs to it unasked.')), () => this.dump.filter(i => i.interface != 'loopback').map(i => [ i.interface, interfaceLabel(i) ]));
 		choose(s, 'general', 'role', _('Role'), _('Automatic: the first fixed line is primary, other fixed ones are bonded, a cellular one with a quota is backup, without one overflow.'),
@@ -324,23 +323,20 @@ return view.extend({
 	},
 
 	// adder is how lines are added: a button for each interface that has none.
-	adder: function(s) {
+	adder() {
 		const free = advice.unused(this.dump, uci.sections(conf, 'wan'), this.lan());
-		const name = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('name'), 'aria-label': _('name of a line'), maxlength: 32 });
-		return el('div', { class: 'cbi-section-create cbi-tblsection-create braid-add' }, [
-			el('span', {}, [ free.length ? _('Add a line:') : _('Every interface is a line already.') ]),
-			free.map(i => el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, 'addWAN', i) }, [ '+ ', interfaceLabel(i) ])),
-			el('details', {}, [ el('summary', {}, [ _('Another one') ]), el('div', { class: 'braid-form' }, [ name,
-				el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, () => valid.name(name.value) || uci.get(conf, name.value) ? name.focus() : s.handleAdd(null, name.value)) }, [ _('Add') ]) ]) ])
+		return el('div.cbi-section-create cbi-tblsection-create braid-add', [
+			el('span', [ free.length ? _('Add a line:') : _('Every interface is a line already.') ]),
+			free.map(i => el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, 'addWAN', i) }, [ '+ ', interfaceLabel(i) ]))
 		]);
 	},
 
-	addWAN: function(i) {
+	addWAN(i) {
 		add(wanSection(i, advice.cellular(i) ? { kind: 'cellular' } : {}));
 		return this.map.save(null, true).then(() => this.refresh(), () => this.reread());
 	},
 
-	converters: function(m) {
+	converters(m) {
 		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server, or at the provider. The one with the lowest priority that answers is used.'));
 		s.tab('general', _('General'));
 		s.tab('advanced', _('Advanced'));
@@ -353,14 +349,14 @@ return view.extend({
 			const cell = ev.target.closest('td') || ev.target.parentNode;
 			let out = cell.querySelector('.braid-verdict');
 			if (!out)
-				cell.appendChild(out = el('div', { class: 'braid-verdict', 'aria-live': 'polite' }));
+				cell.appendChild(out = el('div.braid-verdict', { 'aria-live': 'polite' }));
 			return tryOut(sections().find(v => v['.name'] == id), out);
 		};
 		s.renderSectionAdd = () => {
-			const at = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('braid://… or address'), 'aria-label': _('pairing string or address of a converter'), spellcheck: 'false', autocomplete: 'off' });
-			const wrong = el('span', { class: 'braid-wrong', role: 'alert' });
-			return el('div', { class: 'cbi-section-create cbi-tblsection-create braid-form' }, [ at,
-				el('button', { class: 'cbi-button cbi-button-add', click: ui.createHandlerFn(this, () => {
+			const at = dom.input(_('braid://… or address'));
+			const wrong = el('span.braid-wrong', { role: 'alert' });
+			return el('div.cbi-section-create cbi-tblsection-create braid-form', [ at,
+				el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, () => {
 					const made = converterSection(at.value.trim(), '');
 					dom.update(wrong, [ made ? '' : _('Neither a pairing string nor an address.') ]);
 					if (!made)
@@ -376,7 +372,7 @@ return view.extend({
 		text(s, 'advanced', 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
 	},
 
-	rules: function(m) {
+	rules(m) {
 		const s = this.grid(m, 'rule', _('Rules'), _('For what is to be carried otherwise. The first that matches wins: drag to change the order.'));
 		s.addbtntitle = _('Add a rule');
 		column(s, '_what', _('What'), id => [ 'src', 'dest', 'domain', 'dest_port' ].reduce((all, name) => all.concat(advice.list(uci.get(conf, id, name))), [ uci.get(conf, id, 'proto') || '' ]).filter(v => v).join(', ') || _('everything'));
@@ -396,12 +392,12 @@ return view.extend({
 	},
 
 	// guide is what a newcomer sees: four questions, and it runs.
-	guide: function() {
+	guide() {
 		const free = advice.unused(this.dump, [], this.lan()), cellular = free.filter(i => advice.cellular(i));
 		const first = free.find(i => !advice.cellular(i));
-		const pick = (kind, i, on) => el('label', { class: 'braid-choice' }, [ el('input', { type: kind, name: 'braid-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
-		const at = el('input', { type: 'text', class: 'cbi-input-text', placeholder: _('braid://… or address'), 'aria-label': _('pairing string or address of a converter'), spellcheck: 'false', autocomplete: 'off' });
-		const secret = el('input', { type: 'password', class: 'cbi-input-password', placeholder: _('cookie, if there is one'), 'aria-label': _('cookie'), autocomplete: 'new-password' });
+		const pick = (kind, i, on) => el('label.braid-choice', [ el('input', { type: kind, name: 'braid-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
+		const at = dom.input(_('braid://… or address'));
+		const secret = dom.input(_('cookie, if there is one'), { type: 'password', autocomplete: 'new-password' });
 		const out = el('div', { 'aria-live': 'polite' });
 		const converter = () => {
 			const made = at.value.trim() ? converterSection(at.value.trim(), secret.value.trim()) : null;
@@ -427,17 +423,17 @@ return view.extend({
 			uci.set(conf, 'globals', 'enabled', '1');
 			return this.map.save(null, true).then(() => this.apply(), () => this.reread());
 		};
-		const box = el('div', { class: 'braid-guide' }, [
-			el('h3', {}, [ _('Four questions, and it runs') ]),
-			el('ol', {}, [
-				el('li', {}, [ el('b', {}, [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label', { class: 'braid-choice' }, [ el('input', { type: 'radio', name: 'braid-radio', value: '', checked: !first }), _('none') ]) ]),
-				el('li', {}, [ el('b', {}, [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', {}, [ _('There is no other interface yet: make one under Network > Interfaces, then come back.') ]) ]),
-				el('li', {}, [ el('b', {}, [ _('Where is your converter?') ]), el('p', {}, [ _('Paste what braid-mcp printed, or the address of the server. Without one only servers that speak Multipath TCP use several lines.') ]),
-					el('div', { class: 'braid-form' }, [ at, secret, el('button', { class: 'cbi-button', click: ui.createHandlerFn(this, () => {
+		const box = el('div.braid-guide', [
+			el('h3', [ _('Four questions, and it runs') ]),
+			el('ol', [
+				el('li', [ el('b', [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label.braid-choice', [ el('input', { type: 'radio', name: 'braid-radio', value: '', checked: !first }), _('none') ]) ]),
+				el('li', [ el('b', [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', [ _('There is no other interface yet: make one under Network > Interfaces, then come back.') ]) ]),
+				el('li', [ el('b', [ _('Where is your converter?') ]), el('p', [ _('Paste what braid-mcp printed, or the address of the server. Without one only servers that speak Multipath TCP use several lines.') ]),
+					el('div.braid-form', [ at, secret, el('button.cbi-button', { click: ui.createHandlerFn(this, () => {
 						const made = converter();
 						return made ? tryOut(made, out) : at.focus();
 					}) }, [ _('Test') ]) ]), out ]),
-				el('li', {}, [ el('b', {}, [ _('Ready?') ]), ' ', el('button', { class: 'cbi-button cbi-button-positive', click: ui.createHandlerFn(this, finish) }, [ _('Switch on') ]) ])
+				el('li', [ el('b', [ _('Ready?') ]), ' ', el('button.cbi-button cbi-button-positive', { click: ui.createHandlerFn(this, finish) }, [ _('Switch on') ]) ])
 			])
 		]);
 		return box;
@@ -446,11 +442,11 @@ return view.extend({
 	// apply has LuCI apply what is saved. It takes back changes of the network
 	// unless the browser reaches the router again; changes of braid alone cannot
 	// lock anybody out, and must not be taken back because a line is slow.
-	apply: function() {
+	apply() {
 		return L.resolveDefault(uci.changes(), {}).then(changes => ui.changes.apply(Object.keys(changes).some(c => c != conf)));
 	},
 
-	handleSaveApply: function(ev) {
+	handleSaveApply(ev) {
 		return this.handleSave(ev).then(() => this.apply());
 	}
 });

@@ -41,7 +41,7 @@ return view.extend({
 	handleSaveApply: null,
 	handleReset: null,
 
-	load: function() {
+	load() {
 		parts.style();
 		this.span = spans[0];
 		this.events = [];
@@ -52,38 +52,38 @@ return view.extend({
 		return Promise.all([ this.readStatus(), this.readHistory(), this.readEvents() ]).catch(err => this.fail(err));
 	},
 
-	render: function() {
+	render() {
 		const may = L.hasViewPermission();
 		this.nodes = {};
 		const node = (name, tag, attrs, children) => this.nodes[name] = el(tag, attrs, children);
-		const root = node('root', 'div', { class: 'braid', click: ev => this.act(ev), change: ev => this.act(ev), submit: ev => this.act(ev) }, [
-			el('h2', {}, [ _('Multipath') ]),
+		const root = node('root', 'div.braid', { click: ev => this.act(ev), change: ev => this.act(ev), submit: ev => this.act(ev) }, [
+			el('h2', [ _('Multipath') ]),
 			node('trouble', 'div', {}),
-			el('div', { class: 'braid-row braid-head' }, [ node('headline', 'span', { class: 'braid-row braid-live', role: 'status' }), node('age', 'span', { class: 'braid-age' }) ]),
+			el('div.braid-row braid-head', [ node('headline', 'span.braid-row braid-live', { role: 'status' }), node('age', 'span.braid-age', {}) ]),
 			node('problems', 'div', {}),
 			node('all', 'div', {}, [
-				node('picture', 'div', { class: 'braid-picture braid-live' }),
-				el('h3', {}, [ _('Lines') ]),
-				node('cards', 'div', { class: 'braid-cards braid-live' }),
-				el('h3', {}, [ _('Rates') ]),
-				el('div', { class: 'braid-form' }, [ node('spans', 'span', { class: 'braid-row' }), node('legend', 'span', { class: 'braid-live' }) ]),
-				node('graph', 'div', { class: 'braid-live' }),
-				el('h3', {}, [ _('Which way does it take?') ]),
-				el('form', { class: 'braid-form', 'data-do': 'explain' }, [
-					node('dest', 'input', { type: 'text', class: 'cbi-input-text', placeholder: _('address or name'), 'aria-label': _('address or name'), autocomplete: 'off', spellcheck: 'false' }),
-					el('button', { class: 'cbi-button cbi-button-action', type: 'submit' }, [ _('Show') ])
+				node('picture', 'div.braid-picture braid-live', {}),
+				el('h3', [ _('Lines') ]),
+				node('cards', 'div.braid-cards braid-live', {}),
+				el('h3', [ _('Rates') ]),
+				el('div.braid-form', [ node('spans', 'span.braid-row', {}), node('legend', 'span.braid-live', {}) ]),
+				node('graph', 'div.braid-live', {}),
+				el('h3', [ _('Which way does it take?') ]),
+				el('form.braid-form', { 'data-do': 'explain' }, [
+					this.nodes.dest = dom.input(_('address or name')),
+					el('button.cbi-button cbi-button-action', { type: 'submit' }, [ _('Show') ])
 				]),
 				node('way', 'div', { 'aria-live': 'polite' }),
-				el('h3', {}, [ _('Connections') ]),
-				node('fold', 'div', {}, [ el('button', { class: 'cbi-button', 'data-do': 'connections', 'aria-expanded': 'false' }, [ _('Show connections') ]) ]),
-				node('filter', 'form', { class: 'braid-form', 'data-do': 'filter', hidden: true }, [
-					node('host', 'input', { type: 'text', class: 'cbi-input-text', placeholder: _('address of a host'), 'aria-label': _('address of a host'), autocomplete: 'off', spellcheck: 'false' }),
-					node('wan', 'select', { class: 'cbi-input-select', 'aria-label': _('line') }),
-					el('button', { class: 'cbi-button', type: 'submit' }, [ _('Filter') ])
+				el('h3', [ _('Connections') ]),
+				node('fold', 'div', {}, [ el('button.cbi-button', { 'data-do': 'connections', 'aria-expanded': 'false' }, [ _('Show connections') ]) ]),
+				node('filter', 'form.braid-form', { 'data-do': 'filter', hidden: true }, [
+					this.nodes.host = dom.input(_('address of a host')),
+					node('wan', 'select.cbi-input-select', { 'aria-label': _('line') }),
+					el('button.cbi-button', { type: 'submit' }, [ _('Filter') ])
 				]),
 				node('connections', 'div', {}),
-				el('h3', {}, [ _('Events') ]),
-				node('events', 'ul', { class: 'braid-events', tabindex: 0, 'aria-label': _('Events') })
+				el('h3', [ _('Events') ]),
+				node('events', 'ul.braid-events', { tabindex: 0, 'aria-label': _('Events') })
 			])
 		]);
 		this.may = may;
@@ -98,15 +98,15 @@ return view.extend({
 	},
 
 	// tick makes one call, and none while nobody looks.
-	tick: function() {
+	tick() {
 		if (document.hidden)
 			return Promise.resolve();
 		return this.nextCall().then(() => this.show()).catch(err => this.fail(err).then(() => this.show()));
 	},
 
-	nextCall: function() {
+	nextCall() {
 		const s = this.status;
-		if (s && !this.trouble && s.last_event + 1 != this.next)
+		if (s && !this.trouble && s.last_event >= this.next)
 			return this.readEvents();
 		if (s && this.span > spans[0] && now() - this.historyAt > this.history.step)
 			return this.readHistory();
@@ -115,7 +115,7 @@ return view.extend({
 		return this.readStatus();
 	},
 
-	readStatus: function() {
+	readStatus() {
 		return agent.status().then(s => {
 			if (this.status && s.uptime < this.status.uptime)
 				this.next = 0; // it is another agent: its events are others
@@ -128,7 +128,7 @@ return view.extend({
 	},
 
 	// grow goes on with the graph from what is polled.
-	grow: function(s) {
+	grow(s) {
 		const steps = Math.floor((now() - this.historyAt) / this.history.step);
 		if (steps < 1)
 			return;
@@ -136,14 +136,14 @@ return view.extend({
 		this.historyAt += steps * this.history.step;
 	},
 
-	readHistory: function() {
+	readHistory() {
 		return agent.history(this.span).then(h => {
 			this.history = series.fromHistory(h);
 			this.historyAt = now();
 		});
 	},
 
-	readEvents: function() {
+	readEvents() {
 		return agent.events(this.next).then(e => {
 			if (this.next == 0)
 				this.events = [];
@@ -152,7 +152,7 @@ return view.extend({
 		});
 	},
 
-	readConnections: function() {
+	readConnections() {
 		const wan = this.nodes.wan.value, host = this.nodes.host.value.trim();
 		return agent.connections(pageSize, this.offset, wan, host).then(c => {
 			this.listed = c;
@@ -161,24 +161,24 @@ return view.extend({
 	},
 
 	// fail remembers in words why there is no answer.
-	fail: function(err) {
+	fail(err) {
 		return agent.excuse(err).then(text => { this.trouble = text; });
 	},
 
-	show: function() {
+	show() {
 		const n = this.nodes, s = this.status;
-		dom.update(n.trouble, this.trouble ? [ el('div', { class: 'alert-message error' }, [ this.trouble ]) ] : []);
+		dom.update(n.trouble, this.trouble ? [ el('div.alert-message error', [ this.trouble ]) ] : []);
 		n.root.classList.toggle('braid-stale', !!this.trouble);
 		n.all.hidden = !s;
 		this.showAge();
 		if (!s)
 			return;
 		const headline = words.headline(s);
-		dom.update(n.headline, [ parts.dot(headline[0]), el('b', {}, [ headline[1] ]), el('small', {}, [ format.fill(_('agent {version}, running for {time}'), { version: s.version, time: format.span(s.uptime) }) ]) ]);
+		dom.update(n.headline, [ parts.dot(headline[0]), el('b', [ headline[1] ]), el('small', [ _('agent %s, running for %s').format(s.version, format.span(s.uptime)) ]) ]);
 		dom.update(n.problems, parts.problems(s.problems));
 		n.problems.hidden = s.problems.length == 0;
 		this.draw();
-		dom.update(n.cards, s.wans.length ? s.wans.map((w, i) => parts.card(w, i, this.may)) : [ el('p', {}, [ _('No line is configured.'), ' ', el('a', { href: L.url('admin/network/braid') }, [ _('Set them up') ]) ]) ]);
+		dom.update(n.cards, s.wans.length ? s.wans.map((w, i) => parts.card(w, i, this.may)) : [ el('p', [ _('No line is configured.'), ' ', el('a', { href: L.url('admin/network/braid') }, [ _('Set them up') ]) ]) ]);
 		for (const select of n.cards.querySelectorAll('select'))
 			if (select != document.activeElement)
 				select.value = select.getAttribute('data-value');
@@ -190,7 +190,7 @@ return view.extend({
 	},
 
 	// draw has the picture and the graph fit the width that they have.
-	draw: function() {
+	draw() {
 		const n = this.nodes, s = this.status, width = n.picture.clientWidth;
 		if (!s || !width)
 			return;
@@ -209,15 +209,15 @@ return view.extend({
 			dom.update(n.graph, [ parts.graph(series.thin(this.history, 400), s.wans, this.span, Math.min(width, n.graph.clientWidth || width)) ]);
 	},
 
-	showAge: function() {
+	showAge() {
 		if (!this.nodes)
 			return;
 		const age = this.at ? now() - this.at : 0;
-		this.nodes.age.textContent = this.at ? format.fill(_('as of {time} ago'), { time: format.span(age) }) : '';
+		this.nodes.age.textContent = this.at ? _('as of %s ago').format(format.span(age)) : '';
 		this.nodes.root.classList.toggle('braid-stale', !!this.trouble || age > stale);
 	},
 
-	showConnections: function() {
+	showConnections() {
 		const n = this.nodes, c = this.listed;
 		n.filter.hidden = !c;
 		n.fold.hidden = !!c;
@@ -226,23 +226,23 @@ return view.extend({
 		const last = Math.min(c.total, this.offset + c.connections.length);
 		dom.update(n.connections, [
 			parts.connections(c.connections, this.open),
-			el('div', { class: 'braid-form' }, [
-				el('button', { class: 'cbi-button', 'data-do': 'page', 'data-by': -pageSize, disabled: this.offset == 0 }, [ '‹ ', _('Previous') ]),
-				el('span', {}, [ format.fill(_('{first} to {last} of {total}, as of {time} ago'), { first: last ? this.offset + 1 : 0, last: last, total: c.total, time: format.span(now() - this.listedAt) }) ]),
-				el('button', { class: 'cbi-button', 'data-do': 'page', 'data-by': pageSize, disabled: last >= c.total }, [ _('Next'), ' ›' ])
+			el('div.braid-form', [
+				el('button.cbi-button', { 'data-do': 'page', 'data-by': -pageSize, disabled: this.offset == 0 }, [ '‹ ', _('Previous') ]),
+				el('span', [ _('%s to %s of %s, as of %s ago').format(last ? this.offset + 1 : 0, last, c.total, format.span(now() - this.listedAt)) ]),
+				el('button.cbi-button', { 'data-do': 'page', 'data-by': pageSize, disabled: last >= c.total }, [ _('Next'), ' ›' ])
 			])
 		]);
 	},
 
 	// act does what a button, a list or a form asks for.
-	act: function(ev) {
+	act(ev) {
 		const at = ev.target.closest('[data-do]'), what = at && at.getAttribute('data-do');
 		const wanted = { FORM: 'submit', SELECT: 'change', BUTTON: 'click' };
 		if (!at || wanted[at.nodeName] != ev.type)
 			return;
 		ev.preventDefault();
 		const wan = at.getAttribute('data-wan'), done = () => this.show();
-		const report = err => agent.excuse(err).then(text => ui.addNotification(null, el('p', {}, [ text ]), 'error'));
+		const report = err => agent.excuse(err).then(text => ui.addNotification(null, el('p', [ text ]), 'error'));
 		switch (what) {
 		case 'probe':
 			at.disabled = true;
@@ -267,11 +267,11 @@ return view.extend({
 		}
 	},
 
-	explain: function(dest) {
+	explain(dest) {
 		const show = children => dom.update(this.nodes.way, children);
 		if (!dest)
 			return show([]);
 		return agent.explain(dest, 443, 'tcp', '').then(e => show(parts.explanation(e)),
-			err => show([ el('p', { class: 'alert-message warning' }, [ agent.trouble(err) == 'absent' ? _('There is no such address or name.') : _('This is neither an address nor a name, or the agent does not answer.') ]) ]));
+			err => show([ el('p.alert-message warning', [ agent.trouble(err) == 'absent' ? _('There is no such address or name.') : _('This is neither an address nor a name, or the agent does not answer.') ]) ]));
 	}
 });

@@ -15,22 +15,22 @@ const el = dom.el;
 return baseclass.extend({
 	title: _('Multipath'),
 
-	load: function() {
+	load() {
 		parts.style();
 		if (document.hidden && this.last)
 			return Promise.resolve(this.last);
 		return agent.status().then(s => this.last = s, err => agent.trouble(err));
 	},
 
-	render: function(s) {
+	render(s) {
 		if (typeof s == 'string')
-			return s == 'denied' ? null : el('p', {}, [ _('The agent does not answer.') ]);
+			return s == 'denied' ? null : el('p', [ _('The agent does not answer.') ]);
 		const headline = words.headline(s);
-		return el('div', { class: 'braid' }, [
-			el('div', { class: 'braid-row' }, [ parts.dot(headline[0]), el('b', {}, [ headline[1] ]), el('a', { class: 'braid-age', href: L.url('admin/status/braid') }, [ _('More') ]) ]),
-			el('table', { class: 'table' }, s.wans.map(w => el('tr', { class: 'tr' }, [
-				el('td', { class: 'td left', width: '33%' }, [ parts.dot(w.state), w.name, ' ', el('small', {}, [ words.role(w.effective_role) ]) ]),
-				el('td', { class: 'td left' }, [ '↓ ', format.rate(w.rx_rate), '  ↑ ', format.rate(w.tx_rate), w.rtt_ms ? '  ' + format.ms(w.rtt_ms) : '', el('br'), el('small', {}, [ words.why(w) ]) ])
+		return el('div.braid', [
+			el('div.braid-row', [ parts.dot(headline[0]), el('b', [ headline[1] ]), el('a.braid-age', { href: L.url('admin/status/braid') }, [ _('More') ]) ]),
+			el('table.table', s.wans.map(w => el('tr.tr', [
+				el('td.td left', { width: '33%' }, [ parts.dot(w.state), w.name, ' ', el('small', [ words.role(w.effective_role) ]) ]),
+				el('td.td left', [ '↓ ', format.rate(w.rx_rate), '  ↑ ', format.rate(w.tx_rate), w.rtt_ms ? '  ' + format.ms(w.rtt_ms) : '', el('br'), el('small', [ words.why(w) ]) ])
 			])))
 		]);
 	}

@@ -1,0 +1,34 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Words of the agent that the pages pass through the translation as they come.
+// This file is read by those who collect what is to be translated, and not
+// shipped. Reasons that hold names or figures stay as they are.
+
+_('primary');
+_('bond');
+_('overflow');
+_('backup');
+_('off');
+_('fixed');
+_('cellular');
+_('switched off');
+_('set until the next reload');
+_('stands in for the primary');
+_('on trial');
+_('there is room on the WANs above it');
+_('its round trip is much longer than the others\', on trial when they are full');
+_('no WAN\'s probes are answered');
+_('a rule says so');
+_('it is not known yet whether the server speaks MPTCP');
+_('the server does not speak MPTCP');
+_('the server speaks MPTCP, and every WAN reaches it');
+_('the server speaks MPTCP, but takes no second subflow');
+_('no converter is configured');
+_('no converter answers');
+_('no WAN reaches the server\'s address family');
+_('only TCP is intercepted');
+_('nothing is intercepted now');
+_('the destination is in the LAN');
+_('the destination is a converter');
+_('the destination is on a WAN\'s own private network');

@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package luci
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"braid/agent/report"
+)
+
+// hostile is what a carrier, a server or a neighbour may call himself.
+const hostile = `<img src=x onerror="window.owned=1"><script>window.owned=1</script>"'&amp;{total}%s`
+
+// words are what the page decides by; all other text of an answer is text.
+var words = regexp.MustCompile(`^(|ok|degraded|down|disabled|up|off|primary|bond|overflow|backup|fixed|cellular|public|private|shared|none|convert|direct|pass|wan|converter|config|taken|ipv4|ipv6)$`)
+
+func distort(v any) any {
+	switch v := v.(type) {
+	case string:
+		if words.MatchString(v) {
+			return v
+		}
+		return v + hostile
+	case table:
+		out := table{}
+		for k, item := range v {
+			out[k] = distort(item)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, item := range v {
+			out[i] = distort(item)
+		}
+		return out
+	}
+	return v
+}
+
+// dress adds to an answer what an agent with modems and quotas tells as well.
+func dress(method string, answer any) any {
+	s, ok := answer.(table)
+	if !ok || method != "status" {
+		return answer
+	}
+	for _, w := range s["wans"].([]any) {
+		w := w.(table)
+		w["legs"] = []any{table{"family": "ipv4", "device": "x", "source": "198.51.100.2", "gateway": "198.51.100.1", "origin": "netifd", "state": "up", "reason": "",
+			"converters": []any{table{"name": "mcp", "state": "up", "rtt_ms": 21.5}}}, table{"family": "ipv6", "device": "x", "source": "2001:db8:f::2", "gateway": "fe80::1",
+			"origin": "netifd", "state": "down", "reason": "probes are not answered", "converters": []any{table{"name": "mcp", "state": "down", "rtt_ms": 0.0}}}}
+		if w["kind"] == "cellular" {
+			w["quota"] = table{"used": 43.2e9, "limit": 50e9, "resets": 777600}
+			w["cellular"] = table{"source": "modemmanager", "model": "Quectel EM12", "operator": "Example Mobile", "technology": "LTE", "signal": 64, "rsrp": -97.0,
+				"rsrq": -11.0, "sinr": 9.0, "registration": "home", "roaming": false, "lock": "none", "failure": "", "ip_type": "ipv4v6"}
+		}
+	}
+	s["problems"] = append(s["problems"].([]any), table{"section": "lte", "option": "gateway", "message": "no gateway on lte, and no option gateway", "warning": true})
+	return answer
+}
+
+func TestModemAndQuotaAreShown(t *testing.T) {
+	r, s := start(t, house)
+	load(t, r, 3)
+	eventually(t, r, atWork)
+	s.change(func() { s.distort = dress })
+	b := newBrowser(t)
+	for _, v := range looks {
+		b.open(s, statusPage, v)
+		b.says(".braid-card", "Example Mobile")
+		b.says(".braid-bar", "43.2 GB")
+		b.says(".braid-legs", "2001:db8:f::2")
+		b.fits("with modem, " + v.String())
+		b.shot("modem-" + v.String())
+	}
+}
+
+// Names from outside are text, wherever they turn up.
+func TestHostileNames(t *testing.T) {
+	r, s := start(t, house)
+	load(t, r, 3)
+	eventually(t, r, atWork)
+	s.change(func() { s.distort = func(method string, v any) any { return distort(dress(method, v)) } })
+	b := newBrowser(t)
+	b.open(s, statusPage, view{width: 390})
+	b.says(".braid-card b", hostile)
+	b.click("button[data-do=connections]", "")
+	b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
+	b.click(".braid-fold", "")
+	b.fill("form[data-do=explain] input", "192.0.2.80\r")
+	b.says(".braid p", hostile)
+	b.fits("hostile names")
+	b.shot("hostile")
+	b.open(s, "admin/status/overview", view{width: 390})
+	b.says(".braid td", hostile)
+	b.open(s, settingsPage, view{width: 390})
+	b.says(".braid", "Lines")
+	b.click("button", "Test")
+	b.says(".braid-verdict", "Reach")
+	time.Sleep(time.Second)
+	var owned bool
+	b.eval("!!window.owned || !!document.querySelector('img[src=x]')", &owned)
+	if owned {
+		t.Error("a name was taken for markup")
+	}
+}
+
+// The page's own sources make no markup of text.
+func TestNoMarkup(t *testing.T) {
+	forbidden := regexp.MustCompile(`innerHTML|outerHTML|rawhtml|insertAdjacentHTML|document\.write|createContextualFragment|\bE\(|https?://[^w]|EventSource|eval\(`)
+	bare := regexp.MustCompile(`\b(?:el|svg)\('[^']*', (?:\{[^}]*\}), [^\[\s]`)
+	fine := regexp.MustCompile(`\}, (?:[\w.]+\.(?:map|concat)|\[|free|found|text\.map|wires|c\.subflows|s\.wans|list|Object|words\.roles|legs|children|bands)`)
+	must(t, filepath.WalkDir(filepath.Join(sources, "htdocs"), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(name) != ".js" {
+			return err
+		}
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(raw), "\n") {
+			if forbidden.MatchString(line) || bare.MatchString(line) && !fine.MatchString(line) {
+				t.Errorf("%s:%d: %s", name, i+1, strings.TrimSpace(line))
+			}
+		}
+		return nil
+	}))
+}
+
+var _ = fmt.Sprint
+var _ report.Status

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package luci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"braid/agent/report"
+	"braid/test/rig"
+)
+
+func file(t *testing.T, r *rig.Rig) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(r.UCI, "braid"))
+	must(t, err)
+	return string(raw)
+}
+
+// applied waits until LuCI has applied what was saved.
+func (s *server) waitApplied() string {
+	s.t.Helper()
+	select {
+	case how := <-s.applied:
+		return how
+	case <-time.After(15 * time.Second):
+		s.t.Fatal("nothing was applied")
+	}
+	return ""
+}
+
+const saveApply = ".cbi-page-actions .cbi-button-apply, .cbi-page-actions .cbi-button-positive"
+
+func TestSettings(t *testing.T) {
+	r, s := start(t, house)
+	b := newBrowser(t)
+	for _, v := range looks {
+		b.open(s, settingsPage, v)
+		b.until(`document.querySelectorAll('.cbi-section-table-row').length >= 4`)
+		b.fits("settings " + v.String())
+		b.shot("settings-" + v.String())
+	}
+	b.open(s, settingsPage, view{width: 1000})
+	b.says(".cbi-section-table-row", "automatic: primary")
+	b.says(".braid-verdict, .cbi-section-table-row", "192.0.2.10")
+
+	t.Run("test a converter", func(t *testing.T) {
+		b.click("[data-name=_test] button, td[data-name=_test] .cbi-button, button", "Test")
+		b.says(".braid-verdict", "Reachable and serves this router")
+	})
+	t.Run("a second primary is refused", func(t *testing.T) {
+		for _, wan := range []string{"fibre", "lte"} {
+			b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", wan), "Edit")
+			b.until(`document.querySelector('.modal select[name$=".role"], .modal [data-name=role] select')`)
+			if wan == "fibre" {
+				b.shot("settings-line")
+				b.fits("form of a line")
+			}
+			b.do(`const s = document.querySelector('.modal [data-name=role] select'); s.value = 'primary'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+			b.click(".modal button", "Save")
+			if wan == "lte" {
+				b.says(".alert-message", "lte.role: fibre is primary already")
+				b.click(".modal button", "Dismiss")
+			}
+			b.until(`!document.querySelector('body.modal-overlay-active')`)
+		}
+		b.says(".cbi-section-table-row[data-sid=lte]", "bond")
+	})
+	t.Run("a bad value shows while it is typed", func(t *testing.T) {
+		b.click(".cbi-section-table-row[data-sid=mcp] button", "Edit")
+		b.fill(".modal [data-name=port] input", "70000\t")
+		b.until(`document.querySelector('.modal [data-name=port] .cbi-input-invalid')`)
+		b.fill(".modal [data-name=port] input", "5124\t")
+		b.until(`!document.querySelector('.modal .cbi-input-invalid')`)
+		b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
+		b.click(".modal button", "Dismiss")
+	})
+	t.Run("a converter by its pairing string", func(t *testing.T) {
+		b.fill("input[aria-label^='braid:']", "braid://nonsense")
+		b.click(".cbi-section-create button", "Add")
+		b.says(".braid-wrong", "Neither a pairing string nor an address.")
+		b.fill("input[aria-label^='braid:']", "192.0.2.99")
+		b.do(`document.querySelector("input[aria-label^='braid:']").parentNode.querySelector('button').click()`)
+		b.says(".cbi-section-table-row[data-sid=converter]", "192.0.2.99")
+	})
+	t.Run("a rule may name every line", func(t *testing.T) {
+		b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
+		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
+		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+		b.click(".modal button", "Save")
+		b.says(".cbi-section-table-row[data-sid=games]", "lte")
+	})
+	b.click(saveApply, "Save & Apply")
+	if how := s.waitApplied(); how != "apply_unchecked" {
+		t.Errorf("braid's own settings were applied by %s", how)
+	}
+	text := file(t, r)
+	for _, want := range []string{"192.0.2.99", "option role 'primary'", "option wan 'lte'"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not saved:\n%s", want, text)
+		}
+	}
+	if out, err := r.Braid("status"); err != nil || !strings.Contains(string(out), "192.0.2.99") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A newcomer answers four questions, and it runs.
+func TestGuide(t *testing.T) {
+	r, s := start(t, "config globals 'globals'\n\toption enabled '0'\n")
+	b := newBrowser(t)
+	for _, v := range looks[2:4] {
+		b.open(s, settingsPage, v)
+		b.says(".braid-guide", "Which is your fixed line?")
+		b.fits("guide " + v.String())
+		b.shot("guide-" + v.String())
+	}
+	b.open(s, settingsPage, view{width: 1000})
+	b.until(`document.querySelector('.braid-guide input[type=radio][value=wan]').checked && document.querySelector('.braid-guide input[type=checkbox][value=wwan]').checked`)
+	b.until(`!document.querySelector('.braid-guide input[value=wan6], .braid-guide input[value=lan]')`)
+	b.fill(".braid-guide input[aria-label^='braid:']", "192.0.2.10")
+	b.click(".braid-guide button", "Test")
+	b.says(".braid-guide", "Reachable and serves this router")
+	b.shot("guide")
+	b.click(".braid-guide button", "Switch on")
+	s.waitApplied()
+	eventually(t, r, func(s report.Status) error {
+		if s.State != report.StateOK || len(s.WANs) != 2 || s.WANs[1].Kind != "cellular" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+}
+
+// A line is added in two clicks, and offered elsewhere at once.
+func TestAddLine(t *testing.T) {
+	r, s := start(t, "config globals 'globals'\n\nconfig wan 'fibre'\n\tlist interface 'wan'\n")
+	b := newBrowser(t)
+	b.open(s, settingsPage, view{width: 1000})
+	b.says(".braid-advice", "There is only one line.")
+	b.click(".braid-add button", "wwan")
+	b.says(".cbi-section-table-row[data-sid=wwan]", "wwan")
+	b.says(".braid-add", "Every interface is a line already.")
+	b.until(`!document.querySelector('.braid-advice').innerText.includes('only one line')`)
+	b.click(saveApply, "Save & Apply")
+	s.waitApplied()
+	if text := file(t, r); !strings.Contains(text, "config wan 'wwan'") || !strings.Contains(text, "'cellular'") {
+		t.Errorf("not saved:\n%s", text)
+	}
+}

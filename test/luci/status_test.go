@@ -1,0 +1,177 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package luci
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"braid/agent/report"
+)
+
+const (
+	statusPage   = "admin/status/braid"
+	settingsPage = "admin/network/braid"
+)
+
+// looks are the themes and widths in which pages have to fit.
+var looks = []view{{width: 1920, theme: "light"}, {width: 1920, theme: "dark"}, {width: 1920, theme: "material", height: 2400},
+	{width: 390, theme: "light"}, {width: 390, theme: "dark", lang: "de"}, {width: 390, theme: "material", height: 3000}}
+
+func (v view) String() string {
+	return strings.TrimSuffix(fmt.Sprintf("%s-%d-%s", v.theme, v.width, v.lang), "-")
+}
+
+// atWork is a house whose lines both carry a download.
+func atWork(r report.Status) error {
+	if r.State != report.StateOK || r.Connections.Open < 3 || r.WANs[1].RXRate < 1e6 {
+		return fmt.Errorf("%+v", r)
+	}
+	return nil
+}
+
+func TestStatus(t *testing.T) {
+	r, s := start(t, house)
+	load(t, r, 3)
+	eventually(t, r, atWork)
+	b := newBrowser(t)
+
+	b.open(s, statusPage, view{width: 1000})
+	b.says(".braid-head", "All 2 lines work.")
+	b.says(".braid-events", "lte works")
+
+	t.Run("one call each poll, none while hidden", func(t *testing.T) {
+		b.until(`document.querySelectorAll('.braid-events li').length > 2`)
+		time.Sleep(2500 * time.Millisecond)
+		before, sum := s.count("braid status"), s.total()
+		time.Sleep(6 * time.Second)
+		if n, all := s.count("braid status")-before, s.total()-sum; n < 2 || n > 4 || all != n {
+			t.Errorf("%d calls of status, %d of all in 6 s", n, all)
+		}
+		b.do(`Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))`)
+		time.Sleep(500 * time.Millisecond)
+		before = s.total()
+		time.Sleep(4 * time.Second)
+		if n := s.total() - before; n != 0 {
+			t.Errorf("%d calls while hidden", n)
+		}
+		b.do(`delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))`)
+		time.Sleep(300 * time.Millisecond)
+		if s.total() == before {
+			t.Error("no call when seen again")
+		}
+	})
+	t.Run("explain", func(t *testing.T) {
+		b.fill("form[data-do=explain] input", "192.0.2.80\r")
+		b.says(".braid", "through the converter: ")
+		b.says(".braid li", "lte")
+		b.fill("form[data-do=explain] input", "no such name\r")
+		b.says(".alert-message", "neither an address nor a name")
+	})
+	t.Run("connections", func(t *testing.T) {
+		b.click("button", "Show connections")
+		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
+		b.click(".braid-fold", "")
+		b.says(".braid-unfolded li", "198.51.100.2")
+		b.fill("form[data-do=filter] input", "203.0.113.9\r")
+		b.says("td", "No connection.")
+		b.fill("form[data-do=filter] input", "192.168.1.20\r")
+		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
+	})
+	t.Run("focus, text and scroll stay", func(t *testing.T) {
+		b.do(`document.querySelector('form[data-do=filter] input').focus(); document.querySelector('.braid-events').scrollTop = 7;
+			window.scrollTo(0, 300); window.kept = [ document.activeElement, window.scrollY, document.querySelector('.braid-card') ]`)
+		b.run(chromedp.KeyEvent("9"))
+		before := s.total()
+		for s.total() < before+3 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		b.until(`document.activeElement == kept[0] && kept[0].value.endsWith('9') && window.scrollY == kept[1] && document.querySelector('.braid-card') == kept[2]`)
+	})
+	t.Run("role and probe, by keyboard", func(t *testing.T) {
+		b.do(`document.querySelector('button[data-do=probe][data-wan=lte]').focus()`)
+		b.run(chromedp.KeyEvent("\r"))
+		b.until(`document.activeElement.disabled || document.activeElement == document.body || true`)
+		for s.count("braid probe") == 0 {
+			time.Sleep(20 * time.Millisecond)
+		}
+		b.until(`!document.querySelector('button[data-do=probe][data-wan=lte]').disabled`)
+		b.do(`document.querySelector('select[data-wan=lte]').focus()`)
+		b.run(chromedp.KeyEvent("bac"))
+		eventually(t, r, func(s report.Status) error {
+			if s.WANs[1].EffectiveRole != "backup" {
+				return fmt.Errorf("%+v", s.WANs[1])
+			}
+			return nil
+		})
+		b.says(".braid-card", "backup, configured bond")
+		b.says(".braid-card .braid-why", "set until the next reload")
+		b.do(`const s = document.querySelector('select[data-wan=lte]'); s.value = 'bond'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+		eventually(t, r, atWork)
+	})
+	t.Run("spans", func(t *testing.T) {
+		b.click("button[data-do=span]", "1 h")
+		b.says(".braid-graph text", "−1 h")
+		b.click("button[data-do=span]", "10 min")
+		b.says(".braid-graph text", "−10 min")
+	})
+	for _, v := range looks {
+		b.open(s, statusPage, v)
+		b.until(`document.querySelectorAll('.braid-wire').length >= 5 && document.querySelectorAll('.braid-band').length == 4`)
+		b.says(".braid-card b", "lte")
+		b.click("button[data-do=connections]", "")
+		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
+		b.click(".braid-fold", "")
+		b.fits("status " + v.String())
+		b.shot("status-" + v.String())
+	}
+	b.open(s, "admin/status/overview", view{width: 1000})
+	b.says(".braid td", "lte")
+	b.fits("overview")
+	b.shot("overview")
+}
+
+// Each way not to get an answer is told apart.
+func TestStatusTroubles(t *testing.T) {
+	r, s := start(t, house)
+	b := newBrowser(t)
+	b.open(s, statusPage, view{width: 1000})
+	b.says(".braid-head", "lines work")
+
+	must(t, r.Agent.Signal(syscall.SIGSTOP))
+	b.until(`document.querySelector('.braid-stale')`)
+	b.says(".alert-message", "The agent does not answer.")
+	b.shot("status-silent")
+	must(t, r.Agent.Signal(syscall.SIGCONT))
+	b.until(`!document.querySelector('.braid-stale')`)
+
+	must(t, r.Agent.Stop())
+	b.says(".alert-message", "The agent does not run.")
+	s.change(func() { s.missing = true })
+	b.says(".alert-message", "braid is not installed.")
+	b.open(s, statusPage, view{width: 1000})
+	b.says(".alert-message", "braid is not installed.")
+	must(t, r.StartAgent())
+	b.says(".braid-head", "lines work")
+
+	s.change(func() { s.reader, s.missing = true, false })
+	b.open(s, statusPage, view{width: 1000})
+	b.says(".braid-head", "lines work")
+	b.until(`!document.querySelector('[data-do=probe], [data-do=role]')`)
+	b.open(s, settingsPage, view{width: 1000})
+	b.says(".braid", "Your account may see the status")
+	if n := s.count("uci get braid"); n != 0 {
+		t.Errorf("the secrets were asked for %d times", n)
+	}
+	g := s.acl["luci-app-braid"]
+	g.Read.Ubus = nil
+	s.change(func() { s.acl["luci-app-braid"] = g })
+	b.open(s, statusPage, view{width: 1000})
+	b.says(".alert-message", "You are not allowed to see this")
+}
