@@ -4,7 +4,6 @@
 package luci
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -45,7 +44,7 @@ func (s *uciStore) sections(name string) ([]table, error) {
 	if all, ok := s.packages[name]; ok {
 		return all, nil
 	}
-	p, err := uci.Load(context.Background(), s.dir, name, nil)
+	p, err := uci.Load(s.dir, name)
 	if err != nil {
 		return nil, err
 	}
