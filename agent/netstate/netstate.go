@@ -18,6 +18,7 @@ type Snapshot struct {
 	Interfaces []Interface // netifd's; empty where there is none
 	Rules      []Rule      // policy rules, in the order in which they are looked at
 	Refused    []Default   // default routes that lead nowhere
+	IPsec      bool        // there are policies that have packets transformed (RFC 4301)
 }
 
 // Link is a network device with what hangs on it.
@@ -95,7 +96,7 @@ func (s Snapshot) Link(name string) (Link, bool) {
 // Equal says whether two snapshots show the same network.
 func (s Snapshot) Equal(o Snapshot) bool {
 	return slices.EqualFunc(s.Links, o.Links, Link.equal) && slices.EqualFunc(s.Interfaces, o.Interfaces, Interface.Equal) &&
-		slices.Equal(s.Rules, o.Rules) && slices.Equal(s.Refused, o.Refused)
+		slices.Equal(s.Rules, o.Rules) && slices.Equal(s.Refused, o.Refused) && s.IPsec == o.IPsec
 }
 
 // Equal says whether nothing has changed of an interface.

@@ -47,6 +47,9 @@ func Read(own Own) (Snapshot, error) {
 	if s.Rules, err = readRules(own); err != nil {
 		return Snapshot{}, fmt.Errorf("reading rules: %w", err)
 	}
+	// A kernel without IPsec has no such messages.
+	policies, _ := netlink.XfrmPolicyList(netlink.FAMILY_ALL)
+	s.IPsec = slices.ContainsFunc(policies, func(p netlink.XfrmPolicy) bool { return p.Dir == netlink.XFRM_DIR_OUT && len(p.Tmpls) > 0 })
 	return s, nil
 }
 

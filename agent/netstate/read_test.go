@@ -361,3 +361,15 @@ func TestSource6(t *testing.T) {
 		t.Errorf("with a deprecated one alone: %s", got)
 	}
 }
+
+func TestIPsec(t *testing.T) {
+	if read(t).IPsec {
+		t.Error("a policy where there is none")
+	}
+	const policy = "src 192.168.1.0/24 dst 10.9.0.0/16 dir out"
+	ip(t, "xfrm policy add "+policy+" tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel")
+	defer ip(t, "xfrm policy del "+policy)
+	if !read(t).IPsec {
+		t.Error("the policy is not seen")
+	}
+}

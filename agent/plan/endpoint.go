@@ -174,6 +174,7 @@ func (m *maker) filter() {
 		Late:      m.Config.Globals.Accept == config.AcceptLate,
 		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
 		BlockQUIC: m.Config.Globals.BlockQUIC,
+		IPsec:     m.Net.IPsec,
 		Rules:     m.rules(),
 	}
 	if len(f.LANDevices) == 0 {

@@ -90,8 +90,9 @@ func (m *maker) guests(v6 bool) (all []Selector) {
 	for _, r := range m.Net.Rules {
 		s := Selector{Source: r.Source, Dest: r.Dest, In: r.In, Proto: r.Proto, Port: r.Port}
 		decides := r.Refuses || r.Table > 0 && !r.NoDefault
-		// What this host sends itself, or from its own address, is not the LAN's.
-		own := r.In == "lo" || r.Source.IsSingleIP() && m.has(r.Source.Addr())
+		// What this host sends itself, or from its own address, is not the LAN's,
+		// nor what comes in by a WAN.
+		own := r.In == "lo" || m.wanDevice(r.In) || r.Source.IsSingleIP() && m.has(r.Source.Addr())
 		if r.IPv6 != v6 || !decides || own || r.Invert || r.Narrow || r.Out != "" || r.Mark != 0 || s == (Selector{}) || slices.Contains(all, s) {
 			continue
 		}

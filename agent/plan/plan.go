@@ -189,6 +189,7 @@ type Firewall struct {
 	Ports      Ports
 	Rules      []FirewallRule // the first that matches holds
 	BlockQUIC  bool
+	IPsec      bool // what it transforms is neither refused nor taken
 	IPv4, IPv6 FirewallFamily
 	CLATs      []CLAT
 }

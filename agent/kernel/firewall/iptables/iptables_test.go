@@ -38,6 +38,7 @@ var example = plan.Firewall{
 	Ports:      plan.Ports{5125, 5126, 5127},
 	Late:       true,
 	BlockQUIC:  true,
+	IPsec:      true,
 	Rules: []plan.FirewallRule{
 		{Name: "a_name_that_is_quite_long_indeed", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
 		{

@@ -211,6 +211,7 @@ func (t *text) inbound(f plan.Firewall) []string {
 func (t *text) forward(f plan.Firewall) []string {
 	return slices.Concat(
 		t.translated(f, "-d %[2]v -m conntrack --ctstate NEW -j DROP"), // a translator takes answers alone
+		when(f.IPsec, "-m policy --dir out --pol ipsec -j RETURN"),
 		t.theirs(f),
 		outFlows(f),
 		each(f.LANDevices, "-i %s -j BRAID_LAN"))
@@ -305,6 +306,13 @@ func (t *text) translated(f plan.Firewall, format string) (rules []string) {
 func proxyChain(p config.Path) string { return "PROXY_" + string(p) }
 
 func wanChain(m uint32) string { return fmt.Sprintf("WAN%d", m/(plan.MarkWAN&-plan.MarkWAN)) }
+
+func when(on bool, rule string) []string {
+	if !on {
+		return nil
+	}
+	return []string{rule}
+}
 
 func each(devices []string, format string) (rules []string) {
 	for _, d := range devices {

@@ -33,6 +33,7 @@ var example = plan.Firewall{
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
 	Ports:      plan.Ports{5125, 5126, 5127},
 	BlockQUIC:  true,
+	IPsec:      true,
 	Rules: []plan.FirewallRule{
 		{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass, Mark: 2 << 24},
 		{

@@ -60,6 +60,7 @@ func Text(f plan.Firewall) string {
 			"shares6":   shares(f.IPv6.Shares, "ip6"),
 			"clats":     clats(f.CLATs),
 			"paths":     paths(f.Rules),
+			"ipsec":     when(f.IPsec, "rt ipsec exists accept"),
 			"spared":    slices.Concat(spared(f.IPv4, "ipv4"), spared(f.IPv6, "ipv6")),
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
