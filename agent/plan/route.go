@@ -96,7 +96,8 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 	}
 	for _, a := range leg.Addrs {
 		if holders[a] == leg.Table {
-			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Table: leg.Table})
+			// Of this host's own, others mark packets when they have a source.
+			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Mask: MarkForeign, Table: leg.Table})
 		}
 	}
 	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link})
@@ -123,7 +124,7 @@ func (m *maker) routeLost() {
 				has := slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Pref == PrefSource && r.Source == host(addr) })
 				if (has || !link.Up) && !addr.IsLinkLocalUnicast() && !slices.Contains(lost, addr) {
 					lost = append(lost, addr)
-					p.Rules = append(p.Rules, Rule{Pref: PrefLost, IPv6: addr.Is6(), Source: host(addr), Table: TableNowhere})
+					p.Rules = append(p.Rules, Rule{Pref: PrefLost, IPv6: addr.Is6(), Source: host(addr), Mask: MarkForeign, Table: TableNowhere})
 				}
 			}
 		}

@@ -74,6 +74,25 @@ func TestHouseWithTwoSticksOfOneNetwork(t *testing.T) {
 	}
 }
 
+// A modem is pulled out and plugged in again: its device is another one of the same name.
+func TestHouseWithModemPluggedAgain(t *testing.T) {
+	h := newHouse(t, onEthernet(), homeUCI("fibre; device fibre; role primary", "lte; device lte; role bond"))
+	h.moveIn(t, "fibre", "lte")
+	both := ways{from: h.Host(), udp: bothWANs, tcp: taken}
+	h.leaves(t, both)
+	sh(t, h.Gateway, "ip link del lte")
+	working(t, h.Rig, "lte", false)
+	h.comes(t, ways{from: h.Host(), udp: []string{"fibre"}, tcp: taken})
+	sh(t, h.Gateway, "ip link add fill type veth peer name fill2") // which takes the old device's index
+	must(t, h.Replug(h.WAN("lte")))
+	must(t, h.WAN("lte").SetUp())
+	working(t, h.Rig, "lte", true)
+	h.comes(t, both)
+	stop := background(t, h.FromHost(lab.Server4))
+	defer stop()
+	h.carries(t, "lte", "", "")
+}
+
 // Modems behind one switch, each with a device name of the gateway's: the kernel answers ARP for any
 // address on any device, until it is told not to.
 func TestHouseWithOneSegment(t *testing.T) {

@@ -62,6 +62,25 @@ func testHouseWithPBR(t *testing.T, uci string) {
 	h.leaves(t, allBy(behind, "nothing"))
 }
 
+// pbr decides about the router's own connections too.
+func TestHouseWithPBRForTheRouter(t *testing.T) {
+	h := newHouse(t, lab.Options{}, rig.DefaultUCI)
+	h.vpn(t, "wg0")
+	sh(t, h.Gateway, `for family in -4 -6; do
+			ip $family rule add pref 29998 fwmark 0x20000/0xff0000 lookup 258
+			ip $family route add default dev wg0 table 258
+		done`)
+	nft(t, h.Gateway, fmt.Sprintf(`table inet pbr {
+		chain output {
+			type route hook output priority mangle
+			meta l4proto { tcp, udp } th dport { %d, %d } meta mark set (meta mark & 0xff00ffff) ^ 0x20000
+		}
+	}`, rig.Port, mirrorPort))
+	h.leaves(t, allBy(h.Gateway, "wg0"))
+	h.moveIn(t, "fibre", "lte")
+	h.leaves(t, allBy(h.Gateway, "wg0"), ways{from: h.Host(), udp: bothWANs, tcp: taken})
+}
+
 // mwan3 has marks, and tables, for a WAN each.
 func TestHouseWithMWAN3(t *testing.T) {
 	h := newHouse(t, lab.Options{Hosts: 2}, rig.DefaultUCI)

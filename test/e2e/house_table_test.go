@@ -105,6 +105,17 @@ func TestHouseWithUnusualDefaults(t *testing.T) {
 			ip -6 route add default from 2001:db8:1::/64 via 2001:db8:f::1 dev fibre metric 512
 			ip -6 route add default from 2001:db8:f::/64 via 2001:db8:f::1 dev fibre metric 512
 			ip -6 route add default from 2001:db8:c::/64 via 2001:db8:c::1 dev lte metric 512`,
+		"in table default": `for family in -4 -6; do
+				ip $family route del default dev fibre
+				ip $family route del default dev lte
+			done
+			ip route add default via R1 dev fibre metric 10 table default
+			ip route add default via R2 dev lte metric 20 table default
+			ip -6 rule add pref 32767 lookup default
+			ip -6 route add default via fe80::1 dev fibre metric 10 table default
+			ip -6 route add default via fe80::1 dev lte metric 20 table default`,
+		"before an unreachable one": `ip route add unreachable default metric 9999
+			ip -6 route add unreachable default metric 9999`,
 		"link-local routers": `ip -6 route replace default via fe80::1 dev fibre metric 10
 			ip -6 route replace default via fe80::1 dev lte metric 20`,
 		"router outside": `ip -4 addr flush dev fibre

@@ -231,7 +231,7 @@ func (h house) leaves(t *testing.T, all ...ways) {
 func (h house) comes(t *testing.T, all ...ways) {
 	t.Helper()
 	for _, w := range all {
-		eventually(t, 10*time.Second, func() error { return w.are(t, h) })
+		eventually(t, 20*time.Second, func() error { return w.are(t, h) })
 	}
 }
 

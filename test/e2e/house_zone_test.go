@@ -83,6 +83,40 @@ func TestHouseWithWANInNoZone(t *testing.T) {
 	h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
 }
 
+// Whoever keeps the LAN from a WAN, and however, keeps flows from it: as soon as nothing new is let
+// through, of one family or both.
+func TestHouseWithForbiddenWAN(t *testing.T) {
+	only4, only6 := ways{only: 4}, ways{only: 6}
+	for _, tt := range []struct {
+		name, script string
+		v4, v6       []string
+	}{
+		{"all but one", `nft 'table inet guard { chain forward { type filter hook forward priority filter - 10; iifname lan0 oifname != { "fibre", "lan0" } drop; }; }'`,
+			[]string{"fibre"}, []string{"fibre"}},
+		{"one family", `nft 'table inet guard { chain forward { type filter hook forward priority filter; iifname lan0 oifname lte meta nfproto ipv6 reject; }; }'`,
+			bothWANs, []string{"fibre"}},
+		{"a verdict map", `nft 'table inet guard { chain zone { reject; }; chain forward { type filter hook forward priority filter; ct state established accept; oifname vmap { "lte" : jump zone, "fibre" : accept }; }; }'`,
+			[]string{"fibre"}, []string{"fibre"}},
+		{"iptables", `iptables -P FORWARD DROP
+			iptables -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+			iptables -A FORWARD -i lan0 -o fibre -j ACCEPT`,
+			[]string{"fibre"}, bothWANs},
+		{"one host", `nft 'table inet guard { chain forward { type filter hook forward priority filter; ip saddr 192.168.1.99 oifname lte drop; tcp dport 25 oifname lte drop; }; }'`,
+			bothWANs, bothWANs},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHouse(t, lab.Options{}, rig.DefaultUCI)
+			sh(t, h.Gateway, tt.script)
+			h.leaves(t, allBy(h.Host(), "fibre"))
+			h.moveIn(t, "fibre", "lte")
+			v4, v6 := only4, only6
+			v4.from, v4.udp, v4.tcp = h.Host(), tt.v4, taken
+			v6.from, v6.udp, v6.tcp = h.Host(), tt.v6, taken
+			h.leaves(t, v4, v6)
+		})
+	}
+}
+
 // Guests are not the LAN: what is theirs is forwarded as without braid.
 func TestHouseWithGuests(t *testing.T) {
 	h := newHouse(t, lab.Options{Hosts: 2}, rig.DefaultUCI)

@@ -128,10 +128,16 @@ func (w *World) plug(wan *WAN) (err error) {
 		w.switches[wan.Switch] = s
 	}
 	return errors.Join(
-		veth(w.Gateway, wan.Name, s, wan.Name),
-		s.join("switch", wan.Name),
+		w.Replug(wan),
 		veth(wan.Router, "gw", s, wan.Name+"-far"),
 		s.join("switch", wan.Name+"-far"))
+}
+
+// Replug gives the gateway a new device for an access network at a switch, whose old one has been
+// deleted. It is down, and has nothing yet.
+func (w *World) Replug(wan *WAN) error {
+	s := w.switches[wan.Switch]
+	return errors.Join(veth(w.Gateway, wan.Name, s, wan.Name), s.join("switch", wan.Name))
 }
 
 // emulated connects two nodes by an emulated link.
