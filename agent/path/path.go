@@ -62,6 +62,8 @@ type Flow struct {
 	Dest netip.AddrPort
 	Path config.Path // convert, direct or auto
 	Rule string      // that says so, where it is known
+
+	Class uint8 // the traffic class that it is carried in, see mptcp.TrafficClass
 }
 
 // Attempt is one way to reach the destination of a flow.
