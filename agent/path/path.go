@@ -59,6 +59,7 @@ func (s ConverterState) Serves() bool { return s.usable() || s == ConverterFull 
 // Flow is a LAN connection, and what the packet filter, which knows all that
 // rules go by, says of it.
 type Flow struct {
+	Src  netip.Addr
 	Dest netip.AddrPort
 	Path config.Path // convert, direct or auto
 	Rule string      // that says so, where it is known

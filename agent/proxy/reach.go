@@ -48,7 +48,7 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o := listen(c.lan, cancel)
-	r, err := p.reach(ctx, path.Flow{Dest: c.dest, Path: c.wanted, Class: class}, o)
+	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest, Path: c.wanted, Class: class}, o)
 	first, gone := o.settle()
 	if err != nil {
 		return reached{}, err
