@@ -59,9 +59,12 @@ func (s ConverterState) Serves() bool { return s.usable() || s == ConverterFull 
 // Flow is a LAN connection, and what the packet filter, which knows all that
 // rules go by, says of it.
 type Flow struct {
+	Src  netip.Addr
 	Dest netip.AddrPort
 	Path config.Path // convert, direct or auto
 	Rule string      // that says so, where it is known
+
+	Class uint8 // the traffic class that it is carried in, see mptcp.TrafficClass
 }
 
 // Attempt is one way to reach the destination of a flow.

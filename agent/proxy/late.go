@@ -56,7 +56,7 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 // decide finds a far side for a SYN and answers it.
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
-	r, err := p.reach(ctx, path.Flow{Dest: s.Dst, Path: p.Wanted(s.Way)}, nil)
+	r, err := p.reach(ctx, path.Flow{Src: s.Src.Addr(), Dest: s.Dst, Path: p.Wanted(s.Way), Class: s.Class}, nil)
 	if ctx.Err() != nil {
 		p.held.drop(key)
 		if err == nil {

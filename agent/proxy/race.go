@@ -60,6 +60,9 @@ type event struct {
 
 func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
 	d := n.Decide(f, p.Memory.Lookup(f.Dest), p.Memory.Verdicts(f.Dest.Addr(), n.Converters)...)
+	if open, ok := p.table.beside(f); ok {
+		n.Follow(&d, f, open)
+	}
 	left := slices.Clone(d.Attempts())
 	return &race{p: p, flow: f, decision: d, opening: o, left: left, eventC: make(chan event, 2*len(left))}
 }

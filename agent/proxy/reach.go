@@ -38,13 +38,17 @@ var (
 
 // farSide is the one that waits for a LAN connection, or a new one.
 func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
+	class, err := mptcp.AnswerInClass(c.lan)
+	if err != nil {
+		p.Log.Debug("not in its class", "src", c.src, "dst", c.dest, "error", err)
+	}
 	if r := p.held.take(flowKey{c.src, c.dest}); r != nil {
 		return *r, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o := listen(c.lan, cancel)
-	r, err := p.reach(ctx, path.Flow{Dest: c.dest, Path: c.wanted}, o)
+	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest, Path: c.wanted, Class: class}, o)
 	first, gone := o.settle()
 	if err != nil {
 		return reached{}, err
@@ -82,7 +86,7 @@ func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
 }
 
 func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
-	c, err := p.dialer.Dial(ctx, a.Source, f.Dest, nil)
+	c, err := p.dialer.DialClass(ctx, f.Class, a.Source, f.Dest, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +104,7 @@ func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) 
 	if err != nil {
 		return nil, fmt.Errorf("asking for %v: %w", f.Dest, err)
 	}
-	c, err := p.dialer.Dial(ctx, a.Source, a.Peer, m)
+	c, err := p.dialer.DialClass(ctx, f.Class, a.Source, a.Peer, m)
 	if err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded)) {
 		p.Doubt(a.Converter.Name, err)
 	}

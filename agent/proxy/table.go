@@ -180,6 +180,23 @@ func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a p
 	return true
 }
 
+// beside is how the oldest connection is carried that a flow's host has open to
+// the same address.
+func (t *table) beside(f path.Flow) (open path.Attempt, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var oldest *connection
+	for _, c := range t.conns {
+		if c.far != nil && c.src.Addr() == f.Src && c.dest.Addr() == f.Dest.Addr() && (oldest == nil || c.id < oldest.id) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return path.Attempt{}, false
+	}
+	return oldest.attempt, true
+}
+
 func (t *table) remove(c *connection) {
 	t.mu.Lock()
 	delete(t.conns, c.id)

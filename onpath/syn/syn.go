@@ -19,6 +19,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/mptcp"
 )
 
 // Marks are those by which a Holder and the packet filter understand each
@@ -39,6 +41,7 @@ type Marks struct {
 type SYN struct {
 	Src, Dst netip.AddrPort
 	Way      int    // index of its mark in Marks.Ways
+	Class    uint8  // see mptcp.TrafficClass
 	packet   []byte // from the IP header on
 	tcp      int    // offset of the TCP header
 }
@@ -198,7 +201,7 @@ func (h *Holder) serve(way int, handle func(SYN)) error {
 // parse takes what is a SYN without ACK.
 func parse(b []byte) (SYN, bool) {
 	const tcpLen = 20
-	s := SYN{packet: b}
+	s := SYN{packet: b, Class: mptcp.TrafficClass(b)}
 	var src, dst netip.Addr
 	switch {
 	case len(b) >= 20 && b[0]>>4 == 4 && b[9] == unix.IPPROTO_TCP:

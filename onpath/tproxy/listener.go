@@ -79,6 +79,14 @@ func listenTCP(ctx context.Context, mark uint32, network, addr string, level, op
 			if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
 				return fmt.Errorf("setting IP_TRANSPARENT: %w", err)
 			}
+			// What is accepted keeps a byte of urgent data in its place.
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
+				return fmt.Errorf("setting SO_OOBINLINE: %w", err)
+			}
+			// Of which mptcp.AnswerInClass takes the traffic class.
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1); err != nil {
+				return fmt.Errorf("setting TCP_SAVE_SYN: %w", err)
+			}
 			return setMark(fd, mark)
 		}),
 	}

@@ -6,6 +6,7 @@ package tproxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -88,6 +89,7 @@ func TestIntercept(t *testing.T) {
 		dest netip.AddrPort
 		way  int
 		mark int
+		said string
 	}
 	acceptedC := make(chan accepted, 1)
 	doneC := make(chan error)
@@ -100,17 +102,35 @@ func TestIntercept(t *testing.T) {
 			}
 			a := accepted{dest: dest, way: way}
 			rc.Control(func(fd uintptr) { a.mark, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK) })
+			b := make([]byte, 3)
+			c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			n, _ := io.ReadFull(c, b)
+			a.said = string(b[:n])
 			acceptedC <- a
 		})
 	}()
 	for way := range ways {
 		for _, addr := range []string{"203.0.113.9", "2001:db8:7::9"} {
-			want := accepted{netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(440+way)), way, mark}
+			want := accepted{netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(440+way)), way, mark, "abc"}
 			c, err := net.DialTimeout("tcp", want.dest.String(), 5*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
+			rc, err := c.(*net.TCPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			rc.Write(func(fd uintptr) bool { // the b is urgent, and keeps its place
+				_, err = unix.Write(int(fd), []byte("a"))
+				err = errors.Join(err, unix.Sendto(int(fd), []byte("b"), unix.MSG_OOB, nil))
+				_, last := unix.Write(int(fd), []byte("c"))
+				err = errors.Join(err, last)
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if a := <-acceptedC; a != want {
 				t.Errorf("accepted %+v, want %+v", a, want)
 			}

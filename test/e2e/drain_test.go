@@ -35,9 +35,10 @@ func idle(t *testing.T, o rig.Options) (r *rig.Rig, before string) {
 	must(t, r.StartMCP("-client", "0.0.0.0/0", "-client", "::/0"))
 	must(t, r.StartAgent())
 	must(t, r.Agent.Stop())                      // iptables makes its tables when it is first used
-	eventually(t, 10*time.Second, func() error { // until no address is checked for duplicates any more
-		if out := sh(t, r.Gateway, "ip -6 addr show tentative"); out != "" {
-			return errors.New(out)
+	eventually(t, 10*time.Second, func() error { // until the LAN's device has made its address, and looked for duplicates
+		out := sh(t, r.Gateway, "ip -6 addr show dev lan0 scope link")
+		if out == "" || strings.Contains(out, "tentative") {
+			return fmt.Errorf("address %q", out)
 		}
 		return nil
 	})

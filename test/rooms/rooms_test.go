@@ -51,7 +51,7 @@ var may = []struct {
 	{"agent/uci", ""},
 	{"agent/ubus", ""},
 
-	{"onpath/...", "onpath/..."},
+	{"onpath/...", "onpath/... transport/mptcp"},
 
 	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/server mcp/systemd transport/journal transport/mptcp"},
 	{"mcp/server", "mcp/config mcp/host transport/..."},

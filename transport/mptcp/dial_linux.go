@@ -31,16 +31,22 @@ const protoMPTCP = unix.IPPROTO_MPTCP
 // Errors wrap the system's: ECONNREFUSED, ENETUNREACH, EHOSTUNREACH,
 // ETIMEDOUT, EADDRNOTAVAIL, or the context's.
 func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
+	return d.DialClass(ctx, 0, source, peer, data)
+}
+
+// DialClass is Dial with a traffic class for what is sent, from the first SYN on
+// and on all subflows; not on those over IPv6, where MPTCP has none.
+func (d *Dialer) DialClass(ctx context.Context, class uint8, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
 	tcp := d.TCP || d.Mutes && d.mute.has(peer)
-	c, err := d.dial(ctx, attempt{source, peer, data, !tcp, d.syn.allows(source, peer.Addr())})
+	c, err := d.dial(ctx, attempt{source, peer, data, class, !tcp, d.syn.allows(source, peer.Addr())})
 	switch {
 	case err == nil && c.synDataLost && !c.MPTCP && !tcp:
 		c.Close()
 		d.Stats.Retried.Add(1)
-		c, err = d.dial(ctx, attempt{source, peer, data, true, false})
+		c, err = d.dial(ctx, attempt{source, peer, data, class, true, false})
 	case !tcp && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)):
 		d.Stats.Retried.Add(1)
-		c, err = d.dial(ctx, attempt{source, peer, data, false, false})
+		c, err = d.dial(ctx, attempt{source, peer, data, class, false, false})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("dialling %v: %w", peer, err)
@@ -62,6 +68,7 @@ type attempt struct {
 	source  netip.Addr
 	peer    netip.AddrPort
 	data    []byte
+	class   uint8
 	mptcp   bool
 	synData bool
 }
@@ -76,6 +83,13 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 	if err := prepare(fd, family, a.source); err != nil {
 		return nil, err
 	}
+	if a.class != 0 {
+		if err := setClass(fd, a.class); err != nil {
+			return nil, fmt.Errorf("setting the traffic class: %w", err)
+		}
+	}
+	// A byte of urgent data stays in its place. (MPTCP has none, and no option.)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	if a.mptcp && !d.Mutes {
 		fixReceiveBuffer(fd, receiveBuffer())
 	}

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mptcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// ecn are the bits of a traffic class that are the network's own (RFC 3168).
+const ecn = 3
+
+// TrafficClass is IPv4's type of service, or IPv6's traffic class, of a packet,
+// given from its header on: a DSCP in the upper six bits (RFC 2474). ECN is left
+// out.
+func TrafficClass(packet []byte) uint8 {
+	switch {
+	case len(packet) >= 20 && packet[0]>>4 == 4:
+		return packet[1] &^ ecn
+	case len(packet) >= 40 && packet[0]>>4 == 6:
+		return uint8(binary.BigEndian.Uint16(packet)>>4) &^ ecn
+	}
+	return 0
+}
+
+// AnswerInClass gives what is sent on an accepted TCP connection the traffic
+// class of its SYN, and returns it. The listener has to have TCP_SAVE_SYN.
+func AnswerInClass(c *net.TCPConn) (class uint8, err error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	ctlErr := rc.Control(func(fd uintptr) {
+		var syn [256]byte
+		var n int
+		if n, err = getsockopt(int(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, syn[:]); err != nil {
+			return
+		}
+		if class = TrafficClass(syn[:n]); class != 0 {
+			err = setClass(int(fd), class)
+		}
+	})
+	if ctlErr != nil {
+		err = ctlErr
+	}
+	if err != nil {
+		return class, fmt.Errorf("traffic class of a connection: %w", err)
+	}
+	return class, nil
+}
+
+// setClass is for both families: an AF_INET6 socket sends IPv4, too, and has
+// another option for it. An AF_INET socket has but one, and so has MPTCP, whose
+// subflows over IPv6 stay without a class (6.18).
+func setClass(fd int, class uint8) error {
+	_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TCLASS, int(class))
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TOS, int(class))
+}
