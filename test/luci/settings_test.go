@@ -56,7 +56,7 @@ func TestSettings(t *testing.T) {
 	t.Run("a second primary is refused", func(t *testing.T) {
 		for _, wan := range []string{"fibre", "lte"} {
 			b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", wan), "Edit")
-			b.until(`document.querySelector('.modal select[name$=".role"], .modal [data-name=role] select')`)
+			b.says(".modal-overlay-active .modal h4", "Lines: "+wan)
 			if wan == "fibre" {
 				b.shot("settings-line")
 				b.fits("form of a line")
@@ -73,6 +73,7 @@ func TestSettings(t *testing.T) {
 	})
 	t.Run("a bad value shows while it is typed", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=mcp] button", "Edit")
+		b.says(".modal-overlay-active .modal h4", "Converters: mcp")
 		b.fill(".modal [data-name=port] input", "70000\t")
 		b.until(`document.querySelector('.modal [data-name=port] .cbi-input-invalid')`)
 		b.fill(".modal [data-name=port] input", "5124\t")
@@ -90,6 +91,7 @@ func TestSettings(t *testing.T) {
 	})
 	t.Run("a rule may name every line", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
+		b.says(".modal-overlay-active .modal h4", "Rules: games")
 		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
 		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		b.click(".modal button", "Save")

@@ -134,6 +134,7 @@ function choose(s, tab, name, title, help, choices) {
 	for (const c of choices)
 		o.value(c[0], c[1]);
 	o.default = choices[0][0];
+	o.write = (id, v) => uci.set(conf, id, name, v == o.default ? null : v);
 	return o;
 }
 
@@ -420,8 +421,7 @@ return view.extend({
 				add(wanSection(by(name), { kind: 'cellular' }));
 			if (made)
 				add(made);
-			uci.set(conf, 'globals', 'enabled', '1');
-			return this.map.save(null, true).then(() => this.apply(), () => this.reread());
+			return this.map.save(() => uci.set(conf, 'globals', 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
 		};
 		const box = el('div.braid-guide', [
 			el('h3', [ _('Four questions, and it runs') ]),
