@@ -31,7 +31,7 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 # that they build and run. So their results are not remembered.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
+	@test/deps ip nft gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make node chromium
 	CGO_ENABLED=1 go test -race ./agent/... ./mcp/... ./transport/...
 	go test ./agent/health # the long simulations, which are too much for -race
 	go test -count=1 -p 1 -timeout 20m ./test/... ./cross/...
@@ -72,6 +72,11 @@ kernel: ## build the big-endian MIPS kernel that test-cross boots, unless there 
 test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI RPCD NETIFD, which these name (root)
 	go test -tags openwrt -count=1 ./agent/ubus ./test/openwrt
 
+.PHONY: test-luci
+test-luci: ## look at the page on the router at LUCI_URL, with LUCI_PASSWORD
+	@test/deps chromium
+	go test -tags luci -count=1 -run TestRealLuCI ./test/luci
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin build dist

@@ -59,6 +59,7 @@ var may = []struct {
 	{"cross/guest", "test/... agent/report transport/..."},
 	{"cross/package", "cross"},
 	{"cross/boot", "cross"},
+	{"test/luci", ""},
 	{"test/...", "test/... agent/report transport/..."},
 }
 
