@@ -32,9 +32,9 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 # simulations of health are too much for the race detector.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft conntrack git gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make
+	@test/deps ip nft conntrack git gcc dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make node chromium
 	@go build -o bin/suite ./test/suite
-	@bin/suite '-race ./agent/... ./mcp/... ./transport/...' \
+	@bin/suite '-race ./agent/... ./mcp/... ./onpath/... ./transport/...' \
 		./agent/health \
 		'-count=1 -p 1 -timeout 20m ./test/... ./cross/...'
 
@@ -74,6 +74,11 @@ kernel: ## build the big-endian MIPS kernel that test-cross boots, unless there 
 test-openwrt: ## run among OpenWrt's own UBUSD UBUS UCI NETIFD, which these name (root)
 	go test -tags openwrt -count=1 ./agent/ubus ./agent/uci ./test/openwrt
 
+.PHONY: test-luci
+test-luci: ## look at the page on the router at LUCI_URL, with LUCI_PASSWORD
+	@test/deps chromium
+	go test -tags luci -count=1 -run TestRealLuCI ./test/luci
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin build dist

@@ -112,12 +112,15 @@ type view struct {
 // open loads a page of the server's and waits until it shows something.
 func (b *browser) open(s *server, at string, v view) {
 	b.t.Helper()
+	b.visit(s.URL+cgi+at+"?"+url.Values{"theme": {v.theme}, "lang": {v.lang}}.Encode(), v)
+}
+
+func (b *browser) visit(address string, v view) {
+	b.t.Helper()
 	if v.height == 0 {
 		v.height = 1000
 	}
-	query := url.Values{"theme": {v.theme}, "lang": {v.lang}}
-	b.run(emulation.SetDeviceMetricsOverride(v.width, v.height, 1, v.width < 600),
-		chromedp.Navigate(s.URL+cgi+at+"?"+query.Encode()))
+	b.run(emulation.SetDeviceMetricsOverride(v.width, v.height, 1, v.width < 600), chromedp.Navigate(address))
 	b.until(`document.querySelector('#view .braid') && !document.querySelector('#view > .spinning')`)
 }
 

@@ -29,8 +29,8 @@ const (
 // message is a string literal within _().
 var message = regexp.MustCompile(`\b_\('((?:[^'\\]|\\.)*)'\)`)
 
-// collect lists what is to be translated, with the places where it is said, as
-// LuCI's own build/i18n-scan.pl does.
+// collect lists what is to be translated, with the files where it is said: what
+// LuCI's own build/i18n-scan.pl finds.
 func collect(t *testing.T) map[string][]string {
 	t.Helper()
 	all := make(map[string][]string)
@@ -45,11 +45,9 @@ func collect(t *testing.T) map[string][]string {
 		rel, _ := filepath.Rel(sources, name)
 		switch filepath.Ext(name) {
 		case ".js":
-			for i, line := range strings.Split(string(raw), "\n") {
-				for _, m := range message.FindAllStringSubmatch(line, -1) {
-					id := strings.ReplaceAll(m[1], `\'`, `'`)
-					all[id] = append(all[id], fmt.Sprintf("%s:%d", rel, i+1))
-				}
+			for _, m := range message.FindAllStringSubmatch(string(raw), -1) {
+				id := strings.ReplaceAll(m[1], `\'`, `'`)
+				all[id] = append(all[id], rel)
 			}
 		case ".json":
 			var v map[string]map[string]any
@@ -59,7 +57,7 @@ func collect(t *testing.T) map[string][]string {
 			for _, entry := range v {
 				for _, key := range []string{"title", "description"} {
 					if id, ok := entry[key].(string); ok {
-						all[id] = append(all[id], rel+":1")
+						all[id] = append(all[id], rel)
 					}
 				}
 			}

@@ -300,7 +300,7 @@ func (s *server) answer(m rpcMessage) table {
 			s.calls[fmt.Sprintf("%s %s %v", object, method, config)]++
 		}
 	})
-	if !s.allowed(object, method) {
+	if !s.allowed(object, method, args["config"]) {
 		return failure(-32002, "Access denied")
 	}
 	code, answer := s.call(object, method, args)
@@ -322,7 +322,7 @@ func (s *server) answer(m rpcMessage) table {
 
 // allowed goes by the page's own rules of access, as rpcd would; what LuCI
 // needs for itself is free.
-func (s *server) allowed(object, method string) bool {
+func (s *server) allowed(object, method string, config any) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.acl["luci-app-braid"]
@@ -330,7 +330,7 @@ func (s *server) allowed(object, method string) bool {
 	case object == "braid":
 		return slices.Contains(g.Read.Ubus["braid"], method) || !s.reader && slices.Contains(g.Write.Ubus["braid"], method)
 	case object == "uci" && s.reader:
-		return method == "changes"
+		return method == "changes" || config == "luci"
 	case object == "network.interface":
 		return !s.reader && slices.Contains(g.Write.Ubus[object], method)
 	}

@@ -47,16 +47,16 @@ func TestSettings(t *testing.T) {
 	}
 	b.open(s, settingsPage, view{width: 1000})
 	b.says(".cbi-section-table-row", "automatic: primary")
-	b.says(".braid-verdict, .cbi-section-table-row", "192.0.2.10")
+	b.says(".bd-verdict, .cbi-section-table-row", "192.0.2.10")
 
 	t.Run("test a converter", func(t *testing.T) {
 		b.click("[data-name=_test] button, td[data-name=_test] .cbi-button, button", "Test")
-		b.says(".braid-verdict", "Reachable and serves this router")
+		b.says(".bd-verdict", "Reachable and serves this router")
 	})
 	t.Run("a second primary is refused", func(t *testing.T) {
 		for _, wan := range []string{"fibre", "lte"} {
 			b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", wan), "Edit")
-			b.until(`document.querySelector('.modal select[name$=".role"], .modal [data-name=role] select')`)
+			b.says(".modal-overlay-active .modal h4", "Lines: "+wan)
 			if wan == "fibre" {
 				b.shot("settings-line")
 				b.fits("form of a line")
@@ -73,6 +73,7 @@ func TestSettings(t *testing.T) {
 	})
 	t.Run("a bad value shows while it is typed", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=mcp] button", "Edit")
+		b.says(".modal-overlay-active .modal h4", "Converters: mcp")
 		b.fill(".modal [data-name=port] input", "70000\t")
 		b.until(`document.querySelector('.modal [data-name=port] .cbi-input-invalid')`)
 		b.fill(".modal [data-name=port] input", "5124\t")
@@ -83,13 +84,14 @@ func TestSettings(t *testing.T) {
 	t.Run("a converter by its pairing string", func(t *testing.T) {
 		b.fill("input[aria-label^='braid:']", "braid://nonsense")
 		b.click(".cbi-section-create button", "Add")
-		b.says(".braid-wrong", "Neither a pairing string nor an address.")
+		b.says(".bd-wrong", "Neither a pairing string nor an address.")
 		b.fill("input[aria-label^='braid:']", "192.0.2.99")
 		b.do(`document.querySelector("input[aria-label^='braid:']").parentNode.querySelector('button').click()`)
 		b.says(".cbi-section-table-row[data-sid=converter]", "192.0.2.99")
 	})
 	t.Run("a rule may name every line", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
+		b.says(".modal-overlay-active .modal h4", "Rules: games")
 		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
 		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		b.click(".modal button", "Save")
@@ -116,18 +118,18 @@ func TestGuide(t *testing.T) {
 	b := newBrowser(t)
 	for _, v := range looks[2:4] {
 		b.open(s, settingsPage, v)
-		b.says(".braid-guide", "Which is your fixed line?")
+		b.says(".bd-guide", "Which is your fixed line?")
 		b.fits("guide " + v.String())
 		b.shot("guide-" + v.String())
 	}
 	b.open(s, settingsPage, view{width: 1000})
-	b.until(`document.querySelector('.braid-guide input[type=radio][value=wan]').checked && document.querySelector('.braid-guide input[type=checkbox][value=wwan]').checked`)
-	b.until(`!document.querySelector('.braid-guide input[value=wan6], .braid-guide input[value=lan]')`)
-	b.fill(".braid-guide input[aria-label^='braid:']", "192.0.2.10")
-	b.click(".braid-guide button", "Test")
-	b.says(".braid-guide", "Reachable and serves this router")
+	b.until(`document.querySelector('.bd-guide input[type=radio][value=wan]').checked && document.querySelector('.bd-guide input[type=checkbox][value=wwan]').checked`)
+	b.until(`!document.querySelector('.bd-guide input[value=wan6], .bd-guide input[value=lan]')`)
+	b.fill(".bd-guide input[aria-label^='braid:']", "192.0.2.10")
+	b.click(".bd-guide button", "Test")
+	b.says(".bd-guide", "Reachable and serves this router")
 	b.shot("guide")
-	b.click(".braid-guide button", "Switch on")
+	b.click(".bd-guide button", "Switch on")
 	s.waitApplied()
 	eventually(t, r, func(s report.Status) error {
 		if s.State != report.StateOK || len(s.WANs) != 2 || s.WANs[1].Kind != "cellular" {
@@ -142,11 +144,11 @@ func TestAddLine(t *testing.T) {
 	r, s := start(t, "config globals 'globals'\n\nconfig wan 'fibre'\n\tlist interface 'wan'\n")
 	b := newBrowser(t)
 	b.open(s, settingsPage, view{width: 1000})
-	b.says(".braid-advice", "There is only one line.")
-	b.click(".braid-add button", "wwan")
+	b.says(".bd-advice", "There is only one line.")
+	b.click(".bd-add button", "wwan")
 	b.says(".cbi-section-table-row[data-sid=wwan]", "wwan")
-	b.says(".braid-add", "Every interface is a line already.")
-	b.until(`!document.querySelector('.braid-advice').innerText.includes('only one line')`)
+	b.says(".bd-add", "Every interface is a line already.")
+	b.until(`!document.querySelector('.bd-advice').innerText.includes('only one line')`)
 	b.click(saveApply, "Save & Apply")
 	s.waitApplied()
 	if text := file(t, r); !strings.Contains(text, "config wan 'wwan'") || !strings.Contains(text, "'cellular'") {

@@ -43,11 +43,11 @@ func TestStatus(t *testing.T) {
 	b := newBrowser(t)
 
 	b.open(s, statusPage, view{width: 1000})
-	b.says(".braid-head", "All 2 lines work.")
-	b.says(".braid-events", "lte works")
+	b.says(".bd-head", "All 2 lines work.")
+	b.says(".bd-events", "lte works")
 
 	t.Run("one call each poll, none while hidden", func(t *testing.T) {
-		b.until(`document.querySelectorAll('.braid-events li').length > 2`)
+		b.until(`document.querySelectorAll('.bd-events li').length > 2`)
 		time.Sleep(2500 * time.Millisecond)
 		before, sum := s.count("braid status"), s.total()
 		time.Sleep(6 * time.Second)
@@ -72,27 +72,27 @@ func TestStatus(t *testing.T) {
 		b.says(".braid", "through the converter: ")
 		b.says(".braid li", "lte")
 		b.fill("form[data-do=explain] input", "no such name\r")
-		b.says(".alert-message", "neither an address nor a name")
+		b.says(".alert-message", "no such address or name")
 	})
 	t.Run("connections", func(t *testing.T) {
 		b.click("button", "Show connections")
-		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
-		b.click(".braid-fold", "")
-		b.says(".braid-unfolded li", "198.51.100.2")
+		b.until(`document.querySelectorAll('.bd-fold').length >= 3`)
+		b.click(".bd-fold", "")
+		b.says(".bd-unfolded li", "198.51.100.2")
 		b.fill("form[data-do=filter] input", "203.0.113.9\r")
 		b.says("td", "No connection.")
 		b.fill("form[data-do=filter] input", "192.168.1.20\r")
-		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
+		b.until(`document.querySelectorAll('.bd-fold').length >= 3`)
 	})
 	t.Run("focus, text and scroll stay", func(t *testing.T) {
-		b.do(`document.querySelector('form[data-do=filter] input').focus(); document.querySelector('.braid-events').scrollTop = 7;
-			window.scrollTo(0, 300); window.kept = [ document.activeElement, window.scrollY, document.querySelector('.braid-card') ]`)
+		b.do(`document.querySelector('form[data-do=filter] input').focus(); document.querySelector('.bd-events').scrollTop = 7;
+			window.scrollTo(0, 300); window.kept = [ document.activeElement, window.scrollY, document.querySelector('.bd-card') ]`)
 		b.run(chromedp.KeyEvent("9"))
 		before := s.total()
 		for s.total() < before+3 {
 			time.Sleep(100 * time.Millisecond)
 		}
-		b.until(`document.activeElement == kept[0] && kept[0].value.endsWith('9') && window.scrollY == kept[1] && document.querySelector('.braid-card') == kept[2]`)
+		b.until(`document.activeElement == kept[0] && kept[0].value.endsWith('9') && window.scrollY == kept[1] && document.querySelector('.bd-card') == kept[2]`)
 	})
 	t.Run("role and probe, by keyboard", func(t *testing.T) {
 		b.do(`document.querySelector('button[data-do=probe][data-wan=lte]').focus()`)
@@ -110,24 +110,24 @@ func TestStatus(t *testing.T) {
 			}
 			return nil
 		})
-		b.says(".braid-card", "backup, configured bond")
-		b.says(".braid-card .braid-why", "set until the next reload")
+		b.says(".bd-card", "backup, configured bond")
+		b.says(".bd-card .bd-why", "set until the next reload")
 		b.do(`const s = document.querySelector('select[data-wan=lte]'); s.value = 'bond'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		eventually(t, r, atWork)
 	})
 	t.Run("spans", func(t *testing.T) {
 		b.click("button[data-do=span]", "1 h")
-		b.says(".braid-graph text", "−1 h")
+		b.says(".bd-graph text", "−1 h")
 		b.click("button[data-do=span]", "10 min")
-		b.says(".braid-graph text", "−10 min")
+		b.says(".bd-graph text", "−10 min")
 	})
 	for _, v := range looks {
 		b.open(s, statusPage, v)
-		b.until(`document.querySelectorAll('.braid-wire').length >= 5 && document.querySelectorAll('.braid-band').length == 4`)
-		b.says(".braid-card b", "lte")
+		b.until(`document.querySelectorAll('.bd-wire').length >= 5 && document.querySelectorAll('.bd-band').length == 4`)
+		b.says(".bd-card b", "lte")
 		b.click("button[data-do=connections]", "")
-		b.until(`document.querySelectorAll('.braid-fold').length >= 3`)
-		b.click(".braid-fold", "")
+		b.until(`document.querySelectorAll('.bd-fold').length >= 3`)
+		b.click(".bd-fold", "")
 		b.fits("status " + v.String())
 		b.shot("status-" + v.String())
 	}
@@ -142,14 +142,14 @@ func TestStatusTroubles(t *testing.T) {
 	r, s := start(t, house)
 	b := newBrowser(t)
 	b.open(s, statusPage, view{width: 1000})
-	b.says(".braid-head", "lines work")
+	b.says(".bd-head", "lines work")
 
 	must(t, r.Agent.Signal(syscall.SIGSTOP))
-	b.until(`document.querySelector('.braid-stale')`)
+	b.until(`document.querySelector('.bd-stale')`)
 	b.says(".alert-message", "The agent does not answer.")
 	b.shot("status-silent")
 	must(t, r.Agent.Signal(syscall.SIGCONT))
-	b.until(`!document.querySelector('.braid-stale')`)
+	b.until(`!document.querySelector('.bd-stale')`)
 
 	must(t, r.Agent.Stop())
 	b.says(".alert-message", "The agent does not run.")
@@ -158,11 +158,11 @@ func TestStatusTroubles(t *testing.T) {
 	b.open(s, statusPage, view{width: 1000})
 	b.says(".alert-message", "braid is not installed.")
 	must(t, r.StartAgent())
-	b.says(".braid-head", "lines work")
+	b.says(".bd-head", "lines work")
 
 	s.change(func() { s.reader, s.missing = true, false })
 	b.open(s, statusPage, view{width: 1000})
-	b.says(".braid-head", "lines work")
+	b.says(".bd-head", "lines work")
 	b.until(`!document.querySelector('[data-do=probe], [data-do=role]')`)
 	b.open(s, settingsPage, view{width: 1000})
 	b.says(".braid", "Your account may see the status")

@@ -72,6 +72,7 @@ var may = []struct {
 	{"cross/boot", "cross"},
 	{"test/bus", "agent/ubus"},
 	{"test/rig", "test/... agent/report agent/ubus transport/..."}, // it plays netifd
+	{"test/luci", ""},
 	{"test/...", "test/... agent/report transport/..."},
 }
 

@@ -34,11 +34,6 @@ test('series grow, and forget', () => {
 	assert.equal(series.push({ step: 2, size: 0, wans: {} }, [ rate('a', 1, 1) ], 1, 600).wans.a.rx.length, 1);
 });
 
-test('series are thinned without losing what they sum to', () => {
-	const s = series.thin({ step: 2, size: 7, wans: { a: { rx: [ 9, 1, 3, 1, 3, 1, 3 ], tx: [ 0, 0, 0, 0, 0, 0, 0 ] } } }, 4);
-	assert.deepEqual([ s.step, s.size, s.wans.a.rx ], [ 4, 4, [ 9, 2, 2, 2 ] ]);
-});
-
 test('axes end at round figures', () => {
 	for (const [ v, want ] of [ [ 0, 1000 ], [ 1001, 2000 ], [ 20e6, 20e6 ], [ 21e6, 50e6 ], [ 60e6, 100e6 ] ])
 		assert.equal(series.ceiling(v), want);

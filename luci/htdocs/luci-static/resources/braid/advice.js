@@ -65,25 +65,25 @@ return baseclass.extend({
 		const found = [], say = (level, text, remedy) => found.push({ level: level, text: text, remedy: remedy });
 		const globals = sections.globals[0] || {}, wans = sections.wan.filter(w => w.role != 'off'), on = globals.enabled != '0';
 		if (status && status.kernel.mptcp === false)
-			say('error', _('The kernel has no Multipath TCP.'), _('Install a firmware whose kernel is built with it (KERNEL_MPTCP), as OpenWrt 24.10 and later are on all but the smallest routers.'));
+			say('error', _('The kernel has no Multipath TCP.'), _('Install a firmware that has it, as OpenWrt 24.10 and later do on all but the smallest routers.'));
 		if (wans.length == 0)
 			say('error', _('There is no line.'), _('Add the network interfaces of your lines below.'));
 		else if (wans.length == 1)
 			say('notice', _('There is only one line.'), _('A second one makes the difference: add it below.'));
 		if (sections.converter.length == 0)
-			say('warning', _('There is no converter.'), _('Without one only servers that speak Multipath TCP use several lines, and few do. Run braid-mcp on a rented server and add it below.'));
+			say('warning', _('There is no converter.'), _('Only servers that speak Multipath TCP use several lines then, and few do. Run braid-mcp on a rented server and add it below.'));
 		if (!on)
 			say('notice', _('braid is switched off.'), _('Switch it on under General when lines and converter are set.'));
 		if (network)
 			for (const pair of sameMetric(wans, network))
 				say('warning', _('%s and %s have the same gateway metric.').format(pair[0], pair[1]),
-					_('Give each interface a metric of its own under Network > Interfaces > Advanced, or only one of them gets a default route.'));
+					_('Only one of them gets a default route: give each a metric of its own under Network > Interfaces.'));
 		if (network && zones)
 			for (const w of wans)
 				for (const name of list(w.interface))
 					if (network[name] && !zones.some(z => list(z.network).includes(name)))
 						say('error', _('%s is in no firewall zone.').format(name),
-							_('Put it into the zone wan under Network > Interfaces > Firewall Settings: the firewall forwards nothing to it otherwise.'));
+							_('Nothing is forwarded to it: put it into the zone wan under Network > Interfaces > Firewall Settings.'));
 		return found;
 	}
 });

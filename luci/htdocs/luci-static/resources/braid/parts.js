@@ -18,10 +18,10 @@ const colours = [ '#3d85d8', '#e0861a', '#2f9e6e', '#a566c8', '#12a0b5', '#c2527
 
 function colour(i) { return colours[i % colours.length]; }
 
-function dot(state) { return el('span', { class: 'braid-dot braid-' + state }); }
+function dot(state) { return el('span', { class: 'bd-dot bd-' + state }); }
 
 function rates(w) {
-	return el('span.braid-rates', [
+	return el('span.bd-rates', [
 		el('span', { title: _('received') }, [ '↓ ', format.rate(w.rx_rate) ]), ' ',
 		el('span', { title: _('sent') }, [ '↑ ', format.rate(w.tx_rate) ])
 	]);
@@ -33,13 +33,13 @@ function fact(name, value) {
 
 function bar(part, text) {
 	const level = part >= 1 ? 'down' : part >= 0.8 ? 'degraded' : 'up';
-	return el('div.braid-bar', { role: 'img', 'aria-label': text }, [
-		el('span', { class: 'braid-' + level, style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', [ text ])
+	return el('div.bd-bar', { role: 'img', 'aria-label': text }, [
+		el('span', { class: 'bd-' + level, style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', [ text ])
 	]);
 }
 
 function box(key, kind, children) {
-	return el('div', { class: 'braid-box braid-box-' + kind, 'data-key': key, 'data-box': key }, children);
+	return el('div', { class: 'bd-box bd-box-' + kind, 'data-key': key, 'data-box': key }, children);
 }
 
 // cellular lists what the modem tells, if there is one that does.
@@ -63,10 +63,10 @@ function cellular(c) {
 function legs(list) {
 	if (!list || !list.length)
 		return null;
-	return el('ul.braid-legs', list.map(leg => el('li', [
+	return el('ul.bd-legs', list.map(leg => el('li', [
 		dot(leg.state || 'off'), leg.family, ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
-		(leg.converters || []).map(c => [ ' ', el('span.braid-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
+		(leg.converters || []).map(c => [ ' ', el('span.bd-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
 }
 
@@ -83,8 +83,8 @@ return baseclass.extend({
 
 	// style has the pages' look loaded once.
 	style() {
-		if (!document.getElementById('braid-style'))
-			document.head.appendChild(el('link', { id: 'braid-style', rel: 'stylesheet', href: L.resource('braid/style.css') }));
+		if (!document.getElementById('bd-style'))
+			document.head.appendChild(el('link', { id: 'bd-style', rel: 'stylesheet', href: L.resource('braid/style.css') }));
 	},
 
 	// boxes are those of the picture.
@@ -93,12 +93,12 @@ return baseclass.extend({
 		return [
 			box('lan', 'end', [ el('b', [ _('LAN') ]), el('small', [ _('%s connections').format(s.connections.open) ]) ]),
 			box('gateway', 'end', [ el('b', [ _('Router') ]), el('small', [ s.kernel.mptcp ? _('Multipath TCP') : _('no Multipath TCP') ]) ]),
-			el('div.braid-column', { 'data-key': 'wans' }, s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
-				el('div.braid-row', [ dot(w.state), el('b', [ w.name ]), el('span.braid-chip', { style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
+			el('div.bd-column', { 'data-key': 'wans' }, s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
+				el('div.bd-row', [ dot(w.state), el('b', [ w.name ]), el('span.bd-chip', { style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
 				rates(w), el('small', [ words.why(w) ])
 			])) : box('nothing', 'wan', [ el('small', [ _('no line') ]) ])),
-			converters.length ? el('div.braid-column', { 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
-				el('div.braid-row', [ dot(c.state), el('b', [ c.name ]) ]),
+			converters.length ? el('div.bd-column', { 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
+				el('div.bd-row', [ dot(c.state), el('b', [ c.name ]) ]),
 				el('small', [ _('Converter'), ', ', words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
 			]))) : null,
 			box('internet', 'end', [ el('b', [ _('Internet') ]),
@@ -109,19 +109,19 @@ return baseclass.extend({
 	// wires are the lines of the picture as a drawing of that size.
 	wires(wires, width, height) {
 		return svg('svg', { width: width, height: height, 'aria-hidden': 'true', 'data-key': 'wires' }, wires.map(w =>
-			[ svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'braid-wire braid-' + w.state }),
-				w.moving && w.state != 'down' ? svg('path', { 'data-key': w.key + '~', d: w.d, 'stroke-width': w.width / 3, class: 'braid-pulse' }) : null ]));
+			[ svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'bd-wire bd-' + w.state }),
+				w.moving && w.state != 'down' ? svg('path', { 'data-key': w.key + '~', d: w.d, 'stroke-width': w.width / 3, class: 'bd-pulse' }) : null ]));
 	},
 
 	// card is all about one WAN. may: whether its buttons can be used.
 	card(w, i, may) {
 		const key = w.name;
-		return el('div.braid-card', { 'data-key': key, style: 'border-top-color:' + colour(i) }, [
-			el('div.braid-row', [ dot(w.state), el('b', [ w.name ]), el('span', [ words.state(w.state) ]),
+		return el('div.bd-card', { 'data-key': key, style: 'border-top-color:' + colour(i) }, [
+			el('div.bd-row', [ dot(w.state), el('b', [ w.name ]), el('span', [ words.state(w.state) ]),
 				el('small', [ _('for %s').format(format.span(w.since)) ]) ]),
-			el('p.braid-why', [ words.why(w) ]),
-			el('div.braid-big', [ rates(w) ]),
-			el('dl.braid-facts', [
+			el('p.bd-why', [ words.why(w) ]),
+			el('div.bd-big', [ rates(w) ]),
+			el('dl.bd-facts', [
 				fact(_('Role'), w.role == w.effective_role ? words.role(w.role) : _('%s, configured %s').format(words.role(w.effective_role), words.role(w.role))),
 				fact(_('Kind'), [ words.kind(w.kind), w.interface || w.device ? ' (' + [ w.interface, w.device ].filter(v => v).join(', ') + ')' : '' ]),
 				fact(_('Reached by'), [ words.ipv4(w.ipv4), ', ', w.ipv6 ? _('IPv6') : _('no IPv6'), w.nat64 ? ', ' + _('IPv4 through NAT64') : '' ]),
@@ -134,7 +134,7 @@ return baseclass.extend({
 				quota(w.quota)
 			]),
 			legs(w.legs),
-			may ? el('div.braid-row braid-actions', [
+			may ? el('div.bd-row bd-actions', [
 				el('button.cbi-button', { 'data-do': 'probe', 'data-wan': w.name }, [ _('Probe now') ]),
 				el('label', [ _('Use as'), ' ', el('select.cbi-input-select', { 'data-do': 'role', 'data-wan': w.name, 'data-value': w.effective_role, title: _('until the configuration is read again') },
 					words.roles.map(r => el('option', { value: r, selected: r == w.effective_role }, [ words.role(r) ]))) ])
@@ -148,25 +148,25 @@ return baseclass.extend({
 		const slots = Math.max(2, Math.round(span / all.step));
 		const top = series.ceiling(Math.max(series.peak(all, names, 'rx'), series.peak(all, names, 'tx') * 2, 100000));
 		const bands = (kind, height, top) => series.stack(all, names, kind, w, height, slots, top)
-			.map((b, i) => svg('path', { d: b.path, fill: colour(i), class: 'braid-band' }, [ svg('title', {}, [ b.name ]) ]));
+			.map((b, i) => svg('path', { d: b.path, fill: colour(i), class: 'bd-band' }, [ svg('title', {}, [ b.name ]) ]));
 		const rule = (y, text) => [
-			svg('line', { x1: left, x2: left + w, y1: y, y2: y, class: 'braid-rule' }),
+			svg('line', { x1: left, x2: left + w, y1: y, y2: y, class: 'bd-rule' }),
 			svg('text', { x: left - 6, y: y + 4, 'text-anchor': 'end' }, [ text ])
 		];
 		const at = [ 0, 0.25, 0.5, 0.75, 1 ].filter((v, i) => width > 600 || i % 2 == 0);
-		return svg('svg', { viewBox: '0 0 ' + width + ' 222', width: width, height: 222, class: 'braid-graph', role: 'img', 'aria-label': _('Rates of all lines') }, [
+		return svg('svg', { viewBox: '0 0 ' + width + ' 222', width: width, height: 222, class: 'bd-graph', role: 'img', 'aria-label': _('Rates of all lines') }, [
 			rule(10, format.rate(top)), rule(10 + half / 2, format.rate(top / 2)), rule(10 + half, '0'), rule(10 + half * 1.5, format.rate(top / 2)),
 			svg('g', { transform: 'translate(' + left + ',10)' }, bands('rx', half, top)),
 			svg('g', { transform: 'translate(' + left + ',' + (10 + half) + ') scale(1,-1) translate(0,-60)' }, bands('tx', half / 2, top / 2)),
-			svg('text', { x: left + 6, y: 24, class: 'braid-side' }, [ '↓ ', _('received') ]),
-			svg('text', { x: left + 6, y: 10 + half * 1.5 - 4, class: 'braid-side' }, [ '↑ ', _('sent') ]),
+			svg('text', { x: left + 6, y: 24, class: 'bd-side' }, [ '↓ ', _('received') ]),
+			svg('text', { x: left + 6, y: 10 + half * 1.5 - 4, class: 'bd-side' }, [ '↑ ', _('sent') ]),
 			at.map(v => svg('text', { x: left + w * v, y: 216, 'text-anchor': v == 0 ? 'start' : v == 1 ? 'end' : 'middle' }, [ v == 1 ? _('now') : '−' + format.span(span * (1 - v)) ]))
 		]);
 	},
 
 	// legend names the colours.
 	legend(wans) {
-		return wans.map((w, i) => el('span', { 'data-key': w.name, class: 'braid-legend' }, [ el('i', { style: 'background:' + colour(i) }), w.name, ' ', rates(w) ]));
+		return wans.map((w, i) => el('span', { 'data-key': w.name, class: 'bd-legend' }, [ el('i', { style: 'background:' + colour(i) }), w.name, ' ', rates(w) ]));
 	},
 
 	// problems are what the agent complains of.
@@ -180,7 +180,7 @@ return baseclass.extend({
 	connections(list, open) {
 		const head = [ _('From'), _('To'), _('Path'), _('Lines'), _('Received'), _('Sent'), _('Age') ];
 		const cell = (i, children) => el('td.td', { 'data-title': head[i] }, children);
-		return el('table.table braid-table', [
+		return el('table.table bd-table', [
 			el('thead', [ el('tr.tr table-titles', [ '' ].concat(head).map(t => el('th.th', [ t ]))) ]),
 			el('tbody', list.length ? list.map(c => {
 				const unfolded = open[c.id], lines = [];
@@ -189,12 +189,12 @@ return baseclass.extend({
 						lines.push(f.wan);
 				return [
 					el('tr.tr', { 'data-key': c.id }, [
-						el('td.td', [ el('button.braid-fold', { 'data-do': 'fold', 'data-id': c.id, 'aria-expanded': unfolded ? 'true' : 'false', title: _('Subflows') }, [ unfolded ? '▾' : '▸' ]) ]),
+						el('td.td', [ el('button.bd-fold', { 'data-do': 'fold', 'data-id': c.id, 'aria-expanded': unfolded ? 'true' : 'false', title: _('Subflows') }, [ unfolded ? '▾' : '▸' ]) ]),
 						cell(0, [ c.src ]), cell(1, [ c.dst ]),
 						cell(2, [ words.path(c.path), c.converter ? ' ' + c.converter : '', c.mptcp ? '' : ', ' + _('plain TCP') ]),
 						cell(3, [ lines.join(', ') || '–' ]), cell(4, [ format.bytes(c.rx) ]), cell(5, [ format.bytes(c.tx) ]), cell(6, [ format.span(c.age) ])
 					]),
-					unfolded ? el('tr.tr braid-unfolded', { 'data-key': 'of' + c.id }, [ el('td.td', { colspan: 8 }, [
+					unfolded ? el('tr.tr bd-unfolded', { 'data-key': 'of' + c.id }, [ el('td.td', { colspan: 8 }, [
 						el('ul', c.subflows.length ? c.subflows.map(f => el('li', [ el('b', [ f.wan || '?' ]), ' ', el('samp', [ f.local ]), ' → ', el('samp', [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', [ _('none') ])) ]) ]) : null
 				];
 			}) : el('tr.tr', [ el('td.td', { colspan: 8 }, [ _('No connection.') ]) ]))

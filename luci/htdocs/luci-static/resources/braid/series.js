@@ -43,25 +43,6 @@ return baseclass.extend({
 		return { step: all.step, size: size, wans: next };
 	},
 
-	// thin joins neighbours until there are at most so many points, of which a
-	// curve as wide as a page shows more than enough.
-	thin(all, most) {
-		const by = Math.ceil(all.size / most), next = {};
-		if (by < 2)
-			return all;
-		const join = list => {
-			const out = [];
-			for (let end = list.length; end > 0; end -= by) {
-				const part = list.slice(Math.max(0, end - by), end);
-				out.unshift(part.reduce((a, b) => a + b, 0) / part.length);
-			}
-			return out;
-		};
-		for (const name in all.wans)
-			next[name] = { rx: join(all.wans[name].rx), tx: join(all.wans[name].tx) };
-		return { step: all.step * by, size: Math.ceil(all.size / by), wans: next };
-	},
-
 	// ceiling is the end of an axis that holds v, 1, 2 or 5 times a power of ten.
 	ceiling(v) {
 		const p = Math.pow(10, Math.floor(Math.log10(Math.max(v, 1000))));

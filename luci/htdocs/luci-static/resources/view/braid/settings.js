@@ -19,12 +19,14 @@ const el = dom.el, conf = 'braid';
 
 const dump = rpc.declare({ object: 'network.interface', method: 'dump', expect: { interface: [] } });
 
+function get(id, name) { return uci.get(conf, id, name); }
+
 // sections are those of the configuration as they would be if all were saved.
 function sections() {
 	return uci.sections(conf).map(s => {
 		const out = { '.type': s['.type'], '.name': s['.name'], '.anonymous': !!s['.anonymous'] };
 		for (const name in s) {
-			const v = name[0] == '.' ? null : uci.get(conf, s['.name'], name);
+			const v = name[0] == '.' ? null : get(s['.name'], name);
 			if (v != null && v !== '')
 				out[name] = Array.isArray(v) ? v.map(String) : String(v);
 		}
@@ -43,7 +45,7 @@ function byType() {
 function freeName(base) {
 	const clean = Array.from(base.toLowerCase()).map(c => valid.name(c) ? '_' : c).join('').slice(0, 28) || 'line';
 	let name = clean;
-	for (let i = 2; uci.get(conf, name); i++)
+	for (let i = 2; get(name); i++)
 		name = clean + i;
 	return name;
 }
@@ -134,6 +136,7 @@ function choose(s, tab, name, title, help, choices) {
 	for (const c of choices)
 		o.value(c[0], c[1]);
 	o.default = choices[0][0];
+	o.write = (id, v) => uci.set(conf, id, name, v == o.default ? null : v);
 	return o;
 }
 
@@ -198,7 +201,7 @@ return view.extend({
 			return this.bare([ title, el('p', [ _('These settings hold the secrets of converters. Your account may see the status, and not them.') ]) ]);
 		if (this.trouble)
 			return this.bare([ title, el('div.alert-message error', [ this.trouble ]) ]);
-		if (!uci.get(conf, 'globals'))
+		if (!get('globals'))
 			uci.add(conf, 'globals', 'globals');
 		const m = this.map = guard(new form.Map(conf));
 		this.globals(m);
@@ -219,7 +222,7 @@ return view.extend({
 	},
 
 	lan() {
-		const v = advice.list(uci.get(conf, 'globals', 'lan'));
+		const v = advice.list(get('globals', 'lan'));
 		return v.length ? v : [ 'lan' ];
 	},
 
@@ -229,7 +232,7 @@ return view.extend({
 			network[s['.name']] = s;
 		const known = uci.sections('network', 'interface').length > 0, zones = uci.sections('firewall', 'zone');
 		const found = advice.advise(byType(), this.status, known ? network : null, zones.length ? zones : null);
-		return el('ul.braid-advice', found.map(a => el('li', [
+		return el('ul.bd-advice', found.map(a => el('li', [
 			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', [ el('b', [ a.text ]), ' ', a.remedy ]) ])));
 	},
 
@@ -253,7 +256,7 @@ return view.extend({
 		choose(s, 'advanced', 'firewall', _('Packet filter'), _('Default: nftables where there is one.'),
 			[ [ 'auto', _('automatic') ], [ 'nftables', 'nftables' ], [ 'iptables', 'iptables' ] ]);
 		choose(s, 'advanced', 'log_level', _('Log'), _('What the system log is told. Default: info.'),
-			[ [ 'info', 'info' ], [ 'debug', 'debug' ], [ 'warn', 'warn' ], [ 'error', 'error' ] ]);
+			[ 'info', 'debug', 'warn', 'error' ].map(v => [ v, v ]));
 	},
 
 	// grid is a table of sections whose rows open a form of their own.
@@ -295,8 +298,8 @@ return view.extend({
 		s.tab('general', _('General'));
 		s.tab('quota', _('Quota'));
 		s.tab('advanced', _('Advanced'));
-		column(s, '_at', _('Interface'), id => advice.list(uci.get(conf, id, 'interface')).concat(advice.list(uci.get(conf, id, 'device'))).join(', ') || '–');
-		column(s, '_role', _('Role'), id => uci.get(conf, id, 'role') ? words.role(uci.get(conf, id, 'role')) : state(id) ? _('automatic: %s').format(words.role(state(id).role)) : _('automatic'));
+		column(s, '_at', _('Interface'), id => advice.list(get(id, 'interface')).concat(advice.list(get(id, 'device'))).join(', ') || '–');
+		column(s, '_role', _('Role'), id => get(id, 'role') ? words.role(get(id, 'role')) : state(id) ? _('automatic: %s').format(words.role(state(id).role)) : _('automatic'));
 		column(s, '_state', _('State'), id => state(id) ? [ parts.dot(state(id).state), words.state(state(id).state) ] : '–');
 		s.renderSectionAdd = () => this.adder();
 
@@ -325,7 +328,7 @@ return view.extend({
 	// adder is how lines are added: a button for each interface that has none.
 	adder() {
 		const free = advice.unused(this.dump, uci.sections(conf, 'wan'), this.lan());
-		return el('div.cbi-section-create cbi-tblsection-create braid-add', [
+		return el('div.cbi-section-create cbi-tblsection-create bd-add', [
 			el('span', [ free.length ? _('Add a line:') : _('Every interface is a line already.') ]),
 			free.map(i => el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, 'addWAN', i) }, [ '+ ', interfaceLabel(i) ]))
 		]);
@@ -340,22 +343,22 @@ return view.extend({
 		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server, or at the provider. The one with the lowest priority that answers is used.'));
 		s.tab('general', _('General'));
 		s.tab('advanced', _('Advanced'));
-		column(s, '_at', _('Address'), id => advice.list(uci.get(conf, id, 'address')).join(', ') || '–');
+		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || '–');
 		const test = s.option(form.Button, '_test', _('Test'));
 		test.editable = true;
 		test.modalonly = false;
 		test.inputtitle = _('Test');
 		test.onclick = function(ev, id) {
 			const cell = ev.target.closest('td') || ev.target.parentNode;
-			let out = cell.querySelector('.braid-verdict');
+			let out = cell.querySelector('.bd-verdict');
 			if (!out)
-				cell.appendChild(out = el('div.braid-verdict', { 'aria-live': 'polite' }));
+				cell.appendChild(out = el('div.bd-verdict', { 'aria-live': 'polite' }));
 			return tryOut(sections().find(v => v['.name'] == id), out);
 		};
 		s.renderSectionAdd = () => {
 			const at = dom.input(_('braid://… or address'));
-			const wrong = el('span.braid-wrong', { role: 'alert' });
-			return el('div.cbi-section-create cbi-tblsection-create braid-form', [ at,
+			const wrong = el('span.bd-wrong', { role: 'alert' });
+			return el('div.cbi-section-create cbi-tblsection-create bd-form', [ at,
 				el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, () => {
 					const made = converterSection(at.value.trim(), '');
 					dom.update(wrong, [ made ? '' : _('Neither a pairing string nor an address.') ]);
@@ -375,8 +378,8 @@ return view.extend({
 	rules(m) {
 		const s = this.grid(m, 'rule', _('Rules'), _('For what is to be carried otherwise. The first that matches wins: drag to change the order.'));
 		s.addbtntitle = _('Add a rule');
-		column(s, '_what', _('What'), id => [ 'src', 'dest', 'domain', 'dest_port' ].reduce((all, name) => all.concat(advice.list(uci.get(conf, id, name))), [ uci.get(conf, id, 'proto') || '' ]).filter(v => v).join(', ') || _('everything'));
-		column(s, '_how', _('Path'), id => words.path(uci.get(conf, id, 'path') || 'auto') + (uci.get(conf, id, 'wan') ? ' · ' + uci.get(conf, id, 'wan') : ''));
+		column(s, '_what', _('What'), id => [ 'src', 'dest', 'domain', 'dest_port' ].reduce((all, name) => all.concat(advice.list(get(id, name))), [ get(id, 'proto') || '' ]).filter(v => v).join(', ') || _('everything'));
+		column(s, '_how', _('Path'), id => words.path(get(id, 'path') || 'auto') + (get(id, 'wan') ? ' · ' + get(id, 'wan') : ''));
 		flag(s, null, 'enabled', _('Enabled'), _('Default: on.'), true);
 		list(s, null, 'src', _('From'), _('Addresses, prefixes or MAC addresses of hosts in the LAN. Default: all.'), '192.168.1.20');
 		list(s, null, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
@@ -385,7 +388,7 @@ return view.extend({
 		const ports = list(s, null, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
 		for (const proto of [ '', 'any', 'tcp', 'udp' ])
 			ports.depends('proto', proto);
-		choose(s, null, 'path', _('Path'), _('Default: automatic.'), [ [ 'auto', _('automatic') ], [ 'convert', _('through the converter') ], [ 'direct', _('straight to the server') ], [ 'pass', _('plain forwarding') ], [ 'reject', _('refused') ] ]);
+		choose(s, null, 'path', _('Path'), _('Default: automatic.'), [ 'auto', 'convert', 'direct', 'pass', 'reject' ].map(v => [ v, words.path(v) ]));
 		const wan = choose(s, null, 'wan', _('Line'), _('The one that it is pinned to. Default: any.'), [ [ '', _('any') ] ]);
 		offer(wan, () => [ [ '', _('any') ] ].concat(uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ])));
 		wan.depends('path', 'pass');
@@ -395,7 +398,7 @@ return view.extend({
 	guide() {
 		const free = advice.unused(this.dump, [], this.lan()), cellular = free.filter(i => advice.cellular(i));
 		const first = free.find(i => !advice.cellular(i));
-		const pick = (kind, i, on) => el('label.braid-choice', [ el('input', { type: kind, name: 'braid-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
+		const pick = (kind, i, on) => el('label.bd-choice', [ el('input', { type: kind, name: 'bd-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
 		const at = dom.input(_('braid://… or address'));
 		const secret = dom.input(_('cookie, if there is one'), { type: 'password', autocomplete: 'new-password' });
 		const out = el('div', { 'aria-live': 'polite' });
@@ -420,16 +423,15 @@ return view.extend({
 				add(wanSection(by(name), { kind: 'cellular' }));
 			if (made)
 				add(made);
-			uci.set(conf, 'globals', 'enabled', '1');
-			return this.map.save(null, true).then(() => this.apply(), () => this.reread());
+			return this.map.save(() => uci.set(conf, 'globals', 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
 		};
-		const box = el('div.braid-guide', [
+		const box = el('div.bd-guide', [
 			el('h3', [ _('Four questions, and it runs') ]),
 			el('ol', [
-				el('li', [ el('b', [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label.braid-choice', [ el('input', { type: 'radio', name: 'braid-radio', value: '', checked: !first }), _('none') ]) ]),
+				el('li', [ el('b', [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label.bd-choice', [ el('input', { type: 'radio', name: 'bd-radio', value: '', checked: !first }), _('none') ]) ]),
 				el('li', [ el('b', [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', [ _('There is no other interface yet: make one under Network > Interfaces, then come back.') ]) ]),
 				el('li', [ el('b', [ _('Where is your converter?') ]), el('p', [ _('Paste what braid-mcp printed, or the address of the server. Without one only servers that speak Multipath TCP use several lines.') ]),
-					el('div.braid-form', [ at, secret, el('button.cbi-button', { click: ui.createHandlerFn(this, () => {
+					el('div.bd-form', [ at, secret, el('button.cbi-button', { click: ui.createHandlerFn(this, () => {
 						const made = converter();
 						return made ? tryOut(made, out) : at.focus();
 					}) }, [ _('Test') ]) ]), out ]),

@@ -59,31 +59,31 @@ return view.extend({
 		const root = node('root', 'div.braid', { click: ev => this.act(ev), change: ev => this.act(ev), submit: ev => this.act(ev) }, [
 			el('h2', [ _('Multipath') ]),
 			node('trouble', 'div', {}),
-			el('div.braid-row braid-head', [ node('headline', 'span.braid-row braid-live', { role: 'status' }), node('age', 'span.braid-age', {}) ]),
+			el('div.bd-row bd-head', [ node('headline', 'span.bd-row bd-live', { role: 'status' }), node('age', 'span.bd-age', {}) ]),
 			node('problems', 'div', {}),
 			node('all', 'div', {}, [
-				node('picture', 'div.braid-picture braid-live', {}),
+				node('picture', 'div.bd-picture bd-live', {}),
 				el('h3', [ _('Lines') ]),
-				node('cards', 'div.braid-cards braid-live', {}),
+				node('cards', 'div.bd-cards bd-live', {}),
 				el('h3', [ _('Rates') ]),
-				el('div.braid-form', [ node('spans', 'span.braid-row', {}), node('legend', 'span.braid-live', {}) ]),
-				node('graph', 'div.braid-live', {}),
+				el('div.bd-form', [ node('spans', 'span.bd-row', {}), node('legend', 'span.bd-live', {}) ]),
+				node('graph', 'div.bd-live', {}),
 				el('h3', [ _('Which way does it take?') ]),
-				el('form.braid-form', { 'data-do': 'explain' }, [
+				el('form.bd-form', { 'data-do': 'explain' }, [
 					this.nodes.dest = dom.input(_('address or name')),
 					el('button.cbi-button cbi-button-action', { type: 'submit' }, [ _('Show') ])
 				]),
 				node('way', 'div', { 'aria-live': 'polite' }),
 				el('h3', [ _('Connections') ]),
 				node('fold', 'div', {}, [ el('button.cbi-button', { 'data-do': 'connections', 'aria-expanded': 'false' }, [ _('Show connections') ]) ]),
-				node('filter', 'form.braid-form', { 'data-do': 'filter', hidden: true }, [
+				node('filter', 'form.bd-form', { 'data-do': 'filter', hidden: true }, [
 					this.nodes.host = dom.input(_('address of a host')),
 					node('wan', 'select.cbi-input-select', { 'aria-label': _('line') }),
 					el('button.cbi-button', { type: 'submit' }, [ _('Filter') ])
 				]),
 				node('connections', 'div', {}),
 				el('h3', [ _('Events') ]),
-				node('events', 'ul.braid-events', { tabindex: 0, 'aria-label': _('Events') })
+				node('events', 'ul.bd-events', { tabindex: 0, 'aria-label': _('Events') })
 			])
 		]);
 		this.may = may;
@@ -168,7 +168,7 @@ return view.extend({
 	show() {
 		const n = this.nodes, s = this.status;
 		dom.update(n.trouble, this.trouble ? [ el('div.alert-message error', [ this.trouble ]) ] : []);
-		n.root.classList.toggle('braid-stale', !!this.trouble);
+		n.root.classList.toggle('bd-stale', !!this.trouble);
 		n.all.hidden = !s;
 		this.showAge();
 		if (!s)
@@ -195,7 +195,7 @@ return view.extend({
 		if (!s || !width)
 			return;
 		const upright = width < 820, boxes = {};
-		n.picture.classList.toggle('braid-upright', upright);
+		n.picture.classList.toggle('bd-upright', upright);
 		n.picture.style.setProperty('--ground', ground(n.picture));
 		const old = n.picture.querySelector('svg');
 		dom.update(n.picture, (old ? [ old.cloneNode(true) ] : []).concat(parts.boxes(s)));
@@ -206,7 +206,7 @@ return view.extend({
 		}
 		dom.update(n.picture, [ parts.wires(picture.wires(boxes, s, upright), width, n.picture.clientHeight) ].concat(parts.boxes(s)));
 		if (this.history)
-			dom.update(n.graph, [ parts.graph(series.thin(this.history, 400), s.wans, this.span, Math.min(width, n.graph.clientWidth || width)) ]);
+			dom.update(n.graph, [ parts.graph(this.history, s.wans, this.span, Math.min(width, n.graph.clientWidth || width)) ]);
 	},
 
 	showAge() {
@@ -214,7 +214,7 @@ return view.extend({
 			return;
 		const age = this.at ? now() - this.at : 0;
 		this.nodes.age.textContent = this.at ? _('as of %s ago').format(format.span(age)) : '';
-		this.nodes.root.classList.toggle('braid-stale', !!this.trouble || age > stale);
+		this.nodes.root.classList.toggle('bd-stale', !!this.trouble || age > stale);
 	},
 
 	showConnections() {
@@ -226,7 +226,7 @@ return view.extend({
 		const last = Math.min(c.total, this.offset + c.connections.length);
 		dom.update(n.connections, [
 			parts.connections(c.connections, this.open),
-			el('div.braid-form', [
+			el('div.bd-form', [
 				el('button.cbi-button', { 'data-do': 'page', 'data-by': -pageSize, disabled: this.offset == 0 }, [ '‹ ', _('Previous') ]),
 				el('span', [ _('%s to %s of %s, as of %s ago').format(last ? this.offset + 1 : 0, last, c.total, format.span(now() - this.listedAt)) ]),
 				el('button.cbi-button', { 'data-do': 'page', 'data-by': pageSize, disabled: last >= c.total }, [ _('Next'), ' ›' ])
@@ -272,6 +272,6 @@ return view.extend({
 		if (!dest)
 			return show([]);
 		return agent.explain(dest, 443, 'tcp', '').then(e => show(parts.explanation(e)),
-			err => show([ el('p.alert-message warning', [ agent.trouble(err) == 'absent' ? _('There is no such address or name.') : _('This is neither an address nor a name, or the agent does not answer.') ]) ]));
+			() => show([ el('p.alert-message warning', [ _('There is no such address or name, or the agent does not answer.') ]) ]));
 	}
 });

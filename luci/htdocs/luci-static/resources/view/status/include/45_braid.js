@@ -27,7 +27,7 @@ return baseclass.extend({
 			return s == 'denied' ? null : el('p', [ _('The agent does not answer.') ]);
 		const headline = words.headline(s);
 		return el('div.braid', [
-			el('div.braid-row', [ parts.dot(headline[0]), el('b', [ headline[1] ]), el('a.braid-age', { href: L.url('admin/status/braid') }, [ _('More') ]) ]),
+			el('div.bd-row', [ parts.dot(headline[0]), el('b', [ headline[1] ]), el('a.bd-age', { href: L.url('admin/status/braid') }, [ _('More') ]) ]),
 			el('table.table', s.wans.map(w => el('tr.tr', [
 				el('td.td left', { width: '33%' }, [ parts.dot(w.state), w.name, ' ', el('small', [ words.role(w.effective_role) ]) ]),
 				el('td.td left', [ '↓ ', format.rate(w.rx_rate), '  ↑ ', format.rate(w.tx_rate), w.rtt_ms ? '  ' + format.ms(w.rtt_ms) : '', el('br'), el('small', [ words.why(w) ]) ])

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build luci
+
+package luci
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// A router's own LuCI at LUCI_URL, logged in to as root with LUCI_PASSWORD:
+// both pages come up, fit, and complain of nothing. Nothing is changed there.
+func TestRealLuCI(t *testing.T) {
+	address := os.Getenv("LUCI_URL")
+	if address == "" {
+		t.Fatal("LUCI_URL is not set: http://192.168.1.1")
+	}
+	b := newBrowser(t)
+	b.expected = []string{"403"} // the page that asks for the password is one
+	b.run(chromedp.Navigate(address + cgi))
+	b.until(`document.querySelector('input[name=luci_password]')`)
+	b.do(fmt.Sprintf(`const p = document.querySelector('input[name=luci_password]'); p.value = %q; p.form.submit()`, os.Getenv("LUCI_PASSWORD")))
+	b.until(`window.L && L.env && L.env.sessionid`)
+	for _, v := range []view{{width: 1920}, {width: 390}} {
+		for name, page := range map[string]string{"status": statusPage, "settings": settingsPage} {
+			b.visit(address+cgi+page, v)
+			b.until(`document.querySelector('.bd-head b, .bd-advice, .bd-guide, .alert-message')`)
+			b.fits(fmt.Sprint(name, " ", v.width))
+			b.shot(fmt.Sprintf("real-%s-%d", name, v.width))
+		}
+	}
+}
