@@ -32,14 +32,6 @@ func newUCIStore(dir string) *uciStore {
 	return &uciStore{dir: dir, packages: make(map[string][]table), changed: make(map[string]bool)}
 }
 
-// forget has files read anew.
-func (s *uciStore) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.packages)
-	clear(s.changed)
-}
-
 func (s *uciStore) sections(name string) ([]table, error) {
 	if all, ok := s.packages[name]; ok {
 		return all, nil

@@ -365,12 +365,7 @@ func TestGone(t *testing.T) {
 	if _, err := io.ReadAll(s); err != nil || s.Gone() {
 		t.Errorf("gone when half-closed, %v", err)
 	}
-	// Without data in the SYN: with it the kernel (6.18) makes a reset by linger
-	// a half-close.
-	if c, err = d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(c, "hello"); err != nil {
+	if c, err = d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	if s, err = Accept(l); err != nil {
@@ -380,8 +375,20 @@ func TestGone(t *testing.T) {
 	if _, err := io.ReadFull(s, make([]byte, len("hello"))); err != nil {
 		t.Fatal(err)
 	}
-	c.SetLinger(0)
-	c.Close()
+	if err := s.WaitEstablished(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(s, "unread"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if ti, err := c.TCPInfo(); err != nil || time.Now().After(deadline) {
+			t.Fatal("nothing to read:", err)
+		} else if ti.BytesReceived > 0 {
+			break
+		}
+	}
+	c.Close() // what is unread makes it a reset (MP_FASTCLOSE)
 	for deadline := time.Now().Add(5 * time.Second); !s.Gone(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("still there after a reset")
