@@ -96,7 +96,15 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 	}
 	for _, a := range leg.Addrs {
 		if holders[a] == leg.Table {
-			// Of this host's own, others mark packets when they have a source.
+			// Of this host's own, others mark packets when they have a source: those
+			// are theirs, but not what goes to a converter.
+			for _, c := range m.Config.Converters {
+				for _, to := range m.ConverterAddrs(c) {
+					if to.Is6() == leg.IPv6 && !a.IsLinkLocalUnicast() {
+						p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Dest: host(to), Table: leg.Table})
+					}
+				}
+			}
 			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Mask: MarkForeign, Table: leg.Table})
 		}
 	}

@@ -342,6 +342,7 @@ func TestMemory(t *testing.T) {
 
 // A connection that was reset is gone, one that is half-closed is not.
 func TestGone(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "3")
 	l, err := Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
