@@ -138,7 +138,8 @@ type Converter struct {
 	Name      string
 	Addresses []Host
 	Port      uint16
-	Cookie    []byte // nil: none
+	Key       []byte // nil: none; proved, never sent
+	Cookie    []byte // nil: none; sent in clear
 	Priority  int    // lower first
 }
 

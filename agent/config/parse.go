@@ -177,10 +177,14 @@ func parseConverter(s *section) parsed[Converter] {
 	c := Converter{Name: s.String(), Port: 5124, Priority: 10}
 	many(s, "address", &c.Addresses, host)
 	one(s, "port", &c.Port, port)
-	one(s, "cookie", &c.Cookie, cookie)
+	one(s, "key", &c.Key, secret)
+	one(s, "cookie", &c.Cookie, secret)
 	one(s, "priority", &c.Priority, integer(0, 65535))
 	if !s.has("address") {
 		s.errorf("", "no address is set")
+	}
+	if s.has("key") && s.has("cookie") {
+		s.errorf("cookie", "key is set as well, which is shown instead; a cookie is sent in clear")
 	}
 	return parsed[Converter]{section: s, value: c}
 }

@@ -14,10 +14,6 @@ import (
 	"braid/transport/journal"
 )
 
-// maxCookie bounds a converter's cookie, in bytes. The Cookie TLV would hold
-// 1,016 (RFC 8803 section 4.2.7), but it has to share the SYN with the rest.
-const maxCookie = 64
-
 // boolean takes what UCI takes for true and false.
 func boolean(text string) (bool, error) {
 	switch text {
@@ -247,15 +243,17 @@ func ports(text string) (PortRange, error) {
 	return PortRange{First: from, Last: to}, nil
 }
 
-// cookie takes hex digits.
-func cookie(text string) ([]byte, error) {
+// secret takes hex digits for 16 to 64 bytes: as many as cannot be guessed, and
+// as fit one Convert message with everything beside it.
+func secret(text string) ([]byte, error) {
+	const least, most = 16, 64
 	b, err := hex.DecodeString(text)
 	if err != nil {
 		// Not the value: it is a secret, and this ends up in logs.
-		return nil, errors.New("the cookie is not an even number of hex digits")
+		return nil, errors.New("not an even number of hex digits")
 	}
-	if len(b) == 0 || len(b) > maxCookie {
-		return nil, fmt.Errorf("the cookie has %d bytes, not 1 to %d", len(b), maxCookie)
+	if len(b) < least || len(b) > most {
+		return nil, fmt.Errorf("%d bytes, not %d to %d; two hex digits are a byte", len(b), least, most)
 	}
 	return b, nil
 }

@@ -20,6 +20,7 @@ import (
 	"braid/transport/convert"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 )
 
 const (
@@ -42,14 +43,15 @@ const (
 type Target struct {
 	Name   string
 	Ways   [2]Way // the second may be zero
-	Cookie string
+	Key    string // or
+	Cookie string // it knows us by
 }
 
 // Targets are the converters of a network as they are to be asked: over the WANs
 // that a connection of a user would be tried on.
 func Targets(n *path.Network) (ts []Target) {
 	for _, c := range n.Converters {
-		t := Target{Name: c.Name, Cookie: string(c.Cookie)}
+		t := Target{Name: c.Name, Key: string(c.Key), Cookie: string(c.Cookie)}
 		left := *n
 		for i := range t.Ways {
 			a, ok := left.Reach(c.Addrs)
@@ -99,6 +101,7 @@ type Status struct {
 type Monitor struct {
 	log      *journal.Log
 	dialer   *mptcp.Dialer
+	wallet   *proof.Wallet
 	changedC chan struct{}
 	wakeC    chan struct{}
 
@@ -108,11 +111,12 @@ type Monitor struct {
 	askers   map[string]*asker
 }
 
-// NewMonitor makes a monitor that asks through a dialer, so that both share
-// what is known of Fast Open.
-func NewMonitor(log *journal.Log, d *mptcp.Dialer) *Monitor {
+// NewMonitor makes a monitor that asks through the dialer and with the wallet
+// of users' connections, so that both share what is known of Fast Open, and the
+// tickets of converters.
+func NewMonitor(log *journal.Log, d *mptcp.Dialer, w *proof.Wallet) *Monitor {
 	return &Monitor{
-		log: log, dialer: d,
+		log: log, dialer: d, wallet: w,
 		changedC: make(chan struct{}, 1),
 		wakeC:    make(chan struct{}, 1),
 		targets:  make(map[string]Target),
@@ -170,7 +174,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		m.mu.Lock()
 		for name, a := range m.askers {
 			t, stays := m.targets[name]
-			if !stays || t.Ways[0] != a.target.Ways[0] || t.Cookie != a.target.Cookie {
+			if !stays || t.Ways[0] != a.target.Ways[0] || t.Key != a.target.Key || t.Cookie != a.target.Cookie {
 				a.stop()
 				delete(m.askers, name)
 			}
@@ -315,7 +319,7 @@ func (a *asker) ask(ctx context.Context) (Status, error) {
 			way := asked
 			asked++
 			go func() {
-				s, err := a.askOver(ctx, t.Ways[way], t.Cookie)
+				s, err := a.askOver(ctx, t.Ways[way], t)
 				answerC <- answer{way, s, err}
 			}()
 		}
@@ -342,13 +346,13 @@ func (a *asker) ask(ctx context.Context) (Status, error) {
 
 // askOver asks over one way; for the address families, too, unless the
 // converter turns out not to know that question.
-func (a *asker) askOver(ctx context.Context, w Way, cookie string) (Status, error) {
+func (a *asker) askOver(ctx context.Context, w Way, t Target) (Status, error) {
 	plain := a.plain.Load()
-	s, err := a.askOnce(ctx, w, cookie, plain)
+	s, err := a.askOnce(ctx, w, t, plain)
 	if plain || fullFor(err) > 0 || !errors.As(err, new(convert.Error)) {
 		return s, err
 	}
-	s, again := a.askOnce(ctx, w, cookie, true)
+	s, again := a.askOnce(ctx, w, t, true)
 	if again != nil {
 		return s, err
 	}
@@ -357,27 +361,32 @@ func (a *asker) askOver(ctx context.Context, w Way, cookie string) (Status, erro
 }
 
 // askOnce makes one connection and has the converter say what it can do.
-func (a *asker) askOnce(ctx context.Context, w Way, cookie string, plain bool) (s Status, err error) {
+func (a *asker) askOnce(ctx context.Context, w Way, t Target, plain bool) (s Status, err error) {
 	m := convert.Message{TLVs: []convert.TLV{convert.Info{}}}
 	if !plain {
 		m.TLVs = append(m.TLVs, convert.Families{})
 	}
-	if cookie != "" {
-		m.TLVs = append(m.TLVs, convert.Cookie{Value: []byte(cookie)})
-	}
-	b, err := m.Append(nil)
-	if err != nil {
-		return s, err
-	}
+	credentials := proof.Credentials{Converter: a.name, Key: []byte(t.Key), Cookie: []byte(t.Cookie)}
+	var request proof.Request
 	began := time.Now()
-	c, err := a.m.dialer.Dial(ctx, w.Source, w.Peer, b)
+	c, err := a.m.dialer.DialEach(ctx, 0, w.Source, w.Peer, func() (_ []byte, err error) {
+		request, err = a.m.wallet.Request(credentials, m)
+		return request.Bytes, err
+	})
 	if err != nil {
 		return s, err
 	}
 	defer c.Close()
 	s = Status{State: path.ConverterUp, RTT: time.Since(began)}
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
-	answer, err := convert.Read(c)
+	b, err := convert.Receive(c)
+	if err == nil {
+		err = request.Hear(b)
+	}
+	var answer convert.Message
+	if err == nil {
+		answer, _, err = convert.Parse(b)
+	}
 	if err != nil {
 		return s, fmt.Errorf("asking converter %s: %w", a.name, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"braid/transport/convert"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 )
 
 func TestMain(m *testing.M) { netns.Main(m) }
@@ -76,7 +77,7 @@ var errTest = errors.New("a connection could not be made")
 // run runs a monitor of one converter to the end of the test.
 func run(t *testing.T, at netip.AddrPort) *Monitor {
 	t.Helper()
-	m := NewMonitor(journal.New(t.Output()), new(mptcp.Dialer))
+	m := NewMonitor(journal.New(t.Output()), new(mptcp.Dialer), new(proof.Wallet))
 	ctx, cancel := context.WithCancel(context.Background())
 	endedC := make(chan error)
 	go func() { endedC <- m.Run(ctx) }()
@@ -233,7 +234,7 @@ func TestMonitor(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m := NewMonitor(journal.New(t.Output()), new(mptcp.Dialer))
+			m := NewMonitor(journal.New(t.Output()), new(mptcp.Dialer), new(proof.Wallet))
 			ctx, cancel := context.WithCancel(t.Context())
 			endedC := make(chan error)
 			go func() { endedC <- m.Run(ctx) }()

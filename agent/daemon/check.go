@@ -76,7 +76,7 @@ func (d *Daemon) handleTry(ctx context.Context, r *ubus.Request) (any, error) {
 // there are none in the configuration, by the default route.
 func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error) {
 	tried := report.Try{State: path.ConverterDown.String()}
-	asked := path.Converter{Name: c.Name, Cookie: c.Cookie}
+	asked := path.Converter{Name: c.Name, Key: c.Key, Cookie: c.Cookie}
 	for _, h := range c.Addresses {
 		found, err := lookup(ctx, h.String())
 		if err != nil {
@@ -89,7 +89,7 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 	if len(asked.Addrs) == 0 {
 		return tried, nil
 	}
-	t := converter.Target{Name: c.Name, Cookie: string(c.Cookie), Ways: [2]converter.Way{{Peer: asked.Addrs[0]}}}
+	t := converter.Target{Name: c.Name, Key: string(c.Key), Cookie: string(c.Cookie), Ways: [2]converter.Way{{Peer: asked.Addrs[0]}}}
 	if n := d.proxy.Network(); n != nil && len(n.WANs) > 0 {
 		ts := converter.Targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
 		if len(ts) == 0 {

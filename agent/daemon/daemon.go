@@ -72,7 +72,7 @@ func New(o Options, log *journal.Log) *Daemon {
 	client := ubus.NewClient(o.Ubus)
 	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory),
 		Wanted: func(way int) config.Path { return plan.Verdicts[way].Path }}
-	converters := converter.NewMonitor(log, p.Dialer())
+	converters := converter.NewMonitor(log, p.Dialer(), &p.Wallet)
 	p.Doubt = converters.Doubt
 	d := &Daemon{
 		Options:    o,

@@ -32,7 +32,8 @@ type WAN struct {
 type Converter struct {
 	Name   string
 	Addrs  []netip.AddrPort
-	Cookie []byte
+	Key    []byte // or
+	Cookie []byte // it knows us by
 	State  ConverterState
 	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
 	IPv4, IPv6 Tri

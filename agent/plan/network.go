@@ -31,7 +31,7 @@ func (m *maker) findNetwork() {
 	v6 := m.prefersIPv6()
 	for _, c := range m.Config.Converters {
 		pc := m.Converters[c.Name]
-		pc.Name, pc.Cookie = c.Name, c.Cookie
+		pc.Name, pc.Key, pc.Cookie = c.Name, c.Key, c.Cookie
 		for _, a := range m.ConverterAddrs(c) {
 			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
 		}

@@ -21,6 +21,7 @@ import (
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 	"braid/transport/relay"
 )
 
@@ -38,6 +39,7 @@ type Proxy struct {
 	Memory *path.Memory
 	Doubt  func(converter string, err error) // told of one that has failed, and how
 	Wanted func(way int) config.Path         // what the filter's rules want for what comes in by a way
+	Wallet proof.Wallet                      // what converters know us by
 
 	network atomic.Pointer[path.Network]
 	dialer  mptcp.Dialer

@@ -15,6 +15,7 @@ import (
 	"braid/agent/path"
 	"braid/transport/convert"
 	"braid/transport/mptcp"
+	"braid/transport/proof"
 	"braid/transport/relay"
 )
 
@@ -76,13 +77,27 @@ func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
 		e.conn, e.err = r.p.tryDirect(ctx, a, r.flow)
 		return e
 	}
-	e.conn, e.err = r.p.dialConverter(ctx, a, r.flow)
-	if e.err != nil {
-		return e
+	for again := false; ; again = true {
+		var request proof.Request
+		e.conn, request, e.err = r.p.dialConverter(ctx, a, r.flow)
+		if e.err != nil {
+			return e
+		}
+		if !again {
+			r.eventC <- event{reached: e.reached, connected: true}
+		}
+		e.sent, e.err = r.p.await(ctx, e.reached, r.flow, request, r.opening)
+		// A converter that was restarted wants the proof with a new ticket, which
+		// comes with its answer.
+		if again || !isCode(e.err, convert.MissingCookie) {
+			return e
+		}
 	}
-	r.eventC <- event{reached: e.reached, connected: true}
-	e.sent, e.err = r.p.await(ctx, e.reached, r.flow, r.opening)
-	return e
+}
+
+func isCode(err error, code convert.ErrorCode) bool {
+	var answer convert.Error
+	return errors.As(err, &answer) && answer.Code == code
 }
 
 func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
@@ -99,24 +114,25 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 }
 
 // dialConverter asks a converter for a connection.
-func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
-	m, err := convert.Request(convert.NewConnect(f.Dest, convert.KindMPTCP), a.Converter.Cookie).Append(nil)
-	if err != nil {
-		return nil, fmt.Errorf("asking for %v: %w", f.Dest, err)
-	}
-	c, err := p.dialer.DialClass(ctx, f.Class, a.Source, a.Peer, m)
+func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) (c *mptcp.Conn, request proof.Request, err error) {
+	credentials := proof.Credentials{Converter: a.Converter.Name, Key: a.Converter.Key, Cookie: a.Converter.Cookie}
+	m := convert.Request(convert.NewConnect(f.Dest, convert.KindMPTCP), nil)
+	c, err = p.dialer.DialEach(ctx, f.Class, a.Source, a.Peer, func() (_ []byte, err error) {
+		request, err = p.Wallet.Request(credentials, m)
+		return request.Bytes, err
+	})
 	if err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded)) {
 		p.Doubt(a.Converter.Name, err)
 	}
-	return c, err
+	return c, request, err
 }
 
 // await waits for a converter's answer. What the LAN host says meanwhile is on
 // its way already.
-func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, o *opening) (sent int, err error) {
+func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof.Request, o *opening) (sent int, err error) {
 	stopFeeding := o.feed(r.conn)
 	stop := context.AfterFunc(ctx, func() { r.conn.SetReadDeadline(past) })
-	err = p.greet(ctx, f.Dest, r)
+	err = p.greet(ctx, f.Dest, r, request)
 	sent = stopFeeding()
 	if !stop() || err != nil {
 		relay.Reset(r.conn.TCPConn)
@@ -127,9 +143,16 @@ func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, o *opening) (
 
 // greet reads the converter's answer, the first thing on the stream, and
 // learns from it.
-func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached) error {
+func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, request proof.Request) error {
 	name := r.attempt.Converter.Name
-	m, err := convert.Read(r.conn)
+	b, err := convert.Receive(r.conn)
+	if err == nil {
+		err = request.Hear(b)
+	}
+	var m convert.Message
+	if err == nil {
+		m, _, err = convert.Parse(b)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			p.Doubt(name, err)
@@ -137,6 +160,9 @@ func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached) error
 		return fmt.Errorf("reading the answer of converter %s: %w", name, err)
 	}
 	if refused, ok := convert.Find[convert.Error](m); ok {
+		if refused.Code == convert.MissingCookie && len(r.attempt.Converter.Key) > 0 {
+			return refused // and the ticket in it is in the wallet
+		}
 		p.stats.Refused.Add(1)
 		switch faultOf(r.attempt, refused) {
 		case path.FaultNone, path.FaultNoRoute, path.FaultProhibited: // which may hold for more than this server

@@ -35,12 +35,12 @@ config wan 'lte'
 
 config converter 'mcp'
 	list address '192.0.2.10'
-	option cookie 'c0ffee'
+	option key '8f1c0b7e5d2a4936a7c4e1f0b3d28596174e6c8d9a0b1f2e3d4c5b6a79808f9e'
 `
 
 const converterConfiguration = `[[client]]
 name = "gateway"
-cookie = "c0ffee"
+key = "8f1c0b7e5d2a4936a7c4e1f0b3d28596174e6c8d9a0b1f2e3d4c5b6a79808f9e"
 `
 
 const (

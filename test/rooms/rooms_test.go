@@ -25,7 +25,7 @@ var may = []struct {
 	room    string
 	imports string
 }{
-	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/report agent/ubus transport/journal"},
+	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/converter agent/path agent/report agent/ubus transport/..."},
 	{"agent/daemon", "agent/clat agent/config agent/converter agent/forward agent/health agent/history agent/load agent/nameserver agent/netifd agent/netstate agent/path " +
 		"agent/plan agent/proxy agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path agent/plan agent/proxy " +

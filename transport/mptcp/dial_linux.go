@@ -37,16 +37,29 @@ func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPor
 // DialClass is Dial with a traffic class for what is sent, from the first SYN on
 // and on all subflows; not on those over IPv6, where MPTCP has none.
 func (d *Dialer) DialClass(ctx context.Context, class uint8, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
+	return d.DialEach(ctx, class, source, peer, func() ([]byte, error) { return data, nil })
+}
+
+// DialEach is DialClass with data of its own for each connection that is tried,
+// for what holds once. The last data made is the one that the peer gets.
+func (d *Dialer) DialEach(ctx context.Context, class uint8, source netip.Addr, peer netip.AddrPort, data func() ([]byte, error)) (*Conn, error) {
+	dial := func(mptcp, synData bool) (*Conn, error) {
+		b, err := data()
+		if err != nil {
+			return nil, err
+		}
+		return d.dial(ctx, attempt{source, peer, b, class, mptcp, synData})
+	}
 	tcp := d.TCP || d.Mutes && d.mute.has(peer)
-	c, err := d.dial(ctx, attempt{source, peer, data, class, !tcp, d.syn.allows(source, peer.Addr())})
+	c, err := dial(!tcp, d.syn.allows(source, peer.Addr()))
 	switch {
 	case err == nil && c.synDataLost && !c.MPTCP && !tcp:
 		c.Close()
 		d.Stats.Retried.Add(1)
-		c, err = d.dial(ctx, attempt{source, peer, data, class, true, false})
+		c, err = dial(true, false)
 	case !tcp && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)):
 		d.Stats.Retried.Add(1)
-		c, err = d.dial(ctx, attempt{source, peer, data, class, false, false})
+		c, err = dial(false, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("dialling %v: %w", peer, err)

@@ -28,6 +28,7 @@ func NewClient(secret []byte) *Client { return &Client{key: NewKey(secret)} }
 // Request is a message that has been proved. It holds once.
 type Request struct {
 	Bytes  []byte
+	client *Client // nil: nothing is proved
 	ticket Ticket
 	mac    mac
 }
@@ -46,22 +47,30 @@ func (c *Client) Prove(m convert.Message) (r Request, err error) {
 	}
 	c.counter++
 	c.mu.Unlock()
-	r.ticket = f.ticket
+	r.client, r.ticket = c, f.ticket
 	m.TLVs = append(slices.Clip(m.TLVs), f.cookie())
 	r.Bytes, r.mac, err = seal(m, &c.key.request, nil)
 	return r, err
 }
 
 // Hear takes the ticket out of the answer to a request, the bytes of one
-// message. With an answer that has none, nothing is said of who it comes from;
-// with one that is not under the key the error is [ErrForged].
-func (c *Client) Hear(r Request, answer []byte) error {
+// message. Whoever says what a converter can do has to have the key; else, and
+// with a ticket that is not under it, the error is [ErrForged]. Of other answers
+// nothing is said: they may be anybody's.
+func (r Request) Hear(answer []byte) error {
+	c := r.client
+	if c == nil {
+		return nil
+	}
 	m, n, err := convert.Parse(answer)
 	if err != nil {
 		return err
 	}
 	cookie := carried(m)
 	if cookie.Value == nil {
+		if _, can := convert.Find[convert.SupportedTCPExtensions](m); can {
+			return ErrForged
+		}
 		return nil
 	}
 	f, ok := parse(cookie)

@@ -72,7 +72,7 @@ func ready(t *testing.T, c *converter) *Client {
 	cl := NewClient(secret)
 	r := prove(t, cl, info)
 	v, b := c.answer(t, r)
-	if err := cl.Hear(r, b); err != nil || v != First || !cl.Ready() {
+	if err := r.Hear(b); err != nil || v != First || !cl.Ready() {
 		t.Fatalf("first contact: %v, %v", v, err)
 	}
 	return cl
@@ -89,7 +89,7 @@ func TestFirstContact(t *testing.T) {
 	if v != First {
 		t.Errorf("a Connect without a ticket is %v", v)
 	}
-	if err := cl.Hear(r, b); err != nil || !cl.Ready() {
+	if err := r.Hear(b); err != nil || !cl.Ready() {
 		t.Fatalf("error 3: %v", err)
 	}
 	if v, _ := c.check(t, prove(t, cl, connect).Bytes); v != Fresh {
@@ -137,7 +137,8 @@ func TestReplay(t *testing.T) {
 	// What the replayer is answered opens nothing to him.
 	thief := NewClient([]byte("another secret, as long"))
 	v, answer := c.answer(t, unused)
-	if err := thief.Hear(unused, answer); v != Fresh || !errors.Is(err, ErrForged) {
+	unused.client = thief
+	if err := unused.Hear(answer); v != Fresh || !errors.Is(err, ErrForged) {
 		t.Errorf("hearing another's answer: %v, %v", v, err)
 	}
 }
@@ -182,18 +183,18 @@ func TestFakeConverter(t *testing.T) {
 	cl := NewClient(secret)
 	r1, r2 := prove(t, cl, info), prove(t, cl, info)
 	_, b1 := c.answer(t, r1)
-	if err := cl.Hear(r2, b1); !errors.Is(err, ErrForged) {
+	if err := r2.Hear(b1); !errors.Is(err, ErrForged) {
 		t.Errorf("the answer to another request: %v", err)
 	}
 	for at := range b1 {
 		b := bytes.Clone(b1)
 		b[at] ^= 1
-		if err := cl.Hear(r1, b); err == nil {
+		if err := r1.Hear(b); err == nil {
 			t.Errorf("with byte %d changed it is heard", at)
 		}
 	}
 	// A request sent back, as if it were an answer.
-	if err := cl.Hear(r1, r1.Bytes); !errors.Is(err, ErrForged) {
+	if err := r1.Hear(r1.Bytes); !errors.Is(err, ErrForged) {
 		t.Errorf("reflected: %v", err)
 	}
 	fake := newConverter(9)
@@ -204,10 +205,10 @@ func TestFakeConverter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cl.Hear(r1, b); !errors.Is(err, ErrForged) || cl.Ready() {
+	if err := r1.Hear(b); !errors.Is(err, ErrForged) || cl.Ready() {
 		t.Errorf("of another key: %v", err)
 	}
-	if err := cl.Hear(r1, b1); err != nil || !cl.Ready() {
+	if err := r1.Hear(b1); err != nil || !cl.Ready() {
 		t.Errorf("the true answer: %v", err)
 	}
 }
@@ -227,7 +228,7 @@ func TestRestart(t *testing.T) {
 			t.Fatalf("before a new ticket: %v", v)
 		}
 		running.Go(func() {
-			if err := cl.Hear(r, b); err != nil {
+			if err := r.Hear(b); err != nil {
 				t.Error(err)
 			}
 			again, err := cl.Prove(connect)
@@ -296,7 +297,7 @@ func TestTickets(t *testing.T) {
 	}
 	r := prove(t, cls[0], connect)
 	v, b := c.answer(t, r)
-	if err := cls[0].Hear(r, b); v != Stale || err != nil {
+	if err := r.Hear(b); v != Stale || err != nil {
 		t.Errorf("the oldest: %v, %v", v, err)
 	}
 	if v, _ := c.check(t, prove(t, cls[0], connect).Bytes); v != Fresh {
@@ -307,6 +308,48 @@ func TestTickets(t *testing.T) {
 	}
 }
 
+// A converter that does not know the key cannot pass for one that does.
+func TestAnswerWithoutProof(t *testing.T) {
+	r := prove(t, NewClient(secret), info)
+	b, err := can.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Hear(b); !errors.Is(err, ErrForged) {
+		t.Errorf("an answer to Info without proof: %v", err)
+	}
+	if err := (Request{}).Hear(b); err != nil {
+		t.Errorf("where nothing was proved: %v", err)
+	}
+}
+
+// Each converter has a count of its own, and a changed key a new one.
+func TestWallet(t *testing.T) {
+	var w Wallet
+	c := newConverter(1)
+	a, b := Credentials{Converter: "a", Key: secret}, Credentials{Converter: "b", Key: secret}
+	r, err := w.Request(a, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, answer := c.answer(t, r); r.Hear(answer) != nil || !w.client(a).Ready() || w.client(b).Ready() {
+		t.Error("a ticket of one is that of all")
+	}
+	for _, tt := range []struct {
+		c    Credentials
+		want convert.Message
+	}{
+		{Credentials{Cookie: secret}, convert.Request(connect.TLVs[0].(convert.Connect), secret)},
+		{Credentials{}, connect},
+	} {
+		r, err := w.Request(tt.c, connect)
+		want, _ := tt.want.Append(nil)
+		if err != nil || !bytes.Equal(r.Bytes, want) || r.Hear(nil) != nil {
+			t.Errorf("%x, %v, want %x", r.Bytes, err, want)
+		}
+	}
+}
+
 func TestAnswerWithTicketStays(t *testing.T) {
 	c := newConverter(1)
 	cl := ready(t, c)
@@ -314,7 +357,7 @@ func TestAnswerWithTicketStays(t *testing.T) {
 	for range 3 {
 		r := prove(t, cl, info)
 		v, b := c.answer(t, r)
-		if err := cl.Hear(r, b); v != Fresh || err != nil || cl.ticket != before {
+		if err := r.Hear(b); v != Fresh || err != nil || cl.ticket != before {
 			t.Errorf("%v, %v, ticket %v after %v", v, err, cl.ticket, before)
 		}
 	}
@@ -378,7 +421,7 @@ func FuzzCheck(f *testing.F) {
 				}
 			}
 		}
-		cl.Hear(Request{}, b)
+		Request{client: cl}.Hear(b)
 	})
 }
 

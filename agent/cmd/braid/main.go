@@ -34,6 +34,7 @@ const usage = `usage: braid agent [-uci DIR] [-ubus SOCKET] [-standalone] [-sysl
        braid connections [-json] [-limit N] [-ubus SOCKET]
        braid explain DEST[:PORT] [-json] [-ubus SOCKET]
        braid watch [-ubus SOCKET]
+       braid pair braid://HOST:PORT#KEY
        braid version | --version
 `
 
@@ -68,6 +69,7 @@ var commands = map[string]command{
 	"connections": query,
 	"explain":     query,
 	"watch":       watch,
+	"pair":        pair,
 	"version":     showVersion,
 	"--version":   showVersion,
 }

@@ -297,7 +297,7 @@ func (g *gateway) open(ctx context.Context, server string) (*mptcp.Conn, error) 
 			return nil, e
 		}
 		c.Close()
-		if err := g.proof.Hear(r, b); err != nil {
+		if err := r.Hear(b); err != nil {
 			return nil, err
 		}
 	}
@@ -551,6 +551,14 @@ func TestUsage(t *testing.T) {
 	} {
 		if _, _, got := p.do(tt.args...); got != tt.want {
 			t.Errorf("%v: status %d, want %d", tt.args, got, tt.want)
+		}
+	}
+	for args, want := range map[string]string{
+		"version": "dev\n", "--version": "braid-mcp dev\n", "help": usage, "-h": usage,
+		"serve --help": usage, "check -config nowhere -help": usage, "version --help": usage,
+	} {
+		if out := p.must(strings.Fields(args)...); out != want {
+			t.Errorf("%s: %q", args, out)
 		}
 	}
 }
