@@ -69,7 +69,7 @@ var Packages = []Package{
 		Format:  IPK,
 		Section: "luci",
 		Summary: "LuCI page of braid",
-		Description: ` Status and settings of braid in the router's web interface.
+		Description: ` Status and settings of braid in the web interface of the router.
 `,
 		Depends: []string{"braid", "luci-base"},
 		Root:    "luci/root",

@@ -108,7 +108,7 @@ const cgi = "/cgi-bin/luci/"
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch p := r.URL.Path; {
-	case p == "/favicon.ico":
+	case p == "/favicon.ico" || s.luci == "" && path.Base(p) == "brand.png":
 		w.WriteHeader(http.StatusNoContent)
 	case p == "/ubus/" || p == cgi+"admin/ubus":
 		s.rpc(w, r)

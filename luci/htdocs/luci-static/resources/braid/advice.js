@@ -26,7 +26,7 @@ function sameMetric(wans, network) {
 }
 
 return baseclass.extend({
-	list: list,
+	list,
 
 	// unused are the interfaces of the router that could be a line: not the LAN,
 	// not a loopback, not dynamic children, and of no WAN yet. dump is what
@@ -62,7 +62,7 @@ return baseclass.extend({
 	// configuration by type; status, network (interfaces by name, as UCI has
 	// them) and zones (of the firewall) may be null: not known.
 	advise(sections, status, network, zones) {
-		const found = [], say = (level, text, remedy) => found.push({ level: level, text: text, remedy: remedy });
+		const found = [], say = (level, text, remedy) => found.push({ level, text, remedy });
 		const globals = sections.globals[0] || {}, wans = sections.wan.filter(w => w.role != 'off'), on = globals.enabled != '0';
 		if (status && status.kernel.mptcp === false)
 			say('error', _('The kernel has no Multipath TCP.'), _('Install a firmware that has it, as OpenWrt 24.10 and later do on all but the smallest routers.'));

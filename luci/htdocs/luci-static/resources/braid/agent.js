@@ -11,7 +11,7 @@
 const denied = [ 6, -32002 ], absent = [ 2, 3, 4, -32000, -32001 ];
 
 function declare(method, params) {
-	return rpc.declare({ object: 'braid', method: method, params: params, reject: true });
+	return rpc.declare({ object: 'braid', method, params, reject: true });
 }
 
 // code finds the number in the text of an error, which is all that LuCI keeps

@@ -78,8 +78,8 @@ function quota(q) {
 }
 
 return baseclass.extend({
-	colour: colour,
-	dot: dot,
+	colour,
+	dot,
 
 	// style has the pages' look loaded once.
 	style() {
@@ -108,7 +108,7 @@ return baseclass.extend({
 
 	// wires are the lines of the picture as a drawing of that size.
 	wires(wires, width, height) {
-		return svg('svg', { width: width, height: height, 'aria-hidden': 'true', 'data-key': 'wires' }, wires.map(w =>
+		return svg('svg', { width, height, 'aria-hidden': 'true', 'data-key': 'wires' }, wires.map(w =>
 			[ svg('path', { 'data-key': w.key, d: w.d, 'stroke-width': w.width, class: 'bd-wire bd-' + w.state }),
 				w.moving && w.state != 'down' ? svg('path', { 'data-key': w.key + '~', d: w.d, 'stroke-width': w.width / 3, class: 'bd-pulse' }) : null ]));
 	},
@@ -154,7 +154,7 @@ return baseclass.extend({
 			svg('text', { x: left - 6, y: y + 4, 'text-anchor': 'end' }, [ text ])
 		];
 		const at = [ 0, 0.25, 0.5, 0.75, 1 ].filter((v, i) => width > 600 || i % 2 == 0);
-		return svg('svg', { viewBox: '0 0 ' + width + ' 222', width: width, height: 222, class: 'bd-graph', role: 'img', 'aria-label': _('Rates of all lines') }, [
+		return svg('svg', { viewBox: '0 0 ' + width + ' 222', width, height: 222, class: 'bd-graph', role: 'img', 'aria-label': _('Rates of all lines') }, [
 			rule(10, format.rate(top)), rule(10 + half / 2, format.rate(top / 2)), rule(10 + half, '0'), rule(10 + half * 1.5, format.rate(top / 2)),
 			svg('g', { transform: 'translate(' + left + ',10)' }, bands('rx', half, top)),
 			svg('g', { transform: 'translate(' + left + ',' + (10 + half) + ') scale(1,-1) translate(0,-60)' }, bands('tx', half / 2, top / 2)),

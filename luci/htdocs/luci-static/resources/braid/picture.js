@@ -33,7 +33,7 @@ function entering(b, upright, at) {
 }
 
 return baseclass.extend({
-	flow: flow,
+	flow,
 
 	// converters are the boxes of the converters: one for each name, although
 	// the agent tells of each address.
@@ -65,8 +65,8 @@ return baseclass.extend({
 		const best = converters.find(c => c.state == 'up') || converters[0], hub = best && boxes['converter:' + best.name];
 		const wire = (key, from, a, to, b, rate, state) => {
 			if (from && to)
-				wires.push({ key: key, d: curve(leaving(from, upright, a), entering(to, upright, b), upright),
-					width: flow(rate), moving: rate >= 1000, state: state });
+				wires.push({ key, d: curve(leaving(from, upright, a), entering(to, upright, b), upright),
+					width: flow(rate), moving: rate >= 1000, state });
 		};
 		const n = status.wans.length, place = i => (i + 1) / (n + 1);
 		status.wans.forEach((w, i) => {

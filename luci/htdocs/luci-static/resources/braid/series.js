@@ -40,7 +40,7 @@ return baseclass.extend({
 			const grow = (list, v) => new Array(pad).fill(0).concat(list, new Array(n).fill(v)).slice(-size);
 			next[w.name] = { rx: grow(old.rx, w.rx_rate), tx: grow(old.tx, w.tx_rate) };
 		}
-		return { step: all.step, size: size, wans: next };
+		return { step: all.step, size, wans: next };
 	},
 
 	// ceiling is the end of an axis that holds v, 1, 2 or 5 times a power of ten.
@@ -60,9 +60,9 @@ return baseclass.extend({
 			for (let i = 0; i < all.size; i++)
 				base[i] += list[i] || 0;
 			if (all.size < 2)
-				return { name: name, path: '' };
+				return { name, path: '' };
 			const above = base.map((v, i) => [ x(i), y(v) ]), below = low.map((v, i) => [ x(i), y(v) ]).reverse();
-			return { name: name, path: 'M' + smooth(above) + 'L' + smooth(below) + 'Z' };
+			return { name, path: 'M' + smooth(above) + 'L' + smooth(below) + 'Z' };
 		});
 	},
 

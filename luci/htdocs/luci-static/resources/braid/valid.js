@@ -67,7 +67,7 @@ function parse(text) {
 	if (!b || at == text.length - 1)
 		return null;
 	const mapped = b.length == 16 && b.slice(0, 10).every(v => v == 0) && b[10] == 255 && b[11] == 255;
-	return { bytes: mapped ? b.slice(12) : b, mapped: mapped, zone: at < 0 ? '' : text.slice(at + 1) };
+	return { bytes: mapped ? b.slice(12) : b, mapped, zone: at < 0 ? '' : text.slice(at + 1) };
 }
 
 function address(text) {
@@ -169,18 +169,18 @@ function name(text) {
 }
 
 return baseclass.extend({
-	host: host,
-	name: name,
+	host,
+	name,
 
 	// options are the checks of options that take a text, by type of section.
 	options: {
 		globals: { lan: link },
 		wan: {
-			interface: link, device: device, gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
+			interface: link, device, gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
 			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem: modem
 		},
 		converter: { address: host, port: integer(1, 65535), cookie: secret(1, 64), priority: integer(0, 65535) },
-		rule: { src: source, dest: prefix, domain: domain, dest_port: ports }
+		rule: { src: source, dest: prefix, domain, dest_port: ports }
 	},
 
 	// pairing takes braid://HOST:PORT#SECRET apart; null if it is no such string.
@@ -200,6 +200,6 @@ return baseclass.extend({
 			where = where.slice(1, -1);
 		if (host(where) || !number(port, 1, 65535) || !only(key, hex) || key.length % 2 || key.length < 2)
 			return null;
-		return { address: where, port: port, key: key };
+		return { address: where, port, key };
 	}
 });

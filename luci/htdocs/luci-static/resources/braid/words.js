@@ -41,7 +41,7 @@ return baseclass.extend({
 	roles: Object.keys(duties),
 	role: reason,
 	kind: reason,
-	reason: reason,
+	reason,
 	state: word => of(states, word),
 	ipv4: word => of(ipv4, word),
 	path: word => of(paths, word),

@@ -85,7 +85,7 @@
 			if (!answer.ok)
 				throw new Error(name + ': ' + answer.status);
 			const text = await answer.text(), wants = [];
-			for (const m of text.matchAll(/^'require ([\w.]+)(?: as (\w+))?';$/gm))
+			for (const m of text.matchAll(/'require ([\w.]+)(?: as (\w+))?';/g))
 				wants.push([ m[1], m[2] || m[1].split('.').pop() ]);
 			const given = await Promise.all(wants.map(w => this.require(w[0])));
 			const made = new Function('L', '_', 'E', ...wants.map(w => w[1]), text + '\n//# sourceURL=' + name).call(window, this, _, E, ...given);
