@@ -59,3 +59,18 @@ func (f *Firewall) PathRules() (rules []FirewallRule) {
 	}
 	return rules[:last]
 }
+
+// Selects says whether a selector selects a connection of the LAN. Of devices
+// nothing is known here: one that is named selects none.
+func (s Selector) Selects(src netip.Addr, dest netip.AddrPort, proto config.Proto) bool {
+	numbers := map[config.Proto]int{config.ProtoTCP: 6, config.ProtoUDP: 17} // IANA
+	switch {
+	case s.In != "",
+		s.Source.IsValid() && !s.Source.Contains(src),
+		s.Dest.IsValid() && !s.Dest.Contains(dest.Addr()),
+		s.Proto != 0 && s.Proto != numbers[proto],
+		s.Port.Last != 0 && (numbers[proto] == 0 || dest.Port() < s.Port.First || dest.Port() > s.Port.Last):
+		return false
+	}
+	return true
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"braid/agent/config"
+	"braid/agent/netstate"
 )
 
 func prefixes(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
@@ -91,5 +92,31 @@ func TestPathRules(t *testing.T) {
 	none := Firewall{Rules: household.Rules[:2]}
 	if rules := none.PathRules(); len(rules) != 0 {
 		t.Errorf("%+v", rules)
+	}
+}
+
+func TestSelects(t *testing.T) {
+	src, dest := netip.MustParseAddr("192.168.1.20"), netip.MustParseAddrPort("203.0.113.7:443")
+	for _, tt := range []struct {
+		name     string
+		selector Selector
+		proto    config.Proto
+		want     bool
+	}{
+		{"all", Selector{}, config.ProtoICMP, true},
+		{"the host", Selector{Source: netip.MustParsePrefix("192.168.1.20/32")}, config.ProtoTCP, true},
+		{"another", Selector{Source: netip.MustParsePrefix("192.168.1.21/32")}, config.ProtoTCP, false},
+		{"where to", Selector{Dest: netip.MustParsePrefix("203.0.113.0/24")}, config.ProtoUDP, true},
+		{"where else", Selector{Dest: netip.MustParsePrefix("203.0.112.0/24")}, config.ProtoUDP, false},
+		{"by a device", Selector{In: "br-guest"}, config.ProtoTCP, false},
+		{"protocol", Selector{Proto: 6}, config.ProtoTCP, true},
+		{"another protocol", Selector{Proto: 17}, config.ProtoTCP, false},
+		{"port", Selector{Port: netstate.Ports{First: 400, Last: 443}}, config.ProtoUDP, true},
+		{"another port", Selector{Port: netstate.Ports{First: 444, Last: 500}}, config.ProtoUDP, false},
+		{"no port", Selector{Port: netstate.Ports{First: 1, Last: 65535}}, config.ProtoICMP, false},
+	} {
+		if got := tt.selector.Selects(src, dest, tt.proto); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }

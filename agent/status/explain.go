@@ -19,7 +19,7 @@ import (
 // Explain is the answer of the method "explain".
 func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort, proto config.Proto) (report.Explanation, error) {
 	_, p := v.now()
-	if reason := passes(p, dest.Addr(), proto); reason != "" {
+	if reason := passes(p, src, dest, proto); reason != "" {
 		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
 	n := v.proxy.Network()
@@ -57,16 +57,24 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 	return e, nil
 }
 
-// passes says why something is not intercepted, nothing if it is.
-func passes(p plan.Plan, dest netip.Addr, proto config.Proto) string {
-	switch {
-	case proto != config.ProtoTCP:
-		// All else is forwarded.
-		return "only TCP is intercepted"
-	case p.Firewall == nil:
+// passes says why something is not intercepted, nothing if it is. Others come
+// first, as in the packet filter.
+func passes(p plan.Plan, src netip.Addr, dest netip.AddrPort, proto config.Proto) string {
+	if p.Firewall == nil {
 		return "nothing is intercepted now"
-	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest) }):
+	}
+	f := p.Firewall.Family(dest.Addr().Is6())
+	switch {
+	case f.Left:
+		return "the default route of its address family is somebody else's"
+	case slices.ContainsFunc(f.Guests, func(g plan.Selector) bool { return g.Selects(src, dest, proto) }):
+		return "somebody else's routing rule decides about it"
+	case proto != config.ProtoTCP:
+		return "only TCP is intercepted"
+	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest.Addr()) }):
 		return "the destination is in the LAN"
+	case !f.Take:
+		return "neither a converter nor a WAN reaches its address family"
 	}
 	return ""
 }
