@@ -56,6 +56,12 @@ func setUp(t *testing.T) {
 		rule add pref 699 from 203.0.113.1 lookup 7001
 		rule add pref 800 fwmark 0x1000000/0x1f000000 lookup 7001
 		-6 rule add pref 800 lookup 7064`)
+	// The kernel adds these a moment after it has heard of the carriers.
+	for end := time.Now().Add(10 * time.Second); strings.Count(ip(t, "-6 route show table local type multicast"), "ff00::/8 ") < 4; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no multicast routes")
+		}
+	}
 	t.Cleanup(func() {
 		if err := route.Apply(nil, nil); err != nil {
 			t.Error(err)
