@@ -62,10 +62,16 @@ func testConfig() config.Config {
 
 func start(t *testing.T) *Server { return startWith(t, testConfig()) }
 
-func startWith(t *testing.T, c config.Config) *Server {
+// fuzzed is a converter without limits of time that matter.
+func fuzzed(f *testing.F) *Server { return startWith(f, testConfig()) }
+
+func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 	t.Helper()
 	s := New(c, journal.New(io.Discard))
 	s.requestTimeout, s.dialTimeout = 400*time.Millisecond, 400*time.Millisecond
+	for _, f := range set {
+		f(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := s.Listen(ctx, nil); err != nil {
 		t.Fatal(err)
