@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -391,10 +392,14 @@ func FuzzAccept(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(r.Bytes)
-	s := fuzzed(f)
+	// Each worker is a process, and all are in the same namespace.
+	c := testConfig()
+	own := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(os.Getpid() >> 8), byte(os.Getpid())}), 5124)
+	c.Listen = []netip.AddrPort{own}
+	s := startWith(f, c)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var d mptcp.Dialer
-		c, err := d.Dial(t.Context(), netip.Addr{}, netip.MustParseAddrPort(listen), b)
+		c, err := d.Dial(t.Context(), netip.Addr{}, own, b)
 		if err != nil {
 			t.Skip() // out of ports for a moment
 		}

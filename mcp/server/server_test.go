@@ -62,9 +62,6 @@ func testConfig() config.Config {
 
 func start(t *testing.T) *Server { return startWith(t, testConfig()) }
 
-// fuzzed is a converter without limits of time that matter.
-func fuzzed(f *testing.F) *Server { return startWith(f, testConfig()) }
-
 func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 	t.Helper()
 	s := New(c, journal.New(io.Discard))
@@ -86,7 +83,7 @@ func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 		running.Wait()
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		c, err := net.Dial("tcp", listen)
+		c, err := net.Dial("tcp", c.Listen[0].String())
 		if err == nil {
 			relay.Reset(c.(*net.TCPConn))
 			return s
