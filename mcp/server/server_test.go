@@ -62,10 +62,13 @@ func testConfig() config.Config {
 
 func start(t *testing.T) *Server { return startWith(t, testConfig()) }
 
-func startWith(t *testing.T, c config.Config) *Server {
+func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 	t.Helper()
 	s := New(c, journal.New(io.Discard))
 	s.requestTimeout, s.dialTimeout = 400*time.Millisecond, 400*time.Millisecond
+	for _, f := range set {
+		f(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := s.Listen(ctx, nil); err != nil {
 		t.Fatal(err)
@@ -80,7 +83,7 @@ func startWith(t *testing.T, c config.Config) *Server {
 		running.Wait()
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		c, err := net.Dial("tcp", listen)
+		c, err := net.Dial("tcp", c.Listen[0].String())
 		if err == nil {
 			relay.Reset(c.(*net.TCPConn))
 			return s

@@ -5,10 +5,12 @@ package netns
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -42,8 +44,23 @@ var far = sync.OnceValues(func() (netns.NsHandle, error) {
 	if err := up(&netlink.Handle{}, "far0", "198.18.0.1/24", "198.18.0.2/24"); err != nil {
 		return 0, err
 	}
-	return ns, up(h, "far1", "198.18.0.80/24", "198.18.0.81/24")
+	if err := up(h, "far1", "198.18.0.80/24", "198.18.0.81/24"); err != nil {
+		return 0, err
+	}
+	return ns, running("far0")
 })
+
+// running waits until a link carries something.
+func running(name string) error {
+	for range 1000 {
+		l, err := netlink.LinkByName(name)
+		if err != nil || l.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("%s does not come up", name)
+}
 
 func up(h *netlink.Handle, name string, addrs ...string) error {
 	l, err := h.LinkByName(name)

@@ -1,0 +1,420 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"braid/mcp/config"
+	"braid/test/netns"
+	"braid/transport/convert"
+	"braid/transport/mptcp"
+	"braid/transport/proof"
+	"braid/transport/relay"
+)
+
+// tell sends a message and returns the bytes of the answer.
+func tell(t *testing.T, from string, b []byte) ([]byte, *mptcp.Conn, error) {
+	t.Helper()
+	var d mptcp.Dialer
+	c, err := d.Dial(t.Context(), netip.MustParseAddr(from), netip.MustParseAddrPort(listen), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write(b); err != nil {
+		return nil, c, err
+	}
+	answer, err := convert.Receive(c)
+	return answer, c, err
+}
+
+func code(t *testing.T, answer []byte, err error) string {
+	t.Helper()
+	if err != nil {
+		return err.Error()
+	}
+	m, _, err := convert.Parse(answer)
+	if err != nil {
+		return err.Error()
+	}
+	if e, ok := convert.Find[convert.Error](m); ok {
+		return e.Code.String()
+	}
+	return "served"
+}
+
+// Over sockets: what proves a key is served once, and what does not is not.
+func TestProof(t *testing.T) {
+	s := start(t)
+	l := netns.ListenFar(t, false)
+	accepted := 0
+	connectedC := make(chan struct{}, 16)
+	go func() {
+		for {
+			if _, err := l.Accept(); err != nil {
+				return
+			}
+			connectedC <- struct{}{}
+		}
+	}()
+	connect := convert.Request(convert.NewConnect(netip.MustParseAddrPort(l.Addr().String())), nil)
+	bob := proof.NewClient(secret)
+	prove := func(m convert.Message) proof.Request {
+		r, err := bob.Prove(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	expect := func(what string, r proof.Request, want string) []byte {
+		t.Helper()
+		answer, _, err := tell(t, "127.0.0.1", r.Bytes)
+		if got := code(t, answer, err); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+		if want == "served" {
+			accepted++
+		}
+		return answer
+	}
+	first := prove(connect)
+	if err := first.Hear(expect("without a ticket", first, "Missing Cookie")); err != nil {
+		t.Fatal(err)
+	}
+	second := prove(connect)
+	expect("with it", second, "served")
+	expect("replayed", second, "Missing Cookie")
+	expect("replayed first contact", first, "Missing Cookie")
+	forged := prove(connect)
+	binary.BigEndian.PutUint16(forged.Bytes[6:], 80) // another port
+	expect("forged", forged, "Not Authorized")
+	info := prove(convert.Reply(convert.Info{}, convert.Families{}))
+	answer, _, err := tell(t, "127.0.0.1", info.Bytes)
+	if got := code(t, answer, err); got != "served" || info.Hear(answer) != nil {
+		t.Errorf("info: %s, %v", got, info.Hear(answer))
+	}
+	// A ticket of another run, as after a restart.
+	asked := prove(convert.Reply(convert.Info{}))
+	other := proof.Holder{Key: proof.NewKey(secret)}
+	m, _, err := convert.Parse(asked.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err = other.Grant(proof.NewIssuer(12345), proof.First, m, convert.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := asked.Hear(answer); err != nil {
+		t.Fatal(err)
+	}
+	old := prove(connect)
+	if err := old.Hear(expect("with a ticket of another run", old, "Missing Cookie")); err != nil {
+		t.Error(err)
+	}
+	expect("with the new ticket", prove(connect), "served")
+	clear := convert.Request(connect.TLVs[0].(convert.Connect), secret)
+	expect("the secret in clear", proof.Request{Bytes: encode(t, clear)}, "Not Authorized")
+	for range accepted {
+		select {
+		case <-connectedC:
+		case <-time.After(5 * time.Second):
+			t.Fatal("a connection that was served is not at its server")
+		}
+	}
+	select {
+	case <-connectedC:
+		t.Errorf("more than %d connections were made", accepted)
+	case <-time.After(50 * time.Millisecond):
+	}
+	for _, c := range s.clientStatus() {
+		if c.Name == "bob" && (c.Relayed != 2 || c.Refused["replayed proof"] != 1 || c.Refused["first proof"] != 2 || c.Refused["stale proof"] != 1) {
+			t.Errorf("account: %+v", c)
+		}
+	}
+	if n := s.Stats.WrongCookies.Load(); n != 2 {
+		t.Errorf("%d wrong cookies", n)
+	}
+}
+
+// However many strangers wait, from one address or from many, a client is
+// served at once, even from their address.
+func TestStrangers(t *testing.T) {
+	s := startWith(t, testConfig(), func(s *Server) { s.requestTimeout = time.Minute })
+	l := netns.ListenFar(t, false)
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			relay.Reset(c.(*net.TCPConn))
+		}
+	}()
+	const each = maxStrangersSource + 100
+	for i := range 2 * each {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i/each+1))}}
+		c, err := d.Dial("tcp", listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		if i%each%100 == 0 {
+			began := time.Now()
+			answer, _, err := tell(t, fmt.Sprintf("127.0.1.%d", i/each+1), connectTo(t, l.Addr().String()))
+			if got := code(t, answer, err); got != "served" || time.Since(began) > 5*time.Second {
+				t.Errorf("with %d strangers: %s after %v", i, got, time.Since(began))
+			}
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); s.Stats.Shed.Load() < 200; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d were shed", s.Stats.Shed.Load())
+		}
+	}
+	if n := s.strangers.waiting(); n > 2*maxStrangersSource {
+		t.Errorf("%d strangers", n)
+	}
+	conns[0].SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conns[0].Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the oldest: %v", err)
+	}
+}
+
+// Of all strangers, the oldest goes; the bookkeeping is right and takes no time.
+func TestGate(t *testing.T) {
+	var g gate
+	var all []*stranger
+	at := func(i int) netip.Prefix {
+		return source(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	for i := range 100000 {
+		st, oldest := g.enter(new(mptcp.Conn), at(i))
+		all = append(all, st)
+		if i >= maxStrangers && oldest != all[i-maxStrangers].conn || i < maxStrangers && oldest != nil {
+			t.Fatalf("at the %dth", i)
+		}
+	}
+	if len(g.sources) != maxStrangers || g.waiting() != maxStrangers {
+		t.Errorf("%d sources, %d waiting", len(g.sources), g.waiting())
+	}
+	began := time.Now()
+	for _, st := range all {
+		g.leave(st)
+		g.leave(st)
+	}
+	if took := time.Since(began) / time.Duration(2*len(all)); took > 50*time.Microsecond {
+		t.Errorf("leaving takes %v", took)
+	}
+	if len(g.sources) != 0 || g.waiting() != 0 {
+		t.Errorf("left: %d sources, %d waiting", len(g.sources), g.waiting())
+	}
+	for i := range 3 * answersPerSecond {
+		if g.mayAnswer(at(1)) != (i < answersPerSecond) {
+			t.Errorf("answer %d", i)
+			break
+		}
+	}
+}
+
+func manyClients(n int) *clients {
+	list := make([]config.Client, n)
+	for i := range list {
+		b := binary.BigEndian.AppendUint64([]byte("sixteen bytes..."), uint64(i))
+		list[i] = config.Client{Name: fmt.Sprint(i), Key: b, Cookie: b,
+			Networks: []netip.Prefix{source(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))}}
+	}
+	return newClients(list, nil)
+}
+
+func BenchmarkFind(b *testing.B) {
+	cs := manyClients(100000)
+	cookie := convert.Cookie{Value: cs.accounts[99999].client.Cookie}
+	from := netip.MustParseAddr("10.1.134.159") // the last one's
+	for b.Loop() {
+		if cs.byCookie(cookie) != cs.accounts[99999] || cs.byNetwork(from) != cs.accounts[99999] {
+			b.Fatal("not found")
+		}
+	}
+}
+
+func BenchmarkGate(b *testing.B) {
+	var g gate
+	for i := range 16000 {
+		g.enter(new(mptcp.Conn), source(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
+	}
+	c, from := new(mptcp.Conn), source(netip.MustParseAddr("192.0.2.1"))
+	for b.Loop() {
+		st, _ := g.enter(c, from)
+		g.leave(st)
+	}
+}
+
+// The smallest network counts.
+func TestNetworks(t *testing.T) {
+	cs := newClients([]config.Client{
+		{Name: "all", Networks: prefixes("0.0.0.0/0", "::/0")},
+		{Name: "some", Networks: prefixes("192.0.2.0/24", "2001:db8::/32")},
+		{Name: "one", Networks: prefixes("192.0.2.7/32", "2001:db8::7/128")},
+	}, nil)
+	for a, want := range map[string]string{
+		"198.51.100.1": "all", "192.0.2.1": "some", "192.0.2.7": "one", "2001:db9::1": "all", "2001:db8::1": "some", "2001:db8::7": "one",
+	} {
+		if got := cs.byNetwork(netip.MustParseAddr(a)); got == nil || got.name != want {
+			t.Errorf("%s: %v", a, got)
+		}
+	}
+	if cs := newClients(nil, nil); cs.byNetwork(netip.MustParseAddr("192.0.2.1")) != nil || cs.byCookie(convert.Cookie{}) != nil || cs.byKey(convert.Cookie{}) != nil {
+		t.Error("found where there is nobody")
+	}
+}
+
+// Each limit of a client holds, for it alone.
+func TestLimits(t *testing.T) {
+	l := netns.ListenFar(t, false)
+	to := netip.MustParseAddrPort(l.Addr().String())
+	request := encode(t, convert.Request(convert.NewConnect(to), nil))
+	client := func(t *testing.T, change func(*config.Client), set ...func(*Server)) *Server {
+		t.Helper()
+		c := testConfig()
+		cl := config.Client{Name: "few", Networks: prefixes("127.0.0.3/32"), Connections: 100, Pending: 100}
+		change(&cl)
+		c.Clients = append(c.Clients, cl)
+		return startWith(t, c, set...)
+	}
+	again := func(t *testing.T, n int) (served int) {
+		t.Helper()
+		for range n {
+			answer, _, err := tell(t, "127.0.0.3", request)
+			switch got := code(t, answer, err); got {
+			case "served":
+				served++
+			case "Resource Exceeded":
+			default:
+				t.Errorf("answer %s", got)
+			}
+		}
+		return served
+	}
+	t.Run("a second", func(t *testing.T) {
+		client(t, func(c *config.Client) { c.PerSecond = 5 })
+		began := time.Now()
+		if n := again(t, 40); n < 5 || n > 6+5*int(time.Since(began).Seconds()+1) {
+			t.Errorf("%d in %v", n, time.Since(began))
+		}
+	})
+	t.Run("expired", func(t *testing.T) {
+		client(t, func(c *config.Client) { c.Expires = time.Now() })
+		answer, _, err := tell(t, "127.0.0.3", request)
+		if got := code(t, answer, err); got != "Not Authorized" {
+			t.Errorf("a Connect: %s", got)
+		}
+		answer, _, err = tell(t, "127.0.0.3", encode(t, convert.Reply(convert.Info{})))
+		if got := code(t, answer, err); got != "Not Authorized" {
+			t.Errorf("an Info: %s", got)
+		}
+	})
+	t.Run("pending", func(t *testing.T) {
+		run(t, "", "ip", "neigh", "replace", "198.18.0.9", "lladdr", "02:00:00:00:00:09", "dev", "far0")
+		s := client(t, func(c *config.Client) { c.Pending = 1 }, func(s *Server) { s.dialTimeout = time.Minute })
+		var d mptcp.Dialer
+		silent, err := d.Dial(t.Context(), netip.MustParseAddr("127.0.0.3"), netip.MustParseAddrPort(listen),
+			encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.9:80")), nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		for deadline := time.Now().Add(5 * time.Second); s.clientStatus()[3].Pending != 1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the dial is not pending")
+			}
+		}
+		if n := again(t, 3); n != 0 {
+			t.Errorf("%d beside a pending one", n)
+		}
+		// Who leaves does not go on waiting for a server.
+		time.Sleep(20 * time.Millisecond)
+		relay.Reset(silent.TCPConn)
+		for deadline := time.Now().Add(5 * time.Second); again(t, 1) != 1; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("it is pending still")
+			}
+		}
+	})
+	t.Run("rate", func(t *testing.T) {
+		client(t, func(c *config.Client) { c.Rate = 4000 })
+		l := netns.ListenFar(t, false)
+		const total = 1_500_000 // of which 500,000 are there at once
+		go func() {
+			c, err := l.Accept()
+			if err == nil {
+				c.Write(make([]byte, total))
+				c.Close()
+			}
+		}()
+		began := time.Now()
+		_, c, err := tell(t, "127.0.0.3", encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort(l.Addr().String())), nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, c)
+		if took := time.Since(began); n != total || err != nil || took < 1800*time.Millisecond {
+			t.Errorf("%d bytes in %v, %v", n, took, err)
+		}
+	})
+	t.Run("errors", func(t *testing.T) {
+		client(t, func(c *config.Client) { c.Connections = 300 })
+		closed := encode(t, convert.Request(convert.NewConnect(netip.MustParseAddrPort("198.18.0.80:1")), nil))
+		for i := range 300 {
+			answer, c, err := tell(t, "127.0.0.3", closed)
+			if got := code(t, answer, err); got != "Connection Reset" {
+				t.Fatalf("refused connect %d: %s", i, got)
+			}
+			relay.Reset(c.TCPConn)
+		}
+	})
+}
+
+// FuzzAccept holds that a stranger, whatever he sends, gets error 32 or nothing.
+func FuzzAccept(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte{1, 1, 0x22, 0x63})
+	f.Add([]byte{1, 2, 0x22, 0x63, 1, 1, 0, 0, 9, 9, 9, 9})
+	r, err := proof.NewClient([]byte("another secret of a stranger")).Prove(convert.Reply(convert.Info{}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(r.Bytes)
+	// Each worker is a process, and all are in the same namespace.
+	c := testConfig()
+	own := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(os.Getpid() >> 8), byte(os.Getpid())}), 5124)
+	c.Listen = []netip.AddrPort{own}
+	s := startWith(f, c)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var d mptcp.Dialer
+		c, err := d.Dial(t.Context(), netip.Addr{}, own, b)
+		if err != nil {
+			t.Skip() // out of ports for a moment
+		}
+		defer relay.Reset(c.TCPConn)
+		c.CloseWrite()
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		m, err := convert.Read(c)
+		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) {
+			return
+		}
+		if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.NotAuthorized || len(m.TLVs) != 1 {
+			t.Errorf("answer %+v, %v", m, err)
+		}
+		if n := s.Stats.Panics.Load(); n != 0 {
+			t.Errorf("%d panics", n)
+		}
+	})
+}
