@@ -98,7 +98,7 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Table: leg.Table})
 		}
 	}
-	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link})
+	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link, MTU: m.mtu(w, leg, link)})
 	p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: leg.IPv6, Device: leg.Device, Table: leg.Table})
 	m.routeTranslated(w, leg)
 }
