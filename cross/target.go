@@ -45,7 +45,7 @@ var Targets = []Target{
 		GOARCH: "mipsle", GOMIPS: "softfloat",
 		OpenWrt: "mipsel_24kc",
 		Debian:  "mipsel",
-		Budget:  Budget{Program: 5_500_000, Package: 2_000_000},
+		Budget:  Budget{Program: 7_000_000, Package: 2_400_000},
 		Small:   true,
 		Emulator: &Emulator{
 			System: "mipsel", Machine: "malta", CPU: "24Kf", Console: "ttyS0",

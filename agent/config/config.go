@@ -95,10 +95,11 @@ type WAN struct {
 	RateDown    int          // kbit/s, 0 unknown
 	RateUp      int          // kbit/s, 0 unknown
 	Probes      []netip.Addr // empty: the converters
-	Quota       int          // GB (10^9 bytes) a month, 0 none
+	Quota       int          // GB (10^9 bytes) a period, 0 none
 	QuotaDay    int          // 1..28, day of the month the count starts anew
+	QuotaPeriod QuotaPeriod
 	QuotaAction QuotaAction
-	Modem       string // "auto", an IMEI, or a ModemManager D-Bus path
+	Modem       string // "auto", an IMEI, or a ModemManager D-Bus path; empty: auto if it is cellular
 	Roaming     bool   // use it while roaming
 }
 
@@ -121,6 +122,15 @@ const (
 	RoleOverflow Role = "overflow" // used while the WANs above it are full
 	RoleBackup   Role = "backup"   // used only when nothing above it works
 	RoleOff      Role = "off"      // never used
+)
+
+// QuotaPeriod is for how long a quota is.
+type QuotaPeriod string
+
+// The values of wan.quota_period.
+const (
+	QuotaMonth QuotaPeriod = "month"
+	QuotaOnce  QuotaPeriod = "once" // prepaid
 )
 
 // QuotaAction is what a used-up quota makes of a WAN.

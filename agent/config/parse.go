@@ -122,7 +122,7 @@ func (ps *parser) parseGlobals(s *section) {
 }
 
 func parseWAN(s *section) parsed[WAN] {
-	w := WAN{Name: s.Name, Weight: 100, QuotaDay: 1, QuotaAction: QuotaBackup}
+	w := WAN{Name: s.Name, Weight: 100, QuotaDay: 1, QuotaPeriod: QuotaMonth, QuotaAction: QuotaBackup}
 	if w.Name == "" {
 		s.errorf("", "a WAN needs a name: config wan 'NAME'")
 	}
@@ -140,6 +140,7 @@ func parseWAN(s *section) parsed[WAN] {
 	many(s, "probe", &w.Probes, remote)
 	one(s, "quota", &w.Quota, integer(0, maxGB))
 	one(s, "quota_day", &w.QuotaDay, integer(1, 28))
+	one(s, "quota_period", &w.QuotaPeriod, enum(QuotaMonth, QuotaOnce))
 	one(s, "quota_action", &w.QuotaAction, enum(QuotaBackup, QuotaOff))
 	one(s, "modem", &w.Modem, modem)
 	one(s, "roaming", &w.Roaming, boolean)

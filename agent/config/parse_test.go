@@ -86,6 +86,8 @@ var bad = []struct {
 	{"wan", "option quota '-1'", `fibre.quota: "-1" is not a number from 0 to 1000000`},
 	{"wan", "option quota '1.5'", `fibre.quota: "1.5" is not a number from 0 to 1000000`},
 	{"wan", "option quota_day '29'", `fibre.quota_day: "29" is not a number from 1 to 28`},
+	{"wan", "option quota_period 'year'", `fibre.quota_period: "year" is not month or once`},
+	{"wan", "option modem '49015420323751'", "fibre.modem: a number of 14 digits is not auto, an IMEI of 15 digits or /org/freedesktop/ModemManager1/Modem/N"},
 	{"wan", "option quota_action 'stop'", `fibre.quota_action: "stop" is not backup or off`},
 	{"wan", "option modem 'ttyUSB0'", `fibre.modem: "ttyUSB0" is not auto, an IMEI of 15 digits or ` +
 		`/org/freedesktop/ModemManager1/Modem/N`},

@@ -267,6 +267,10 @@ func modem(text string) (string, error) {
 		len(text) == 15 && only(text, digits):
 		return text, nil
 	}
-	return "", fmt.Errorf("%q is not auto, an IMEI of 15 digits or "+
-		"/org/freedesktop/ModemManager1/Modem/N", text)
+	what := strconv.Quote(text)
+	if only(text, digits) { // an IMEI with a slip is nothing for a log
+		what = "a number of " + strconv.Itoa(len(text)) + " digits"
+	}
+	return "", fmt.Errorf("%s is not auto, an IMEI of 15 digits or "+
+		"/org/freedesktop/ModemManager1/Modem/N", what)
 }

@@ -19,12 +19,14 @@ import (
 	"braid/agent/health"
 	"braid/agent/history"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/nameserver"
 	"braid/agent/netifd"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
+	"braid/agent/quota"
 	"braid/agent/reconcile"
 	"braid/agent/status"
 	"braid/agent/ubus"
@@ -56,6 +58,9 @@ type Daemon struct {
 	netifd     *netifd.Monitor
 	clats      *clat.Supervisor
 	servers    *nameserver.Monitor
+	modems     *modem.Watcher
+	clock      *quota.Clock
+	quotas     *quota.Book
 	meter      load.Meter
 	view       *status.View
 
@@ -85,11 +90,12 @@ func New(o Options, log *journal.Log) *Daemon {
 		netifd:     netifd.NewMonitor(client),
 		clats:      clat.NewSupervisor(log),
 		servers:    nameserver.NewMonitor(),
+		modems:     modem.NewWatcher(log),
 		requestC:   make(chan request),
 		eventC:     make(chan event, maxEvents),
 		rates:      history.NewRates(),
 	}
-	d.view = status.New(o.Version, p, d.health, converters, &d.meter, &d.events)
+	d.view = status.New(o.Version, p, d.health, converters, &d.meter, d.modems, &d.events)
 	return d
 }
 
@@ -132,6 +138,9 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err := d.proxy.Memory.LoadFile(d.serversFile()); err != nil {
 		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
 	}
+	if err := d.openQuotas(); err != nil {
+		return err
+	}
 	d.netifd.ReadFirst(ctx, d.Ubus)
 	l.load(ctx) // so that the first who ask get an answer that holds
 	l.update(ctx)
@@ -153,6 +162,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	work.run("converters", d.converters.Run)
 	work.run("names", d.resolver.Run)
 	work.run("nameservers", d.servers.Run)
+	work.run("modems", d.modems.Run)
 	translate := newTasks(outer, g, d.log)
 	translate.run("clat", d.clats.Run)
 	serve := newTasks(outer, g, d.log)
@@ -171,7 +181,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		defer context.AfterFunc(outer, cancel)() // another task failed
 		l.run(inner, changedC, hup)
 		l.release()
-		err := d.proxy.Memory.SaveFile(d.serversFile())
+		err := errors.Join(d.proxy.Memory.SaveFile(d.serversFile()), d.saveQuotas())
 		work.stop()
 		patient, cancel := context.WithTimeout(hurry, drainTimeout)
 		defer cancel()

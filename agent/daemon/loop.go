@@ -55,6 +55,7 @@ type loop struct {
 	unhold    context.CancelFunc // nil: SYNs are not held
 	letGoC    chan struct{}      // they are not any more: the device was away
 	failed    string             // the last error logged, so that a lasting one is told once
+	weak      map[string]bool    // WANs whose modems receive little
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
@@ -83,6 +84,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.converters.Changed():
 		case <-l.resolver.Changed():
 		case <-ticker.C:
+			l.countQuotas()
 		case <-meter.C:
 			changed := l.meter.Measure(lines(l.config, l.plan, l.health.Health()))
 			l.sampleRates()
@@ -102,6 +104,8 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.netifd.Changed():
 		case <-l.servers.Changed():
 		case <-l.clats.Changed():
+		case <-l.modems.Changed():
+			l.heed()
 		}
 		l.update(ctx)
 	}
@@ -143,7 +147,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	l.resolver.SetNames(names(l.config))
 	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
-		CLAT: l.clats.List(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
+		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
 	lan, wan := plan.Devices(in)
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
 		l.log.Warn("reading what the firewall forwards", "error", err)
@@ -171,6 +175,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	l.health.SetTargets(p.Probes)
 	l.servers.SetTargets(p.Nameservers)
+	l.modems.SetTargets(p.Modems)
 	l.plan = p
 	for _, told := range l.view.Show(l.config, p, slices.Concat(l.problems, problems)) {
 		e := told.Entry()

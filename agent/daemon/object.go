@@ -36,7 +36,7 @@ func (d *Daemon) publish() error {
 			Handle: d.handleConnections},
 		{Name: "explain", Args: []ubus.Arg{{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
 			Handle: d.handleExplain},
-		{Name: "set", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}}, Handle: d.handleSet},
+		{Name: "set", Args: []ubus.Arg{{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}, {Name: "quota_used", Type: ubus.Int64}}, Handle: d.handleSet},
 		{Name: "history", Args: []ubus.Arg{{Name: "span", Type: ubus.Int32}}, Handle: d.handleHistory},
 		{Name: "events", Args: []ubus.Arg{{Name: "since", Type: ubus.Int32}}, Handle: d.handleEvents},
 		{Name: "check", Args: []ubus.Arg{{Name: "sections", Type: ubus.Array}}, Handle: d.handleCheck},
@@ -89,19 +89,23 @@ func (d *Daemon) handleExplain(ctx context.Context, r *ubus.Request) (any, error
 
 func (d *Daemon) handleSet(ctx context.Context, r *ubus.Request) (any, error) {
 	var args struct {
-		WAN  string      `json:"wan"`
-		Role config.Role `json:"role"`
+		WAN       string      `json:"wan"`
+		Role      config.Role `json:"role"`
+		QuotaUsed *uint64     `json:"quota_used"`
 	}
 	if err := r.Args(&args); err != nil {
 		return nil, err
 	}
 	roles := []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup, config.RoleOff}
-	if !slices.Contains(roles, args.Role) {
+	if !slices.Contains(roles, args.Role) && (args.Role != "" || args.QuotaUsed == nil) {
 		return nil, fmt.Errorf("role %q: %w", args.Role, ubus.ErrInvalidArgument)
 	}
 	var found error
 	err := d.inLoop(ctx, func(_ context.Context, l *loop) {
-		if found = l.view.Has(args.WAN); found == nil {
+		if found = l.view.Has(args.WAN); found == nil && args.QuotaUsed != nil {
+			found = l.setUsed(args.WAN, *args.QuotaUsed)
+		}
+		if found == nil && args.Role != "" {
 			l.override(args.WAN, args.Role)
 		}
 	})

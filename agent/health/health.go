@@ -51,6 +51,8 @@ type Target struct {
 	Ways Ways
 	// Patient legs stall now and then without being dead, as cellular ones do.
 	Patient bool
+	// Quiet legs are not probed, and are as well as they were.
+	Quiet bool
 }
 
 // Limits of what is believed. A path's own history moves some of them up,

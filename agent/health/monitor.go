@@ -108,7 +108,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 			}
 		}
 		for path, t := range m.targets {
-			if m.probers[path] == nil {
+			if m.probers[path] == nil && !t.Quiet {
 				p := newProber(ctx, m, t)
 				m.probers[path] = p
 				running.Go(p.run)

@@ -14,13 +14,7 @@ import (
 func (m *Monitor) Probe(ctx context.Context, wan string) error {
 	before := m.outcomes(wan)
 	for {
-		m.mu.Lock()
-		for path, p := range m.probers {
-			if path.WAN == wan {
-				p.kick() // which also gives up on what is overdue
-			}
-		}
-		m.mu.Unlock()
+		m.Kick(wan)
 		for again := time.Now().Add(urgentInterval); time.Now().Before(again); {
 			if settled(before, m.outcomes(wan)) {
 				return nil
@@ -30,6 +24,18 @@ func (m *Monitor) Probe(ctx context.Context, wan string) error {
 				return ctx.Err()
 			case <-time.After(urgentInterval / 25):
 			}
+		}
+	}
+}
+
+// Kick has the legs of a WAN probed now, where something hints that they may
+// not work for long. It also gives up on what is overdue.
+func (m *Monitor) Kick(wan string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for path, p := range m.probers {
+		if path.WAN == wan {
+			p.kick()
 		}
 	}
 }

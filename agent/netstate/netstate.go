@@ -28,6 +28,7 @@ type Link struct {
 	Up       bool // administratively up, and with carrier where it has one
 	Loopback bool
 	Type     string // kind of link as the kernel names it: "device", "tun", "wireguard", ...
+	MTU      int    // bytes
 	Addrs    []Addr
 	Defaults []Default  // default routes over it
 	Source6  netip.Addr // where the kernel would send IPv6 from over its default routes; may be another link's
@@ -106,7 +107,7 @@ func (in Interface) Equal(o Interface) bool {
 }
 
 func (l Link) equal(o Link) bool {
-	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Type == o.Type &&
+	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Type == o.Type && l.MTU == o.MTU &&
 		slices.Equal(l.Addrs, o.Addrs) && slices.Equal(l.Defaults, o.Defaults) && l.Source6 == o.Source6
 }
 

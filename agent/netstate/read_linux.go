@@ -71,6 +71,7 @@ func newLink(l netlink.Link) *Link {
 		Up:       a.RawFlags&running == running,
 		Loopback: a.RawFlags&unix.IFF_LOOPBACK != 0,
 		Type:     kind,
+		MTU:      a.MTU,
 	}
 }
 

@@ -123,7 +123,7 @@ func TestAddresses(t *testing.T) {
 	deprecated := func(p string) Addr { return Addr{Prefix: netip.MustParsePrefix(p), Usable: true, Deprecated: true} }
 	unfit := func(p string) Addr { return Addr{Prefix: netip.MustParsePrefix(p)} }
 	await(t, "the carrier's loss", func(s Snapshot) bool { l, _ := s.Link("eth1"); return !l.Up })
-	check(t, Link{Name: "eth1", Type: "veth", Addrs: []Addr{
+	check(t, Link{Name: "eth1", Type: "veth", MTU: 1500, Addrs: []Addr{
 		unfit("169.254.7.7/16"),
 		usable("192.0.2.5/24"),
 		usable("192.0.2.9/24"),
@@ -135,7 +135,7 @@ func TestAddresses(t *testing.T) {
 		unfit("fe80::7/64"),
 	}}, link(t, "eth1"))
 
-	check(t, Link{Name: "lo", Up: true, Loopback: true, Type: "device", Addrs: []Addr{unfit("127.0.0.1/8"), unfit("::1/128")}}, link(t, "lo"))
+	check(t, Link{Name: "lo", Up: true, Loopback: true, Type: "device", MTU: 65536, Addrs: []Addr{unfit("127.0.0.1/8"), unfit("::1/128")}}, link(t, "lo"))
 }
 
 func TestDefaults(t *testing.T) {
@@ -164,7 +164,7 @@ func TestDefaults(t *testing.T) {
 		route del unreachable default metric 9999
 		-6 route del unreachable default metric 9999`)
 	gw := netip.MustParseAddr
-	check(t, Link{Name: "eth1", Up: true, Type: "veth",
+	check(t, Link{Name: "eth1", Up: true, Type: "veth", MTU: 1500,
 		Addrs: []Addr{{Prefix: netip.MustParsePrefix("192.0.2.2/24"), Usable: true}},
 		Defaults: []Default{
 			{Gateway: gw("192.0.2.1"), Table: 254, Metric: 10},
@@ -174,7 +174,7 @@ func TestDefaults(t *testing.T) {
 			{Gateway: gw("fe80::2"), IPv6: true, Table: 254, Metric: 512},
 			{Gateway: gw("fe80::1"), IPv6: true, Table: 254, Metric: 600},
 		}}, link(t, "eth1"))
-	check(t, Link{Name: "eth2", Up: true, Type: "veth",
+	check(t, Link{Name: "eth2", Up: true, Type: "veth", MTU: 1500,
 		Addrs: []Addr{{Prefix: netip.MustParsePrefix("198.51.100.2/24"), Usable: true}},
 		Defaults: []Default{
 			{Table: 254, Metric: 0},
@@ -263,7 +263,7 @@ func TestTun(t *testing.T) {
 		tuntap add tun7 mode tun
 		link set tun7 addrgenmode none up`)
 	defer ip(t, "link del tun7")
-	check(t, Link{Name: "tun7", Type: "tun"}, link(t, "tun7"))
+	check(t, Link{Name: "tun7", Type: "tun", MTU: 1500}, link(t, "tun7"))
 
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {

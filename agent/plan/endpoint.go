@@ -103,7 +103,7 @@ func (m *maker) probe() {
 			}
 			t := health.Target{
 				Leg: w.Health(l), Source: l.Source, Ways: m.ways(m.Config.WANs[i], l.IPv6),
-				Patient: w.Kind == config.KindCellular,
+				Patient: w.Kind == config.KindCellular, Quiet: w.Idle,
 			}
 			copy(t.Others[:], slices.DeleteFunc(slices.Clone(l.Sources), func(a netip.Addr) bool { return a == l.Source }))
 			m.plan.Probes = append(m.plan.Probes, t)

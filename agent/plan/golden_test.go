@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +22,7 @@ import (
 	"braid/agent/health"
 	"braid/agent/kernel/firewall/nft"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/netstate"
 	"braid/agent/plan"
 	"braid/agent/uci"
@@ -101,6 +103,9 @@ func parse(t *testing.T, text string) config.Config {
 //	dead WAN ipv4|ipv6 REASON
 //	held WAN REASON
 //	clat WAN DEVICE ADDRESS PREFIX INNER
+//	modem WAN roaming|denied|MTU
+//	spent WAN
+//	set WAN ROLE
 //
 // Links have their number as index. Link-local addresses are not usable, nor
 // are those with a question mark: tentative or temporary ones. An exclamation
@@ -111,6 +116,8 @@ func readNetwork(in *plan.Input, text string) error {
 	in.Load = make(map[string]load.Use)
 	in.CLAT = make(map[string]plan.CLAT)
 	in.Barred = make(map[plan.Barrier]bool)
+	in.Modems = make(map[string]modem.Facts)
+	in.Spent = make(map[string]bool)
 	for _, v6 := range []bool{false, true} {
 		in.Net.Rules = append(in.Net.Rules, netstate.Rule{Pref: 32766, IPv6: v6, Table: plan.TableMain}, netstate.Rule{Pref: 32767, IPv6: v6, Table: 253})
 	}
@@ -160,7 +167,7 @@ func readNetwork(in *plan.Input, text string) error {
 				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))
 			}
 		case verb == "dead" && len(args) >= 3:
-			for _, l := range in.Net.Links {
+			for _, l := range in.Net.Links { // over whichever it is
 				in.Health[health.Leg{WAN: args[0], Device: l.Name, IPv6: args[1] == "ipv6"}] =
 					health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
 			}
@@ -168,6 +175,21 @@ func readNetwork(in *plan.Input, text string) error {
 			in.CLAT[args[0]] = plan.CLAT{
 				Device: args[1], IPv4: netip.MustParseAddr(args[2]), Prefix: netip.MustParsePrefix(args[3]), Inner: netip.MustParseAddr(args[4]),
 			}
+		case verb == "modem" && len(args) == 2:
+			f := modem.Facts{Source: modem.SourceManager, Present: true, Registration: modem.Home, Operator: "Acme"}
+			switch args[1] {
+			case "roaming":
+				f.Registration, f.Roaming = modem.Roaming, true
+			case "denied":
+				f.Registration = modem.Denied
+			default:
+				f.MTU, err = strconv.Atoi(args[1])
+			}
+			in.Modems[args[0]] = f
+		case verb == "set" && len(args) == 2:
+			in.Overrides = map[string]config.Role{args[0]: config.Role(args[1])}
+		case verb == "spent" && len(args) == 1:
+			in.Spent[args[0]] = true
 		case verb == "held" && len(args) >= 2:
 			in.Load[args[0]] = load.Use{Held: true, Reason: strings.Join(args[1:], " ")}
 		default:
@@ -181,7 +203,7 @@ func readNetwork(in *plan.Input, text string) error {
 }
 
 func readLink(args []string) (netstate.Link, error) {
-	l := netstate.Link{Name: args[0], Type: args[1], Up: true, Loopback: args[1] == "loopback"}
+	l := netstate.Link{Name: args[0], Type: args[1], Up: true, MTU: 1500, Loopback: args[1] == "loopback"}
 	for i := 2; i < len(args); i++ {
 		switch arg := args[i]; {
 		case arg == "down":
@@ -289,6 +311,7 @@ func show(p plan.Plan, problems config.Problems) string {
 	each(&b, "probe", p.Probes)
 	each(&b, "ipv6only", p.IPv6Only)
 	each(&b, "nameserver", p.Nameservers)
+	each(&b, "modem", p.Modems)
 	if p.Firewall != nil {
 		b.WriteString(rulesetMark + nft.Text(*p.Firewall))
 	}

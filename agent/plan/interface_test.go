@@ -22,7 +22,7 @@ var (
 	clat      = netstate.Interface{Name: "wan6_4", Up: true, L3Device: "464-wan6", Proto: "464xlat", Parent: "wan6"}
 	pppoe     = netstate.Interface{Name: "wan", Up: true, L3Device: "pppoe-wan", Proto: "pppoe"}
 	pppoe6    = netstate.Interface{Name: "wan_6", Up: true, L3Device: "pppoe-wan", Proto: "dhcpv6", Parent: "wan"}
-	modem     = netstate.Interface{Name: "wwan", Up: true, L3Device: "", Proto: "qmi"}
+	modemLink = netstate.Interface{Name: "wwan", Up: true, L3Device: "", Proto: "qmi"}
 	modem4    = netstate.Interface{Name: "wwan_4", Up: true, L3Device: "wwan0", Proto: "dhcp", Parent: "wwan"}
 	modem6    = netstate.Interface{Name: "wwan_6", Up: true, L3Device: "wwan0", Proto: "dhcpv6", Parent: "wwan"}
 	modemCLAT = netstate.Interface{Name: "wwan_6_4", Up: true, L3Device: "464-wwan_6", Proto: "464xlat", Parent: "wwan_6"}
@@ -48,8 +48,8 @@ func TestInterfaceDevices(t *testing.T) {
 		{name: "464xlat", interfaces: []string{"wan6"}, netifd: []netstate.Interface{wan6, clat}, devices: "eth1 464-wan6"},
 		{name: "464xlat named too", interfaces: []string{"wan6", "wan6_4"}, netifd: []netstate.Interface{wan6, clat}, devices: "eth1 464-wan6"},
 		{name: "pppoe", interfaces: []string{"wan"}, netifd: []netstate.Interface{pppoe, pppoe6}, devices: "pppoe-wan"},
-		{name: "modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, modem4, modem6}, devices: "wwan0"},
-		{name: "IPv6-only modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modem, down(modem4), modem6, modemCLAT}, devices: "wwan0 464-wwan_6"},
+		{name: "modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modemLink, modem4, modem6}, devices: "wwan0"},
+		{name: "IPv6-only modem", interfaces: []string{"wwan"}, netifd: []netstate.Interface{modemLink, down(modem4), modem6, modemCLAT}, devices: "wwan0 464-wwan_6"},
 		{name: "down", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, down(wan), down(wan6)}},
 		{name: "renamed", interfaces: []string{"wan"}, netifd: []netstate.Interface{lan, wan6},
 			problems: "interface: netifd has no interface wan"},
@@ -83,7 +83,7 @@ func network() netstate.Snapshot {
 	}
 	return netstate.Snapshot{
 		Links:      []netstate.Link{link(2, "eth1", "198.51.100.2/24", "198.51.100.1"), link(3, "wwan0", "100.64.0.2/24", "100.64.0.1")},
-		Interfaces: []netstate.Interface{wan, wan6, modem, modem4},
+		Interfaces: []netstate.Interface{wan, wan6, modemLink, modem4},
 	}
 }
 

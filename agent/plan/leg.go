@@ -159,6 +159,9 @@ func (m *maker) addLeg(w *WAN, leg Leg) {
 	leg.Table = TableLocal + w.Index + second*maxWANs
 	h := m.Health[w.Health(leg)]
 	leg.Verdict, leg.Reason = h.Verdict, h.Reason
+	if down := m.Modems[w.Name].Down(); down != "" {
+		leg.Verdict, leg.Reason = health.Down, down
+	}
 	if len(leg.Sources) > 0 {
 		leg.Source = leg.Sources[0]
 	}

@@ -10,6 +10,7 @@ import (
 	"braid/agent/config"
 	"braid/agent/health"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/nameserver"
 	"braid/agent/netstate"
 	"braid/agent/path"
@@ -25,6 +26,8 @@ type Input struct {
 	Health    map[health.Leg]health.Health
 	Load      map[string]load.Use // by WAN
 	CLAT      map[string]CLAT     // translators that run, by WAN
+	Modems    map[string]modem.Facts
+	Spent     map[string]bool // WANs whose quota is used up
 	// Converters are what is known of each: state and families.
 	Converters map[string]path.Converter
 	Silent     map[nameserver.Target]bool // that gave no answer
@@ -50,6 +53,7 @@ func Make(in Input) (Plan, config.Problems) {
 	m.findWANs()
 	m.findGuests()
 	m.chooseRoles()
+	m.findModems()
 	m.giveAddresses()
 	m.findIPv6Only()
 	m.findNetwork()

@@ -11,6 +11,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/health"
+	"braid/agent/modem"
 	"braid/agent/nameserver"
 	"braid/agent/netstate"
 	"braid/agent/path"
@@ -112,6 +113,7 @@ type Plan struct {
 	IPv6Only  []IPv6Only
 	// Nameservers are to be asked whether they answer over another WAN.
 	Nameservers []nameserver.Target
+	Modems      []modem.Target
 }
 
 // WAN is a configured WAN as it stands.
@@ -124,6 +126,7 @@ type WAN struct {
 	Reason string      // why Role is not the configured one, or the WAN unusable
 	Usable bool        // new connections may start on it
 	Held   bool        // its subflows are backups for now
+	Idle   bool        // it carries nothing, not even probes, until nothing else works
 	Legs   []Leg       // of a family the better ones first
 }
 
@@ -141,6 +144,7 @@ type Route struct {
 	// Such routes have no link. Unreachable refuses, Elsewhere has the rules go
 	// on as if the table had no route (type throw).
 	Unreachable, Elsewhere bool
+	MTU                    int // 0: the device's
 }
 
 // Rule is a policy routing rule; the zero value of a selector matches all.

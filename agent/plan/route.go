@@ -108,7 +108,7 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Mask: MarkForeign, Table: leg.Table})
 		}
 	}
-	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link})
+	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link, MTU: m.mtu(w, leg, link)})
 	// Of WANs on one device, what is bound to that takes the first; sockets that
 	// are for one of them are bound to an address as well.
 	bound := func(r Rule) bool { return r.Pref == PrefDevice && r.IPv6 == leg.IPv6 && r.Device == leg.Device }

@@ -227,18 +227,28 @@ func (m *maker) chooseRoles() {
 		if use := m.Load[w.Name]; w.Usable && use.Reason != "" {
 			w.Held, w.Reason = use.Held, use.Reason
 		}
+		m.restrict(w, m.Config.WANs[i])
 	}
-	for _, stand := range []config.Role{config.RolePrimary, config.RoleBond, config.RoleOverflow, config.RoleBackup} {
-		for i := range m.plan.WANs {
-			w := &m.plan.WANs[i]
-			if !w.Usable || w.Role != stand {
-				continue
+	m.standIn()
+	m.spare()
+}
+
+// standIn makes the best WAN primary that is usable, one whose quota is used up
+// only where there is no other.
+func (m *maker) standIn() {
+	for _, spent := range []bool{false, true} {
+		for _, stand := range roleOrder {
+			for i := range m.plan.WANs {
+				w := &m.plan.WANs[i]
+				if !w.Usable || w.Role != stand || m.Spent[w.Name] != spent {
+					continue
+				}
+				if stand != config.RolePrimary {
+					w.Role, w.Reason = config.RolePrimary, "stands in for the primary"
+				}
+				w.Held = false
+				return
 			}
-			if stand != config.RolePrimary {
-				w.Role, w.Reason = config.RolePrimary, "stands in for the primary"
-			}
-			w.Held = false
-			return
 		}
 	}
 }

@@ -3,6 +3,8 @@
 
 package report
 
+import "strconv"
+
 // Told is an event as it is broadcast, which knows what is remembered of it.
 type Told interface{ Entry() Event }
 
@@ -52,6 +54,31 @@ func (e ConfigEvent) Entry() Event {
 	return entry
 }
 
+// ModemEvent is the event braid.modem: a WAN's modem stands otherwise with its
+// network. The states are absent, locked, failed, unknown and registrations.
+type ModemEvent struct {
+	WAN    string `json:"wan"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Reason string `json:"reason"`
+}
+
+// Entry implements Told.
+func (e ModemEvent) Entry() Event {
+	return Event{Type: EventModem, Name: e.WAN, From: e.From, To: e.To, Reason: e.Reason}
+}
+
+// QuotaEvent is the event braid.quota: a WAN has used so much of its quota.
+type QuotaEvent struct {
+	WAN     string `json:"wan"`
+	Percent int    `json:"percent"`
+}
+
+// Entry implements Told.
+func (e QuotaEvent) Entry() Event {
+	return Event{Type: EventQuota, Name: e.WAN, To: strconv.Itoa(e.Percent), Reason: strconv.Itoa(e.Percent) + " % of the quota is used"}
+}
+
 // Event is what is remembered of an event. Age is in seconds.
 type Event struct {
 	Number int    `json:"number"` // from 1
@@ -68,6 +95,8 @@ const (
 	EventWAN       = "wan"
 	EventConverter = "converter"
 	EventConfig    = "config"
+	EventModem     = "modem"
+	EventQuota     = "quota"
 )
 
 // Events is the answer of the method "events": oldest first, and the number

@@ -147,22 +147,30 @@ type LegConverter struct {
 	RTT   float64 `json:"rtt_ms"`
 }
 
-// Quota is in bytes; a limit of 0 is none.
+// Quota is in bytes; a limit of 0 is none. Resets is in how many seconds the
+// next period begins, 0 if none will, or the clock does not tell.
 type Quota struct {
-	Used  uint64 `json:"used"`
-	Limit uint64 `json:"limit"`
+	Used   uint64 `json:"used"`
+	Limit  uint64 `json:"limit"`
+	Resets int    `json:"resets"`
 }
 
 // Cellular is what a modem tells: signal in percent, rsrp in dBm, rsrq and
 // sinr in dB.
 type Cellular struct {
-	Operator   string  `json:"operator"`
-	Technology string  `json:"technology"`
-	Signal     int     `json:"signal"`
-	RSRP       float64 `json:"rsrp"`
-	RSRQ       float64 `json:"rsrq"`
-	SINR       float64 `json:"sinr"`
-	Roaming    bool    `json:"roaming"`
+	Source       string  `json:"source"` // modemmanager, uqmi, none
+	Model        string  `json:"model"`
+	Operator     string  `json:"operator"`
+	Technology   string  `json:"technology"`
+	Signal       int     `json:"signal"`
+	RSRP         float64 `json:"rsrp"`
+	RSRQ         float64 `json:"rsrq"`
+	SINR         float64 `json:"sinr"`
+	Registration string  `json:"registration"` // home, roaming, searching, denied, idle, emergency, restricted or ""
+	Roaming      bool    `json:"roaming"`
+	Lock         string  `json:"lock"`
+	Failure      string  `json:"failure"`
+	IPType       string  `json:"ip_type"` // ipv4, ipv6, ipv4v6 or ""
 }
 
 // Connections is the answer of the method "connections".

@@ -16,10 +16,12 @@ import (
 	"braid/agent/health"
 	"braid/agent/history"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
+	"braid/agent/quota"
 	"braid/agent/report"
 	"braid/transport/mptcp"
 )
@@ -32,6 +34,7 @@ type View struct {
 	health     *health.Monitor
 	converters *converter.Monitor
 	meter      *load.Meter
+	modems     *modem.Watcher
 	events     *history.Events
 	flows      *flows
 
@@ -41,11 +44,13 @@ type View struct {
 	problems   config.Problems
 	wans       map[string]condition
 	conditions map[string]condition // of converters
+	networks   map[string]string    // of modems: how each stands with its own, by WAN
+	quotas     *quota.Book
 }
 
 // New makes a view of an agent's parts, before its loop has seen anything.
-func New(version string, p *proxy.Proxy, h *health.Monitor, c *converter.Monitor, m *load.Meter, events *history.Events) *View {
-	return &View{version: version, start: time.Now(), proxy: p, health: h, converters: c, meter: m, events: events, flows: newFlows(p)}
+func New(version string, p *proxy.Proxy, h *health.Monitor, c *converter.Monitor, m *load.Meter, modems *modem.Watcher, events *history.Events) *View {
+	return &View{version: version, start: time.Now(), proxy: p, health: h, converters: c, meter: m, modems: modems, events: events, flows: newFlows(p)}
 }
 
 // Run keeps answers ready that take long to find, until ctx ends.
@@ -93,6 +98,8 @@ func judge(w plan.WAN) (state, reason string) {
 	switch {
 	case w.Role == config.RoleOff:
 		return wanOff, w.Reason
+	case w.Idle:
+		return wanUp, w.Reason
 	case !w.Usable:
 		return wanDown, w.Reason
 	}
@@ -135,7 +142,7 @@ func (v *View) Show(c config.Config, p plan.Plan, problems config.Problems) (tol
 		}
 	}
 	v.wans, v.conditions = wans, conditions
-	return told
+	return append(told, v.tellModemsLocked(p)...)
 }
 
 // Status is the answer of the method "status".
@@ -203,6 +210,7 @@ func (v *View) WANs() report.WANs {
 	known := v.health.Health()
 	carried := v.meter.Rates()
 	subflows := v.flows.count(p)
+	modems := v.modems.Facts()
 	counters := netstate.Counters()
 	guess := make(map[string]config.Kind)
 	for _, w := range p.WANs {
@@ -219,7 +227,7 @@ func (v *View) WANs() report.WANs {
 			NAT64: nat64(w), Legs: legs(w), RTT: report.Milliseconds(h.RTT), Jitter: report.Milliseconds(h.Jitter), Loss: h.Loss,
 			RXRate: int64(carried[w.Name].RX), TXRate: int64(carried[w.Name].TX),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
-			Quota: report.Quota{Limit: uint64(c.WANs[i].Quota) * 1e9},
+			Quota: v.quota(c.WANs[i]), Cellular: cellular(modems[w.Name]),
 		}
 		if len(c.WANs[i].Interfaces) > 0 {
 			r.Interface = c.WANs[i].Interfaces[0]

@@ -16,6 +16,7 @@ import (
 	"braid/agent/health"
 	"braid/agent/history"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
@@ -27,7 +28,7 @@ func newView(t *testing.T) *View {
 	t.Helper()
 	log := journal.New(io.Discard)
 	p := &proxy.Proxy{Log: log, Memory: new(path.Memory)}
-	return New("test", p, health.NewMonitor(log), converter.NewMonitor(log, p.Dialer(), nil), new(load.Meter), new(history.Events))
+	return New("test", p, health.NewMonitor(log), converter.NewMonitor(log, p.Dialer(), nil), new(load.Meter), modem.NewWatcher(log), new(history.Events))
 }
 
 func fibre(verdict6 health.Verdict, reason string) plan.WAN {

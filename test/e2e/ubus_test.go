@@ -66,7 +66,7 @@ func TestUbusSignatures(t *testing.T) {
 		"wans":        nil,
 		"connections": {{Name: "limit", Type: ubus.Int32}, {Name: "offset", Type: ubus.Int32}, {Name: "wan", Type: ubus.String}, {Name: "host", Type: ubus.String}},
 		"explain":     {{Name: "dest", Type: ubus.String}, {Name: "port", Type: ubus.Int32}, {Name: "proto", Type: ubus.String}, {Name: "src", Type: ubus.String}},
-		"set":         {{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}},
+		"set":         {{Name: "wan", Type: ubus.String}, {Name: "role", Type: ubus.String}, {Name: "quota_used", Type: ubus.Int64}},
 		"history":     {{Name: "span", Type: ubus.Int32}},
 		"events":      {{Name: "since", Type: ubus.Int32}},
 		"check":       {{Name: "sections", Type: ubus.Array}},
@@ -99,9 +99,11 @@ func TestUbusAnswers(t *testing.T) {
 		must(t, c.Call(t.Context(), "braid", method, args, &answer))
 		return answer
 	}
-	const wan = "{addresses[] cellular{operator:string roaming:bool rsrp:float64 rsrq:float64 signal:int64 sinr:float64 technology:string} " +
-		"device:string effective_role:string interface:string ipv4:string ipv6:bool jitter_ms:float64 kind:string loss:float64 name:string " +
-		"nat64:string quota{limit:int64 used:int64} reason:string role:string rtt_ms:float64 rx_bytes:int64 rx_rate:int64 since:int64 " +
+	const wan = "{addresses[] cellular{failure:string ip_type:string lock:string model:string operator:string " +
+		"registration:string roaming:bool rsrp:float64 rsrq:float64 signal:int64 sinr:float64 source:string technology:string} " +
+		"device:string effective_role:string interface:string ipv4:string ipv6:bool jitter_ms:float64 kind:string " +
+		"legs[{converters[] device:string family:string gateway:string origin:string reason:string source:string state:string}] loss:float64 name:string " +
+		"nat64:string quota{limit:int64 resets:int64 used:int64} reason:string role:string rtt_ms:float64 rx_bytes:int64 rx_rate:int64 since:int64 " +
 		"state:string subflows:int64 tx_bytes:int64 tx_rate:int64}"
 	for _, tt := range []struct {
 		method string
@@ -109,7 +111,7 @@ func TestUbusAnswers(t *testing.T) {
 		want   string
 	}{
 		{"status", nil, "{bytes{direct:int64 rx:int64 tx:int64} connections{convert:int64 direct:int64 failed:int64 open:int64 tcp_fallback:int64 total:int64} " +
-			"converters[{address:string name:string port:int64 rtt_ms:float64 since:int64 state:string}] firewall:string " +
+			"converters[{address:string ipv4:bool ipv6:bool name:string port:int64 rtt_ms:float64 since:int64 state:string}] firewall:string " +
 			"kernel{mptcp:bool release:string tfo:bool tproxy:bool} last_event:int64 problems[] state:string uptime:int64 version:string wans[" + wan + "]}"},
 		{"wans", nil, "{wans[" + wan + "]}"},
 		{"connections", nil, "{connections[{age:int64 converter:string dst:string id:int64 mptcp:bool path:string rx:int64 src:string " +
@@ -177,6 +179,9 @@ func TestUbusRefusals(t *testing.T) {
 		{"set", table{"wan": "lte"}, ubus.ErrInvalidArgument},
 		{"set", table{"wan": "lte", "role": "best"}, ubus.ErrInvalidArgument},
 		{"set", table{"wan": "none", "role": "off"}, ubus.ErrNotFound},
+		{"set", table{"wan": "none", "quota_used": 1}, ubus.ErrNotFound},
+		{"set", table{"wan": "lte", "quota_used": 1}, ubus.ErrInvalidArgument},
+		{"set", table{"wan": "lte", "quota_used": -1}, ubus.ErrInvalidArgument},
 		{"history", table{"span": 0}, ubus.ErrInvalidArgument},
 		{"history", table{"span": 86401}, ubus.ErrInvalidArgument},
 		{"check", table{"sections": []table{{"enabled": "1"}}}, ubus.ErrInvalidArgument},

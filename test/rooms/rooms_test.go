@@ -26,14 +26,14 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/converter agent/path agent/report agent/ubus transport/..."},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/forward agent/health agent/history agent/load agent/nameserver agent/netifd agent/netstate agent/path " +
-		"agent/plan agent/proxy agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
-	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/netstate agent/path agent/plan agent/proxy " +
-		"agent/reconcile agent/report agent/ubus transport/mptcp"},
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/forward agent/health agent/history agent/load agent/modem agent/nameserver agent/netifd " +
+		"agent/netstate agent/path agent/plan agent/proxy agent/quota agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
+	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/modem agent/netstate agent/path agent/plan agent/proxy " +
+		"agent/quota agent/reconcile agent/report agent/ubus transport/mptcp"},
 	{"agent/netifd", "agent/netstate agent/ubus"},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
-	{"agent/plan", "agent/config agent/health agent/load agent/nameserver agent/netstate agent/path transport/mptcp"},
+	{"agent/plan", "agent/config agent/health agent/load agent/modem agent/nameserver agent/netstate agent/path transport/mptcp"},
 	{"agent/health", "agent/config agent/netstate agent/socket/... transport/journal"},
 	{"agent/load", "agent/config agent/netstate"},
 	{"agent/clat", "agent/plan agent/socket/ra onpath/... transport/journal"},
@@ -47,6 +47,8 @@ var may = []struct {
 	{"agent/forward", "onpath/nft"},
 	{"agent/dnsmasq", ""},
 	{"agent/nameserver", ""},
+	{"agent/modem", "transport/journal"},
+	{"agent/quota", ""},
 	{"agent/netstate", ""},
 	{"agent/uci", ""},
 	{"agent/ubus", ""},

@@ -102,16 +102,41 @@ func showWANLines(s *screen, x report.WAN) {
 	if x.Reason != "" {
 		say(x.Reason)
 	}
-	if c := x.Cellular; c.Operator != "" {
-		text := fmt.Sprintf("%s, %s, signal %d %%", c.Operator, c.Technology, c.Signal)
-		if c.Roaming {
-			text += ", roaming"
+	if text := cellular(x.Cellular); text != "" {
+		say(text)
+	} else if x.Kind == "cellular" {
+		say("there is no modem that tells of its network")
+	}
+	if q := x.Quota; q.Limit > 0 {
+		text := fmt.Sprintf("%s of %s used", amount(q.Used), amount(q.Limit))
+		if q.Resets > 0 {
+			text += ", counts anew in " + duration(q.Resets)
 		}
 		say(text)
 	}
-	if q := x.Quota; q.Limit > 0 {
-		say(fmt.Sprintf("%s of %s a month used", amount(q.Used), amount(q.Limit)))
+}
+
+// cellular is what a modem tells, as far as it knows.
+func cellular(c report.Cellular) string {
+	var parts []string
+	add := func(known bool, text string) {
+		if known {
+			parts = append(parts, text)
+		}
 	}
+	add(c.Operator != "", c.Operator)
+	add(c.Technology != "", c.Technology)
+	add(c.Registration != "" && c.Registration != "home" && !c.Roaming, c.Registration)
+	add(c.Roaming, "roaming")
+	add(c.Signal != 0, fmt.Sprintf("signal %d %%", c.Signal))
+	add(c.RSRP != 0, fmt.Sprintf("RSRP %.0f dBm", c.RSRP))
+	add(c.SINR != 0, fmt.Sprintf("SINR %.0f dB", c.SINR))
+	add(c.Lock != "", "locked: "+c.Lock)
+	add(c.Failure != "", c.Failure)
+	if len(parts) == 0 && c.Model != "" {
+		return c.Model + ", of whose network nothing is known"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func showConnections(s *screen, cs *report.Connections) {

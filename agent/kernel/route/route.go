@@ -91,6 +91,7 @@ func shown(family int, k key, r plan.Route) netlink.Route {
 		LinkIndex: r.Link,
 		Type:      unix.RTN_UNICAST,
 		Protocol:  unix.RTPROT_STATIC,
+		MTU:       r.MTU,
 	}
 	if family == netlink.FAMILY_V6 {
 		n.Priority = metric6
@@ -137,7 +138,7 @@ func addRoutes(family int, want map[key]netlink.Route) (stale []netlink.Route, e
 	}
 	there := make(map[key]bool)
 	for _, h := range have {
-		if w, ok := want[keyOf(h)]; ok && h.Equal(w) {
+		if w, ok := want[keyOf(h)]; ok && h.Equal(w) && h.MTU == w.MTU {
 			there[keyOf(h)] = true
 		} else {
 			stale = append(stale, h)

@@ -5,6 +5,7 @@ package route_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -246,6 +247,30 @@ func changes(t *testing.T, change func()) (types []uint16) {
 				return types
 			}
 			types = append(types, m.Header.Type)
+		}
+	}
+}
+
+// A route's own MTU is what the kernel sends by and what it tells the peer.
+func TestMTU(t *testing.T) {
+	setUp(t)
+	for _, mtu := range []int{1420, 1300, 0} {
+		routes := []plan.Route{
+			{Table: 7001, Dest: any4, Gateway: gw1, Link: index(t, "eth1"), MTU: mtu},
+			{Table: 7001, Dest: any6, Gateway: netip.MustParseAddr("fe80::1"), Link: index(t, "eth1"), MTU: mtu},
+		}
+		apply(t, routes, nil)
+		if again := changes(t, func() { apply(t, routes, nil) }); len(again) > 0 {
+			t.Errorf("MTU %d, applied again: %d changes", mtu, len(again))
+		}
+		for _, family := range []string{"", "-6 "} {
+			got, want := ip(t, family+"route show table 7001"), ""
+			if mtu != 0 {
+				want = fmt.Sprintf(" mtu %d", mtu)
+			}
+			if !strings.Contains(got, want) || mtu == 0 && strings.Contains(got, "mtu") {
+				t.Errorf("MTU %d: %s", mtu, got)
+			}
 		}
 	}
 }

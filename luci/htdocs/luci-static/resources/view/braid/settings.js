@@ -311,6 +311,7 @@ return view.extend({
 		text(s, 'general', 'rate_down', _('Rate down'), _('kbit/s, 1 to 100000000. Overflow is measured against it. Default: learned.'), _('learned'));
 		text(s, 'general', 'rate_up', _('Rate up'), _('kbit/s, 1 to 100000000. Default: learned.'), _('learned'));
 
+		choose(s, 'quota', 'quota_period', _('Period'), _('Default: a month.'), [ [ 'month', _('a month') ], [ 'once', _('none: prepaid') ] ]);
 		text(s, 'quota', 'quota', _('Quota'), _('GB, 0 to 1000000; 0 is none. Default: none.'), '0');
 		text(s, 'quota', 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
 		choose(s, 'quota', 'quota_action', _('When used up'), _('Default: it becomes a backup.'), [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);

@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"braid/agent/config"
+	"braid/agent/modem"
+	"braid/agent/netstate"
+)
+
+// restrict has a WAN cost no more than it may: one whose modem is roaming where
+// that is not wanted is off, one whose quota is used up is what quota_action
+// says. Neither is a role that was set at run time a reason to pay.
+func (m *maker) restrict(w *WAN, c config.WAN) {
+	switch {
+	case w.Role == config.RoleOff:
+	case !c.Roaming && m.Modems[w.Name].Roaming:
+		w.Role, w.Usable, w.Reason = config.RoleOff, false, "roaming"
+		if by := m.Modems[w.Name].Operator; by != "" {
+			w.Reason += " with " + by
+		}
+	case m.Spent[w.Name] && c.QuotaAction == config.QuotaOff:
+		w.Role, w.Usable, w.Reason = config.RoleOff, false, spentReason
+	case m.Spent[w.Name]:
+		w.Role = config.RoleBackup
+		if w.Usable {
+			w.Reason = spentReason
+		}
+	}
+}
+
+const spentReason = "its quota is used up"
+
+// spare keeps WANs whose quota is used up from carrying anything while another
+// one works.
+func (m *maker) spare() {
+	if _, works := m.plan.Primary(); !works {
+		return
+	}
+	for i := range m.plan.WANs {
+		w := &m.plan.WANs[i]
+		if m.Spent[w.Name] && w.Role == config.RoleBackup {
+			w.Usable, w.Idle, w.Reason = false, true, spentReason
+		}
+	}
+}
+
+// findModems lists the WANs whose modems are to be watched.
+func (m *maker) findModems() {
+	for i, w := range m.plan.WANs {
+		if w.Kind != config.KindCellular {
+			continue
+		}
+		c := m.Config.WANs[i]
+		m.plan.Modems = append(m.plan.Modems, modem.Target{
+			WAN: w.Name, Modem: cmp.Or(c.Modem, "auto"), Device: w.Device,
+			QMI: slices.ContainsFunc(m.interfaces(c), func(in netstate.Interface) bool { return in.Proto == "qmi" }),
+		})
+	}
+}
+
+// mtu is what the modem's bearer takes, where that is less than its device
+// does: many a network drops what is larger, and says nothing. A tunnel has its
+// own.
+func (m *maker) mtu(w WAN, leg Leg, link netstate.Link) int {
+	if mtu := m.Modems[w.Name].MTU; leg.Device == w.Device && mtu < link.MTU {
+		return mtu
+	}
+	return 0
+}
