@@ -530,8 +530,9 @@ func TestNowhere(t *testing.T) {
 // others, whoever came first; and there is no moment without them.
 func TestTail(t *testing.T) {
 	setUp(t)
-	for _, l := range []string{"rule add pref 32764 from 192.0.2.77 lookup 100", "rule add pref 32765 not fwmark 51820 lookup 51820", "rule add pref 32700 fwmark 0x100/0xff00 lookup 101"} {
-		ip(t, l)
+	for _, l := range []string{"pref 32764 from 192.0.2.77 lookup 100", "pref 32765 not fwmark 51820 lookup 51820", "pref 32700 fwmark 0x100/0xff00 lookup 101"} {
+		ip(t, "rule add "+l)
+		t.Cleanup(func() { ip(t, "rule del "+l) })
 	}
 	tail := func(table int) []plan.Rule {
 		return []plan.Rule{
