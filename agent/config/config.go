@@ -148,6 +148,7 @@ type Converter struct {
 	Name      string
 	Addresses []Host
 	Port      uint16
+	SRV       string // instead of both: the domain whose _convert._tcp says (RFC 8803 section 10.1)
 	Key       []byte // nil: none; proved, never sent
 	Cookie    []byte // nil: none; sent in clear
 	Priority  int    // lower first

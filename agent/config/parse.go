@@ -178,10 +178,14 @@ func parseConverter(s *section) parsed[Converter] {
 	c := Converter{Name: s.String(), Port: 5124, Priority: 10}
 	many(s, "address", &c.Addresses, host)
 	one(s, "port", &c.Port, port)
+	one(s, "srv", &c.SRV, domain)
 	one(s, "key", &c.Key, secret)
 	one(s, "cookie", &c.Cookie, secret)
 	one(s, "priority", &c.Priority, integer(0, 65535))
-	if !s.has("address") {
+	switch {
+	case c.SRV != "" && (s.has("address") || s.has("port")):
+		s.errorf("srv", "address or port is set as well; they come from the DNS then")
+	case !s.has("srv") && !s.has("address"):
 		s.errorf("", "no address is set")
 	}
 	if s.has("key") && s.has("cookie") {

@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"braid/agent/config"
 	"braid/transport/journal"
 )
 
@@ -30,28 +32,40 @@ type Resolver struct {
 	changedC chan struct{}
 	wakeC    chan struct{}
 
-	mu    sync.Mutex
-	names []string
-	addrs map[string][]netip.Addr
+	mu       sync.Mutex
+	names    []string
+	domains  []string
+	addrs    map[string][]netip.Addr
+	services map[string][]config.Service // by domain
 }
 
 // NewResolver makes a resolver that has no names yet.
 func NewResolver(log *journal.Log) *Resolver {
-	return &Resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr)}
+	return &Resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr),
+		services: make(map[string][]config.Service)}
 }
 
 // Changed receives when other addresses have been found.
 func (r *Resolver) Changed() <-chan struct{} { return r.changedC }
 
-// SetNames says which names are to be looked up.
-func (r *Resolver) SetNames(names []string) {
+// Set says which names of hosts are to be looked up, and which domains are to be
+// asked for their converters.
+func (r *Resolver) Set(names, domains []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Equal(names, r.names) {
+	if slices.Equal(names, r.names) && slices.Equal(domains, r.domains) {
 		return
 	}
-	r.names = names
+	r.names, r.domains = names, domains
 	wake(r.wakeC)
+}
+
+// Services are the converters of domains found so far, in the order in which
+// they are to be tried.
+func (r *Resolver) Services() map[string][]config.Service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.services)
 }
 
 // Resolved are the addresses found so far, by name.
@@ -66,8 +80,14 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for {
 		wait := resolveInterval
 		r.mu.Lock()
-		names := r.names
+		names, domains := r.names, r.domains
 		r.mu.Unlock()
+		for _, domain := range domains {
+			if err := r.lookupServices(ctx, domain); err != nil && ctx.Err() == nil {
+				r.log.Warn("looking up converters", "domain", domain, "error", err)
+				wait = retryInterval
+			}
+		}
 		for _, name := range names {
 			if err := r.lookup(ctx, name); err != nil && ctx.Err() == nil {
 				r.log.Warn("looking up converter", "name", name, "error", err)
@@ -81,6 +101,43 @@ func (r *Resolver) Run(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// lookupServices asks a domain for its converters (RFC 8803 section 10.1). Among
+// those of one priority chance and their weights decide (RFC 2782), once: an
+// order holds as long as the DNS says the same.
+func (r *Resolver) lookupServices(ctx context.Context, domain string) error {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, "convert", "tcp", domain)
+	if err != nil {
+		return err
+	}
+	var found []config.Service
+	for _, s := range records {
+		found = append(found, config.Service{Host: strings.ToLower(strings.TrimSuffix(s.Target, ".")), Port: s.Port, Priority: s.Priority})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sameServices(r.services[domain], found) {
+		return nil
+	}
+	r.services[domain] = found
+	r.log.Info("converters", "domain", domain, "found", found)
+	wake(r.changedC)
+	return nil
+}
+
+func sameServices(a, b []config.Service) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, s := range a {
+		if !slices.Contains(b, s) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Resolver) lookup(ctx context.Context, name string) error {

@@ -145,8 +145,9 @@ func (l *loop) update(ctx context.Context) {
 		l.complain(err)
 		return
 	}
-	l.resolver.SetNames(names(l.config))
-	in := plan.Input{Config: l.config, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
+	conf := l.config.WithServices(l.resolver.Services())
+	l.resolver.Set(names(conf), domains(conf))
+	in := plan.Input{Config: conf, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
 		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
 	lan, wan := plan.Devices(in)
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
@@ -177,7 +178,7 @@ func (l *loop) update(ctx context.Context) {
 	l.servers.SetTargets(p.Nameservers)
 	l.modems.SetTargets(p.Modems)
 	l.plan = p
-	for _, told := range l.view.Show(l.config, p, slices.Concat(l.problems, problems)) {
+	for _, told := range l.view.Show(conf, p, slices.Concat(l.problems, problems)) {
 		e := told.Entry()
 		l.log.Info(e.Type, "name", e.Name, "from", e.From, "to", e.To, "reason", e.Reason)
 		l.send(told)
@@ -249,6 +250,16 @@ func names(c config.Config) (all []string) {
 			if h.Name != "" && !slices.Contains(all, h.Name) {
 				all = append(all, h.Name)
 			}
+		}
+	}
+	return all
+}
+
+// domains are those that are asked for their converters.
+func domains(c config.Config) (all []string) {
+	for _, conv := range c.Converters {
+		if conv.SRV != "" && !slices.Contains(all, conv.SRV) {
+			all = append(all, conv.SRV)
 		}
 	}
 	return all

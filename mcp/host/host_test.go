@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"braid/test/netns"
 	"braid/transport/journal"
@@ -236,7 +237,12 @@ func TestIsLocal(t *testing.T) {
 		"192.0.2.10": true, "192.0.2.255": true, "127.0.0.1": true, "::1": true, "2001:db8:10::10": true, "203.0.113.70": true,
 		"192.0.2.80": false, "203.0.113.1": false, "2001:db8::1": false,
 	} {
-		if got, err := IsLocal(netip.MustParseAddr(a)); err != nil || got != want {
+		got, err := IsLocal(netip.MustParseAddr(a))
+		// The kernel makes an IPv6 address usable a moment after it was added.
+		for deadline := time.Now().Add(5 * time.Second); err == nil && got != want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			got, err = IsLocal(netip.MustParseAddr(a))
+		}
+		if err != nil || got != want {
 			t.Errorf("%s: %v, %v", a, got, err)
 		}
 	}

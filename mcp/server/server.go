@@ -100,7 +100,7 @@ func (s *Server) Reload(c config.Config) {
 	}
 	s.reset(func(se *session) bool { return se.account != nil && !stay[se.account] })
 	s.records.close()
-	s.running.Go(func() { s.learnNAT64(context.Background()) })
+	go s.learnNAT64(context.Background()) // for as long as DNS takes
 }
 
 // Listen opens the listeners, of which some may have been inherited.

@@ -38,7 +38,7 @@ var may = []struct {
 	{"agent/load", "agent/config agent/netstate"},
 	{"agent/clat", "agent/plan agent/socket/ra onpath/... transport/journal"},
 	{"agent/proxy", "agent/path agent/config onpath/syn transport/..."},
-	{"agent/converter", "agent/path transport/..."},
+	{"agent/converter", "agent/config agent/path transport/..."},
 	{"agent/path", "agent/config"},
 	{"agent/history", "agent/report"},
 	{"agent/report", "agent/config"},

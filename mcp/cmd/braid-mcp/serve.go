@@ -111,8 +111,10 @@ func (d *daemon) run() error {
 					continue
 				}
 				stop() // and nobody waits for the end of what is open
-			case ctx.Err() == nil:
-				d.notify("STOPPING=1")
+			case limit == nil:
+				if ctx.Err() == nil { // else the successor is the service
+					d.notify("STOPPING=1")
+				}
 				stop()
 				limit = time.After(d.current().Drain)
 			default:
