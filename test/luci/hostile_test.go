@@ -4,7 +4,6 @@
 package luci
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"braid/agent/report"
 )
 
 // hostile is what a carrier, a server or a neighbour may call himself.
@@ -114,9 +111,10 @@ func TestHostileNames(t *testing.T) {
 
 // The page's own sources make no markup of text.
 func TestNoMarkup(t *testing.T) {
-	forbidden := regexp.MustCompile(`innerHTML|outerHTML|rawhtml|insertAdjacentHTML|document\.write|createContextualFragment|\bE\(|https?://[^w]|EventSource|eval\(`)
-	bare := regexp.MustCompile(`\b(?:el|svg)\('[^']*', (?:\{[^}]*\}), [^\[\s]`)
-	fine := regexp.MustCompile(`\}, (?:[\w.]+\.(?:map|concat)|\[|free|found|text\.map|wires|c\.subflows|s\.wans|list|Object|words\.roles|legs|children|bands)`)
+	forbidden := regexp.MustCompile(`innerHTML|outerHTML|rawhtml|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|\bE\(|EventSource|eval\(|https?://[^w]`)
+	// What follows a tag and its attributes has to be a list.
+	call := regexp.MustCompile(`\b(?:el|svg)\((?:'[^']*'|tag), (?:\{[^}]*\}, )?`)
+	list := regexp.MustCompile(`^(?:\[|\{|attrs|children|bands\(|(?:[\w.]|\([^()]*\))+\.(?:map|concat)\()`)
 	must(t, filepath.WalkDir(filepath.Join(sources, "htdocs"), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(name) != ".js" {
 			return err
@@ -126,13 +124,15 @@ func TestNoMarkup(t *testing.T) {
 			return err
 		}
 		for i, line := range strings.Split(string(raw), "\n") {
-			if forbidden.MatchString(line) || bare.MatchString(line) && !fine.MatchString(line) {
+			if forbidden.MatchString(line) {
 				t.Errorf("%s:%d: %s", name, i+1, strings.TrimSpace(line))
+			}
+			for _, at := range call.FindAllStringIndex(line, -1) {
+				if rest := line[at[1]:]; !list.MatchString(rest) {
+					t.Errorf("%s:%d: no list of children: %.60s", name, i+1, rest)
+				}
 			}
 		}
 		return nil
 	}))
 }
-
-var _ = fmt.Sprint
-var _ report.Status

@@ -146,7 +146,12 @@ test('the page reads what the agent writes', { skip: !process.env.ANSWERS }, () 
 		}
 	});
 	const answers = JSON.parse(readFileSync(process.env.ANSWERS, 'utf8')), nodes = [];
-	const node = (tag, attrs, children) => { nodes.push(tag); JSON.stringify([ attrs, children ]); return { tag: tag }; };
+	const node = (tag, attrs, children) => {
+		assert.ok(Array.isArray(children === undefined ? attrs : children) || children === undefined, `children of ${tag}`);
+		nodes.push(tag); 
+		JSON.stringify([ attrs, children ]);
+		return { tag: tag };
+	};
 	const parts = load('braid.parts', { 'braid.dom': { el: node, svg: node } });
 	const s = strict(answers.status), h = series.fromHistory(strict(answers.history));
 	words.headline(s);
@@ -160,4 +165,7 @@ test('the page reads what the agent writes', { skip: !process.env.ANSWERS }, () 
 	parts.events(strict(answers.events).events, 0);
 	parts.explanation(strict(answers.explain));
 	assert.ok(nodes.length > 100);
+	parts.boxes(status({ wans: [], connections: { open: 0 } }));
+	parts.connections([], {});
+	parts.events([], 0);
 });
