@@ -97,11 +97,11 @@ test('why a line is not used is always said', () => {
 });
 
 test('pairing strings', () => {
-	assert.deepEqual(valid.pairing('braid://mcp.example:5125#00ff'), { address: 'mcp.example', port: '5125', key: '00ff' });
-	assert.deepEqual(valid.pairing('braid://192.0.2.1#00FF'), { address: '192.0.2.1', port: '5124', key: '00FF' });
-	assert.deepEqual(valid.pairing('braid://[2001:db8::1]:5125#00ff'), { address: '2001:db8::1', port: '5125', key: '00ff' });
-	for (const bad of [ '', 'mcp.example', 'braid://', 'braid://mcp.example', 'braid://mcp.example#', 'braid://mcp.example#0', 'braid://mcp.example#xy',
-		'braid://mcp.example:0#00ff', 'braid://mcp.example:70000#00ff', 'braid://-x-#00ff', 'http://mcp.example#00ff', 'braid://[::1]:5124#00ff x' ])
+	assert.deepEqual(valid.pairing('braid://mcp.example:5125#00112233445566778899aabbccddeeff'), { address: 'mcp.example', port: '5125', key: '00112233445566778899aabbccddeeff' });
+	assert.deepEqual(valid.pairing('braid://192.0.2.1#00112233445566778899AABBCCDDEEFF'), { address: '192.0.2.1', port: '5124', key: '00112233445566778899AABBCCDDEEFF' });
+	assert.deepEqual(valid.pairing('braid://[2001:db8::1]:5125#00112233445566778899aabbccddeeff'), { address: '2001:db8::1', port: '5125', key: '00112233445566778899aabbccddeeff' });
+	for (const bad of [ '', 'mcp.example', 'braid://', 'braid://mcp.example', 'braid://mcp.example#', 'braid://mcp.example#00ff', 'braid://mcp.example#xy',
+		'braid://mcp.example:0#00112233445566778899aabbccddeeff', 'braid://mcp.example:70000#00112233445566778899aabbccddeeff', 'braid://-x-#00112233445566778899aabbccddeeff', 'http://mcp.example#00112233445566778899aabbccddeeff', 'braid://[::1]:5124#00112233445566778899aabbccddeeff x' ])
 		assert.equal(valid.pairing(bad), null, bad);
 });
 
