@@ -17,7 +17,7 @@ import (
 const hostile = `<img src=x onerror="window.owned=1"><script>window.owned=1</script>"'&amp;{total}%s`
 
 // words are what the page decides by; all other text of an answer is text.
-var words = regexp.MustCompile(`^(|ok|degraded|down|disabled|up|off|primary|bond|overflow|backup|fixed|cellular|public|private|shared|none|convert|direct|pass|wan|converter|config|taken|ipv4|ipv6)$`)
+var words = regexp.MustCompile(`^(|ok|degraded|down|disabled|up|off|primary|bond|overflow|backup|fixed|cellular|public|private|shared|none|convert|direct|pass|wan|converter|config|taken|ipv4|ipv6|native)$`)
 
 func distort(v any) any {
 	switch v := v.(type) {
@@ -50,9 +50,6 @@ func dress(method string, answer any) any {
 	}
 	for _, w := range s["wans"].([]any) {
 		w := w.(table)
-		w["legs"] = []any{table{"family": "ipv4", "device": "x", "source": "198.51.100.2", "gateway": "198.51.100.1", "origin": "netifd", "state": "up", "reason": "",
-			"converters": []any{table{"name": "mcp", "state": "up", "rtt_ms": 21.5}}}, table{"family": "ipv6", "device": "x", "source": "2001:db8:f::2", "gateway": "fe80::1",
-			"origin": "netifd", "state": "down", "reason": "probes are not answered", "converters": []any{table{"name": "mcp", "state": "down", "rtt_ms": 0.0}}}}
 		if w["kind"] == "cellular" {
 			w["quota"] = table{"used": 43.2e9, "limit": 50e9, "resets": 777600}
 			w["cellular"] = table{"source": "modemmanager", "model": "Quectel EM12", "operator": "Example Mobile", "technology": "LTE", "signal": 64, "rsrp": -97.0,
@@ -73,7 +70,7 @@ func TestModemAndQuotaAreShown(t *testing.T) {
 		b.open(s, statusPage, v)
 		b.says(".bd-card", "Example Mobile")
 		b.says(".bd-bar", "43.2 GB")
-		b.says(".bd-legs", "2001:db8:f::2")
+		b.says(".bd-legs", "2001:db8:")
 		b.fits("with modem, " + v.String())
 		b.shot("modem-" + v.String())
 	}

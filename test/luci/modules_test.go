@@ -142,6 +142,7 @@ func answers(t *testing.T) map[string]any {
 	}
 	wan := report.WAN{Name: "fibre", Interface: "wan", Device: "eth1", Kind: config.KindCellular, Role: config.RolePrimary, EffectiveRole: config.RoleBond, State: "up",
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, IPv4: "public", RXRate: 5000, Quota: report.Quota{Used: 1, Limit: 2},
+		Legs:     []report.Leg{{Family: "ipv4", Origin: "native", State: "up", Source: "192.0.2.2", Converters: []report.LegConverter{{Name: "mcp", State: "up"}}}},
 		Cellular: report.Cellular{Operator: "x", Signal: 50, RSRP: -90}}
 	raw := map[string]any{
 		"status": report.Status{State: report.StateOK, Problems: []report.Problem{{Section: "lte", Message: "wrong"}}, WANs: []report.WAN{wan},

@@ -64,7 +64,7 @@ function legs(list) {
 	if (!list || !list.length)
 		return null;
 	return el('ul.bd-legs', list.map(leg => el('li', [
-		dot(leg.state || 'off'), leg.family, ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
+		dot(leg.state), leg.family, leg.origin == 'native' ? ' ' : ' ' + leg.origin + ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
 		(leg.converters || []).map(c => [ ' ', el('span.bd-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
