@@ -159,7 +159,7 @@ func (b *browser) until(expression string) {
 // says waits until the page, or a part of it, says something.
 func (b *browser) says(selector, text string) {
 	b.t.Helper()
-	b.until(fmt.Sprintf("Array.from(document.querySelectorAll(%q)).some(n => n.innerText.includes(%q))", selector, text))
+	b.until(fmt.Sprintf("Array.from(document.querySelectorAll(%q)).some(n => (n.innerText || n.textContent).includes(%q))", selector, text))
 }
 
 // click clicks on the first that matches and holds the text.
@@ -202,7 +202,7 @@ func (b *browser) fits(what string) {
 	var wrong []string
 	b.eval(`(() => {
 		const wide = document.documentElement.clientWidth, out = [];
-		if (document.documentElement.scrollWidth > wide)
+		if (document.documentElement.scrollWidth > wide + 1)
 			out.push('the page is ' + document.documentElement.scrollWidth + ' wide');
 		for (const n of document.querySelectorAll('#view *')) {
 			const r = n.getBoundingClientRect(), s = getComputedStyle(n);

@@ -55,7 +55,7 @@ var options = map[string]map[string][]string{
 	},
 	"converter": {
 		"address": slices.Concat(addresses, names), "port": numberTexts, "priority": numberTexts,
-		"cookie": {"00", "c0ffee", "C0FFEE00", "0", strings.Repeat("ab", 64), strings.Repeat("ab", 65)},
+		"cookie": secrets, "key": secrets,
 	},
 	"rule": {
 		"src": slices.Concat(prefixes, []string{"02:00:5e:10:00:01", "02-00-5E-10-00-01", "02:00:5e:10:00", "2:0:5e:10:0:1"}), "dest": prefixes,
@@ -71,6 +71,7 @@ var (
 		"::ffff:192.0.2.0/120", "128.0.0.0/1", "fe80::%eth0/64", "192.0.2.0/", "/24", "10.0.0.0/+8"})
 	names = []string{"mcp.example", "example", "a.b.c.example.", "*.example", ".example", "-a.example", "a-.example", "_dmarc.example", "a._b", "192.0.2.300", "1.2", "bücher.example",
 		"xn--bcher-kva.example", strings.Repeat("a", 63) + ".example", strings.Repeat("a", 64) + ".example", strings.Repeat("a.", 124) + "abcd", strings.Repeat("a.", 125) + "abcd", "a..b", "EXAMPLE.com"}
+	secrets     = []string{"00", strings.Repeat("c0", 15), strings.Repeat("C0", 16), strings.Repeat("ab", 17), strings.Repeat("ab", 64), strings.Repeat("ab", 65)}
 	numberTexts = []string{"0", "1", "28", "29", "100", "1000", "1001", "65535", "65536", "1000000", "1000001", "100000000", "100000001", "-1", "1.5", "007", "x", "1e3"}
 )
 
@@ -141,6 +142,7 @@ func answers(t *testing.T) map[string]any {
 	}
 	wan := report.WAN{Name: "fibre", Interface: "wan", Device: "eth1", Kind: config.KindCellular, Role: config.RolePrimary, EffectiveRole: config.RoleBond, State: "up",
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, IPv4: "public", RXRate: 5000, Quota: report.Quota{Used: 1, Limit: 2},
+		Legs:     []report.Leg{{Family: "ipv4", Origin: "native", State: "up", Source: "192.0.2.2", Converters: []report.LegConverter{{Name: "mcp", State: "up"}}}},
 		Cellular: report.Cellular{Operator: "x", Signal: 50, RSRP: -90}}
 	raw := map[string]any{
 		"status": report.Status{State: report.StateOK, Problems: []report.Problem{{Section: "lte", Message: "wrong"}}, WANs: []report.WAN{wan},

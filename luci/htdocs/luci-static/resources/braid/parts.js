@@ -64,7 +64,7 @@ function legs(list) {
 	if (!list || !list.length)
 		return null;
 	return el('ul.bd-legs', list.map(leg => el('li', [
-		dot(leg.state || 'off'), leg.family, ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
+		dot(leg.state), leg.family, leg.origin == 'native' ? ' ' : ' ' + leg.origin + ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
 		(leg.converters || []).map(c => [ ' ', el('span.bd-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
@@ -93,10 +93,10 @@ return baseclass.extend({
 		return [
 			box('lan', 'end', [ el('b', [ _('LAN') ]), el('small', [ _('%s connections').format(s.connections.open) ]) ]),
 			box('gateway', 'end', [ el('b', [ _('Router') ]), el('small', [ s.kernel.mptcp ? _('Multipath TCP') : _('no Multipath TCP') ]) ]),
-			el('div.bd-column', { 'data-key': 'wans' }, s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
+			el('div.bd-column', { 'data-key': 'wans' }, [ s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
 				el('div.bd-row', [ dot(w.state), el('b', [ w.name ]), el('span.bd-chip', { style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
 				rates(w), el('small', [ words.why(w) ])
-			])) : box('nothing', 'wan', [ el('small', [ _('no line') ]) ])),
+			])) : box('nothing', 'wan', [ el('small', [ _('no line') ]) ]) ]),
 			converters.length ? el('div.bd-column', { 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
 				el('div.bd-row', [ dot(c.state), el('b', [ c.name ]) ]),
 				el('small', [ _('Converter'), ', ', words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
@@ -182,7 +182,7 @@ return baseclass.extend({
 		const cell = (i, children) => el('td.td', { 'data-title': head[i] }, children);
 		return el('table.table bd-table', [
 			el('thead', [ el('tr.tr table-titles', [ '' ].concat(head).map(t => el('th.th', [ t ]))) ]),
-			el('tbody', list.length ? list.map(c => {
+			el('tbody', [ list.length ? list.map(c => {
 				const unfolded = open[c.id], lines = [];
 				for (const f of c.subflows)
 					if (!lines.includes(f.wan))
@@ -195,9 +195,9 @@ return baseclass.extend({
 						cell(3, [ lines.join(', ') || '–' ]), cell(4, [ format.bytes(c.rx) ]), cell(5, [ format.bytes(c.tx) ]), cell(6, [ format.span(c.age) ])
 					]),
 					unfolded ? el('tr.tr bd-unfolded', { 'data-key': 'of' + c.id }, [ el('td.td', { colspan: 8 }, [
-						el('ul', c.subflows.length ? c.subflows.map(f => el('li', [ el('b', [ f.wan || '?' ]), ' ', el('samp', [ f.local ]), ' → ', el('samp', [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', [ _('none') ])) ]) ]) : null
+						el('ul', [ c.subflows.length ? c.subflows.map(f => el('li', [ el('b', [ f.wan || '?' ]), ' ', el('samp', [ f.local ]), ' → ', el('samp', [ f.remote ]), ', ', format.ms(f.rtt_ms), ', ↓ ', format.bytes(f.rx), ' ↑ ', format.bytes(f.tx), f.backup ? ', ' + _('held back') : '' ])) : el('li', [ _('none') ]) ]) ]) ]) : null
 				];
-			}) : el('tr.tr', [ el('td.td', { colspan: 8 }, [ _('No connection.') ]) ]))
+			}) : el('tr.tr', [ el('td.td', { colspan: 8 }, [ _('No connection.') ]) ]) ])
 		]);
 	},
 

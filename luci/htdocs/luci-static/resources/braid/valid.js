@@ -153,9 +153,8 @@ function device(text) {
 	return link(text) || text.length > 15 ? _('1 to 15 letters, digits, _ . and -') : '';
 }
 
-function secret(least, most) {
-	return text => only(text, hex) && text.length % 2 == 0 && text.length >= 2 * least && text.length <= 2 * most ? '' :
-		_('An even number of hex digits, %d to %d of them.').format(2 * least, 2 * most);
+function secret(text) {
+	return only(text, hex) && text.length % 2 == 0 && text.length >= 32 && text.length <= 128 ? '' : _('An even number of hex digits, 32 to 128.');
 }
 
 function modem(text) {
@@ -179,7 +178,7 @@ return baseclass.extend({
 			interface: link, device, gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
 			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem: modem
 		},
-		converter: { address: host, port: integer(1, 65535), cookie: secret(1, 64), priority: integer(0, 65535) },
+		converter: { address: host, port: integer(1, 65535), key: secret, cookie: secret, priority: integer(0, 65535) },
 		rule: { src: source, dest: prefix, domain, dest_port: ports }
 	},
 
@@ -198,7 +197,7 @@ return baseclass.extend({
 		}
 		if (where[0] == '[' && where[where.length - 1] == ']')
 			where = where.slice(1, -1);
-		if (host(where) || !number(port, 1, 65535) || !only(key, hex) || key.length % 2 || key.length < 2)
+		if (host(where) || !number(port, 1, 65535) || secret(key))
 			return null;
 		return { address: where, port, key };
 	}

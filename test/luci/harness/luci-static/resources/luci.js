@@ -89,7 +89,7 @@
 				wants.push([ m[1], m[2] || m[1].split('.').pop() ]);
 			const given = await Promise.all(wants.map(w => this.require(w[0])));
 			const made = new Function('L', '_', 'E', ...wants.map(w => w[1]), text + '\n//# sourceURL=' + name).call(window, this, _, E, ...given);
-			return typeof made == 'function' ? made.isKit ? made : new made() : made;
+			return typeof made == 'function' ? Object.prototype.hasOwnProperty.call(made, 'isKit') ? made : new made() : made;
 		}
 	}
 	window.LuCI = LuCI;

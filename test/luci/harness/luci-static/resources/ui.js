@@ -7,7 +7,7 @@
 
 return {
 	instantiateView(name) {
-		return L.require('view.' + name).then(v => v.show()).catch(err => {
+		return L.require('view.' + name).then(v => v.__start()).catch(err => {
 			console.error(err);
 			document.getElementById('view').replaceChildren(E('p', { 'class': 'alert-message error' }, [ String(err) ]));
 		});

@@ -8,7 +8,7 @@
 // handles.
 
 const view = baseclass.extend({
-	show() {
+	__start() {
 		return Promise.resolve(this.load ? this.load() : null).then(data => this.render(data)).then(nodes => {
 			const at = document.getElementById('view'), actions = [];
 			const button = (name, kind, label) => {

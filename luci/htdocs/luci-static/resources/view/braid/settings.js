@@ -209,7 +209,7 @@ return view.extend({
 		this.converters(m);
 		this.rules(m);
 		return m.render().then(node => {
-			this.root = el('div.braid', [ title, el('p', [ _('One connection out of many: which lines there are, what leads to the converter, and what is carried otherwise.') ]),
+			this.root = el('div.braid', [ title,
 				uci.sections(conf, 'wan').length ? el('div', { 'data-key': 'advice' }, [ this.advice() ]) : this.guide(), node ]);
 			return this.root;
 		});

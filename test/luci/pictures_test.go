@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build pictures
+
+package luci
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/traffic"
+)
+
+// The pictures of docs/luci.md: some minutes of a house whose cellular line
+// fails once. What a modem and a quota tell is added to what the agent does.
+func TestPictures(t *testing.T) {
+	r, s := start(t, house)
+	for _, part := range []struct {
+		downloads int
+		length    time.Duration
+		dead      bool
+	}{{1, 25 * time.Second, false}, {3, 40 * time.Second, false}, {1, 15 * time.Second, true}, {3, 40 * time.Second, false}} {
+		r.Link("lte").Blackhole(part.dead)
+		ctx, cancel := context.WithTimeout(t.Context(), part.length)
+		ended := make(chan struct{}, part.downloads)
+		for range part.downloads {
+			go func() {
+				r.FromHost(lab.Server4).Do(ctx, traffic.Download, traffic.Request{Bytes: traffic.Endless, For: part.length})
+				ended <- struct{}{}
+			}()
+		}
+		for range part.downloads {
+			<-ended
+		}
+		cancel()
+	}
+	load(t, r, 3)
+	eventually(t, r, atWork)
+	s.change(func() {
+		s.distort = func(method string, answer any) any {
+			answer = dress(method, answer)
+			if status, ok := answer.(table); ok && method == "status" {
+				status["problems"] = []any{}
+			}
+			return answer
+		}
+	})
+	b := newBrowser(t)
+	for name, v := range map[string]view{"luci-status": {width: 1100, theme: "light"}, "luci-phone": {width: 390, theme: "dark"}} {
+		b.open(s, statusPage, v)
+		b.until(`document.querySelectorAll('.bd-wire').length >= 5 && document.querySelectorAll('.bd-band').length == 4`)
+		b.says(".bd-card", "Example Mobile")
+		b.shot(name)
+	}
+	for _, name := range []string{"luci-status", "luci-phone"} {
+		png, err := os.ReadFile(filepath.Join(pictures, name+".png"))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(project, "docs/pictures", name+".png"), png, 0o644))
+	}
+}
