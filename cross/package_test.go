@@ -61,7 +61,7 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 // same packages.
 func TestReproducible(t *testing.T) {
 	elsewhere := t.TempDir()
-	for _, name := range []string{"go.mod", "go.sum", "LICENSE", "agent", "docs", "files", "mcp", "onpath", "openwrt", "transport"} {
+	for _, name := range []string{"go.mod", "go.sum", "LICENSE", "agent", "docs", "files", "luci", "mcp", "onpath", "openwrt", "transport"} {
 		output(t, exec.Command("cp", "-r", filepath.Join(project, name), elsewhere))
 	}
 	err := filepath.WalkDir(elsewhere, func(name string, d fs.DirEntry, err error) error {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -204,10 +205,39 @@ func TestMonitor(t *testing.T) {
 	}
 	m.SetTargets(targets)
 	wait(t, m, 20*time.Second, "a target again", fibre(Up))
+
+	// Who is to be quiet is not probed, whoever asks, and is as well as it was.
+	quiet := slices.Clone(targets)
+	quiet[0].Quiet, quiet[1].Quiet = true, true
+	m.SetTargets(quiet)
+	wait(t, m, 5*time.Second, "quiet", func(map[Leg]Health) bool { return !m.probed("fibre") })
+	asked := m.samples(fibre4)
+	m.Kick("fibre")
+	time.Sleep(2 * urgentInterval)
+	if n := m.samples(fibre4) - asked; n != 0 || !fibre(Up)(m.Health()) {
+		t.Errorf("quiet: %d answers, %+v", n, m.Health())
+	}
+	m.SetTargets(targets)
+	wait(t, m, 5*time.Second, "heard again", func(map[Leg]Health) bool { return m.samples(fibre4) > asked })
+	if !fibre(Up)(m.Health()) {
+		t.Errorf("it had to prove itself: %+v", m.Health())
+	}
 	cancel()
 	if err := <-doneC; err != nil {
 		t.Error(err)
 	}
+}
+
+// probed says whether anything of a WAN is.
+func (m *Monitor) probed(wan string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range m.probers {
+		if p.WAN == wan {
+			return true
+		}
+	}
+	return false
 }
 
 // samples are how many answers of a path were taken in.
