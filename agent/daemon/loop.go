@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -46,7 +48,8 @@ type loop struct {
 	ports      plan.Ports
 
 	config    config.Config
-	overrides map[string]config.Role // until the configuration is read again
+	written   time.Time              // when the file was; zero: there was none
+	overrides map[string]config.Role // until the file is written again
 	problems  config.Problems        // of the configuration in the file
 	net       netstate.Snapshot
 	netAt     time.Time // when it was read; zero: it may have changed
@@ -113,6 +116,10 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 
 // load reads the configuration; a bad one leaves the last good one in force.
 func (l *loop) load(ctx context.Context) error {
+	var written time.Time
+	if i, err := os.Stat(filepath.Join(l.UCI, "braid")); err == nil {
+		written = i.ModTime()
+	}
 	p, err := uci.Load(l.UCI, "braid")
 	if errors.Is(err, fs.ErrNotExist) {
 		p, err = uci.Package{}, nil // nothing is configured
@@ -128,7 +135,10 @@ func (l *loop) load(ctx context.Context) error {
 	if err != nil {
 		l.log.Error("configuration not taken", "error", err)
 	} else {
-		l.config, l.overrides = c, nil
+		if !written.Equal(l.written) {
+			l.overrides = nil
+		}
+		l.config, l.written = c, written
 		l.log.SetLevel(c.Globals.LogLevel)
 		l.log.Info("configuration", "enabled", c.Globals.Enabled, "wans", len(c.WANs), "converters", len(c.Converters))
 	}
@@ -164,7 +174,15 @@ func (l *loop) update(ctx context.Context) {
 		p.Firewall.Late = false
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
 	}
-	l.proxy.Guard.Settle(leaving(l.plan.Endpoints, p.Endpoints))
+	leaving := leaving(l.plan.Endpoints, p.Endpoints)
+	if len(leaving) > 0 {
+		relieved, err := l.reconciler.Relieve(p, l.plan)
+		l.complain(err) // Apply tries again
+		if relieved {
+			l.proxy.Guard.Await(leaving)
+		}
+		l.proxy.Guard.Settle(leaving)
+	}
 	err := l.reconciler.Apply(ctx, p)
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	if p.Firewall != nil {

@@ -23,6 +23,9 @@ const (
 	file  = "braid.conf"
 	draft = ".braid.conf"
 
+	restarting = "restarting dnsmasq"
+	forgetting = "emptying dnsmasq's cache"
+
 	head = "# Addresses for braid's rules. Made by the agent; do not edit.\n"
 )
 
@@ -36,13 +39,16 @@ type Server struct {
 	// Restart has all instances that run read their configuration, which no
 	// signal does.
 	Restart []string
-	// Pause is the least time between a restart and another that is not due to
-	// a change.
+	// Forget has them empty their caches, as SIGHUP does.
+	Forget []string
+	// Pause is the least time between two of these that are not due to a change.
 	Pause time.Duration
 
-	stale     bool      // it has not read what there is, or has to read it again
-	restarted time.Time // when it was last tried
-	resultC   chan error
+	unread  bool      // it has not read what there is
+	stale   bool      // it knows addresses that the sets do not have
+	told    time.Time // when it was last tried
+	doing   string    // what was
+	resultC chan error
 
 	asked  stamp // of the program that able is about
 	option string
@@ -59,25 +65,35 @@ type instance struct {
 	patterns []string
 }
 
+// restart has procd start dnsmasq anew as its init script would, but for what
+// takes the LAN's names away for 3 s and an interface: the script's search for
+// other DHCP servers, whose outcome its own stop forgets. The first start, while
+// all runs, changes nothing but that the outcome is known.
+const restart = `cd /etc/init.d && ./dnsmasq running || exit 0
+./dnsmasq start
+ubus call service delete '{"name":"dnsmasq"}'
+exec ./dnsmasq start`
+
 // OpenWrt is dnsmasq as OpenWrt runs it. One that the user has stopped stays
 // so.
 func OpenWrt() *Server {
 	return &Server{
 		Configs: "/var/etc/dnsmasq.conf*",
 		Program: "dnsmasq",
-		Restart: []string{"/bin/sh", "-c", "! /etc/init.d/dnsmasq running || exec /etc/init.d/dnsmasq restart"},
+		Restart: []string{"/bin/sh", "-c", restart},
+		Forget:  []string{"ubus", "call", "service", "signal", `{"name":"dnsmasq","signal":1}`},
 		Pause:   time.Minute,
 	}
 }
 
 // Refill says that the sets have been emptied. dnsmasq puts nothing there that
-// it has in its cache, so the next Apply with lines restarts it.
+// it has in its cache, so the next Apply with lines has it forget that.
 func (s *Server) Refill() { s.stale = true }
 
 // Apply has every instance follow the lines; none of them takes ours away. On
 // a system where no instance is configured that way it does nothing. It may be
-// called often: dnsmasq is restarted only if there is a reason. A restart that
-// fails is an error of a later Apply, and is tried again.
+// called often: dnsmasq is told only if there is a reason. What fails of that is an
+// error of a later Apply, and is tried again.
 func (s *Server) Apply(ctx context.Context, lines []string) error {
 	errs := []error{s.result()}
 	instances, err := s.instances()
@@ -108,13 +124,13 @@ func (s *Server) Apply(ctx context.Context, lines []string) error {
 		changed = true
 	}
 	if text == "" && !changed {
-		s.stale = false
+		s.unread, s.stale = false, false
 	}
 	if changed {
-		s.stale, s.restarted = true, time.Time{}
+		s.unread, s.told = true, time.Time{}
 	}
-	if s.stale && s.resultC == nil && time.Since(s.restarted) >= s.Pause {
-		s.restart()
+	if (s.unread || s.stale) && s.resultC == nil && time.Since(s.told) >= s.Pause {
+		s.tell()
 	}
 	return errors.Join(errs...)
 }
@@ -187,11 +203,17 @@ func put(path, text string) error {
 	return os.Rename(d, path)
 }
 
-// restart does not wait for the end, which takes a second or more.
-func (s *Server) restart() {
-	s.stale, s.restarted = false, time.Now()
+// tell does not wait for the end, which takes a second or more.
+func (s *Server) tell() {
+	command := s.Forget
+	s.doing = forgetting
+	if s.unread {
+		command = s.Restart // which empties the cache as well
+		s.doing = restarting
+	}
+	s.unread, s.stale, s.told = false, false, time.Now()
 	s.resultC = make(chan error, 1)
-	c := exec.Command(s.Restart[0], s.Restart[1:]...)
+	c := exec.Command(command[0], command[1:]...)
 	if err := c.Start(); err != nil {
 		s.resultC <- err
 		return
@@ -199,14 +221,14 @@ func (s *Server) restart() {
 	go func() { s.resultC <- c.Wait() }()
 }
 
-// result is how the last restart ended, once it has.
+// result is how that ended the last time, once it has.
 func (s *Server) result() error {
 	select {
 	case err := <-s.resultC:
 		s.resultC = nil
 		if err != nil {
-			s.stale = true
-			return fmt.Errorf("restarting dnsmasq: %w", err)
+			s.unread, s.stale = s.unread || s.doing == restarting, true
+			return fmt.Errorf("%s: %w", s.doing, err)
 		}
 	default:
 	}

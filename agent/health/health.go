@@ -8,6 +8,8 @@ package health
 import (
 	"net/netip"
 	"time"
+
+	"braid/transport/guard"
 )
 
 // Verdict says whether a path can be used.
@@ -31,6 +33,8 @@ type Health struct {
 	Jitter  time.Duration // mean deviation of the round-trip time
 	Loss    float64       // of the last probes, 0..1
 	Source  netip.Addr    // from which the last answered probe was sent
+	// Doubted says that it may be dying, and that it is time to prepare for that.
+	Doubted bool
 }
 
 // Leg is one family of a WAN over one device.
@@ -61,7 +65,7 @@ const (
 	// silenceFixed and silenceCellular are how long a path that was busy may
 	// receive nothing before it is dead.
 	silenceFixed    = 150 * time.Millisecond
-	silenceCellular = 600 * time.Millisecond
+	silenceCellular = guard.Stall
 	// silenceUnknown holds until enough round trips have been seen.
 	silenceUnknown = time.Second
 	minSamples     = 5
@@ -84,6 +88,9 @@ const (
 	stallMemory    = time.Hour
 	maxStallMemory = 24 * time.Hour
 	stallHistory   = 7 * 24 * time.Hour
+
+	// doubtMemory is how long a doubt lasts that has shown to be none.
+	doubtMemory = 10 * time.Second
 
 	// lostInARow is how many probes without an answer make a path dead, if the
 	// first of them was sent lostFor ago, or lostForPatient on a path that is

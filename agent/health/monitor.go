@@ -137,7 +137,7 @@ func (m *Monitor) note(p Leg, change func(*tracker)) {
 	if before.Verdict != after.Verdict {
 		m.log.Info("leg", "wan", p.WAN, "device", p.Device, "ipv6", p.IPv6, "verdict", after.Verdict, "reason", after.Reason, "rtt", after.RTT)
 	}
-	if before.Verdict != after.Verdict || before.Source != after.Source {
+	if before.Verdict != after.Verdict || before.Source != after.Source || before.Doubted != after.Doubted {
 		select {
 		case m.changedC <- struct{}{}:
 		default:

@@ -30,6 +30,8 @@ type prober struct {
 	suspect bool      // it has fallen silent
 	asked   time.Time // when the first probe after that was sent
 
+	wondered time.Time // when nothing was last seen to come back for what was sent
+
 	// Of the goroutine that runs.
 	ways      ways
 	source    int  // of sources

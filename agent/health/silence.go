@@ -6,6 +6,8 @@ package health
 import (
 	"context"
 	"time"
+
+	"braid/agent/netstate"
 )
 
 const (
@@ -18,12 +20,22 @@ const (
 	recentTicks = 10
 	// forgotten is when a silence, of whatever cause, is no news any more.
 	forgotten = 3 * time.Second
+	// noAnswer is for how long something may have been sent and nothing come back
+	// before a probe asks why. It may need no answer: then it is asked again after
+	// oneWay at the earliest.
+	noAnswer = 250 * time.Millisecond
+	oneWay   = 10 * time.Second
+	// hesitation is the least time after which a probe that asks for the reason
+	// of a silence is a reason for doubt.
+	hesitation = 50 * time.Millisecond
 )
 
 // deviceWatch is what a device has received of late.
 type deviceWatch struct {
 	packets uint64
 	changed time.Time // when packets last rose
+	sent    uint64    // bytes
+	waiting time.Time // when something was first sent after that; zero: nothing was
 	recent  uint16    // a bit for each of the last ticks, set if it did
 	wasBusy bool      // when it last did
 	probers []*prober // that use it
@@ -51,7 +63,7 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 		for _, p := range m.probers {
 			name := p.target.Device
 			if devices[name] == nil {
-				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now}
+				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX}
 			}
 			devices[name].probers = append(devices[name].probers, p)
 		}
@@ -62,10 +74,10 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 				delete(devices, name)
 				continue
 			}
-			d.count(counters[name].RXPackets, now, tick)
+			d.count(counters[name], now, tick)
 			busy = busy || d.busy(now)
 			for _, p := range d.probers {
-				m.judge(p, d, now)
+				busy = m.judge(p, d, now) || busy
 			}
 		}
 		if tick = slowTick; busy {
@@ -74,8 +86,16 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 	}
 }
 
-// count takes in a new counter value.
-func (d *deviceWatch) count(packets uint64, now time.Time, tick time.Duration) {
+// count takes in new counter values.
+func (d *deviceWatch) count(t netstate.Traffic, now time.Time, tick time.Duration) {
+	packets := t.RXPackets
+	switch {
+	case packets != d.packets:
+		d.waiting = time.Time{}
+	case t.TX != d.sent && d.waiting.IsZero():
+		d.waiting = now
+	}
+	d.sent = t.TX
 	rose := packets - d.packets
 	if packets < d.packets { // another device of that name
 		rose = packets
@@ -107,12 +127,21 @@ func (d *deviceWatch) busy(now time.Time) bool {
 	return d.wasBusy && now.Sub(d.changed) < forgotten
 }
 
-// judge raises, clears or confirms the suspicion that a path is dead.
-func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) {
+// judge raises, clears or confirms the suspicion that a path is dead, and says
+// whether there is one.
+func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bool) {
 	silence := now.Sub(d.changed)
-	suspicious := d.busy(now) && silence >= suspicion
 	m.note(p.target.Leg, func(t *tracker) {
 		p.busy = d.busy(now)
+		mute := !d.waiting.IsZero() && now.Sub(d.waiting) >= max(noAnswer, t.timeout()) && (p.suspect || now.Sub(p.wondered) >= oneWay)
+		suspicious = p.busy && silence >= suspicion || mute
+		if mute {
+			p.wondered = now
+		}
+		if !p.busy {
+			silence = now.Sub(p.asked) // before, there was nothing to receive
+		}
+		t.doubt(now, suspicious && p.suspect && !p.asked.IsZero() && now.Sub(p.asked) >= max(hesitation, t.timeout()))
 		switch {
 		case suspicious && !p.suspect:
 			p.suspect, p.asked = true, time.Time{}
@@ -127,6 +156,7 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) {
 			p.calm(t, now)
 		}
 	})
+	return suspicious
 }
 
 // calm learns from a silence that has ended. One that ended with the answer to

@@ -30,6 +30,8 @@ type tracker struct {
 	othersFrom time.Time // when others were first seen to be answered after that
 	alone      bool      // nobody else was answered either: the fault may be the peer's
 	provenFrom time.Time // of the first answer since the last loss, while down
+	doubted    bool      // it may be dying
+	doubtedAt  time.Time // when it last seemed so
 	deaths     int
 	lastDeath  time.Time
 	judged     time.Time     // when that was, if it was not seen to be away and nothing has shown yet that it lives
@@ -135,6 +137,17 @@ func (t *tracker) missed(now, sent time.Time, others, busy bool) {
 func (t *tracker) silent(now time.Time, silence, asked time.Duration) {
 	if !t.down && t.answers() && silence >= t.patience(now) && asked >= t.soon() {
 		t.die(now, fmt.Sprintf("received nothing for %d ms", silence.Milliseconds()))
+	}
+}
+
+// doubt notes whether the path seems to be dying: a probe was not answered, or
+// one that it was sent for its silence is late.
+func (t *tracker) doubt(now time.Time, late bool) {
+	if t.answers() && late || t.lost > 0 {
+		t.doubted, t.doubtedAt = true, now
+	}
+	if now.Sub(t.doubtedAt) >= doubtMemory {
+		t.doubted = false
 	}
 }
 
@@ -246,7 +259,7 @@ func (t *tracker) interval(busy, suspect, fresh bool) time.Duration {
 }
 
 func (t *tracker) health() Health {
-	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source}
+	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source, Doubted: t.doubted}
 	if n := min(t.probes, window); n > 0 {
 		lost := 0
 		for _, answered := range t.outcomes[:n] {

@@ -18,6 +18,8 @@ type Network struct {
 	WANs       []WAN       // usable ones, the primary first
 	Converters []Converter // preferred first
 	Fallback   config.Fallback
+	// KeepMapped says that idle connections have to be kept in the memory of NATs.
+	KeepMapped bool
 }
 
 // WAN is a usable WAN: the addresses from which subflows start, the invalid
@@ -26,6 +28,7 @@ type Network struct {
 type WAN struct {
 	Name       string
 	IPv4, IPv6 netip.Addr
+	Waits      bool // connections that start elsewhere have no subflow over it for now
 }
 
 // Converter is a converter with its addresses resolved.

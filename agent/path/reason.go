@@ -19,7 +19,7 @@ type Subflow struct {
 }
 
 // Expected lists the subflows of a connection made by an attempt: one from
-// every WAN that has the family of the peer or, where the peer is a converter,
+// every WAN, but for those that wait, that has the family of the peer or, where the peer is a converter,
 // that of another address of it.
 func (n *Network) Expected(a Attempt) (flows []Subflow) {
 	peers := []netip.AddrPort{a.Peer}
@@ -27,6 +27,9 @@ func (n *Network) Expected(a Attempt) (flows []Subflow) {
 		peers = append(peers, a.Converter.Addrs...)
 	}
 	for _, w := range n.WANs {
+		if w.Waits && w.Name != a.WAN {
+			continue
+		}
 		i := slices.IndexFunc(peers, func(p netip.AddrPort) bool { return w.source(p.Addr()).IsValid() })
 		switch {
 		case i >= 0:

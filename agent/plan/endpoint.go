@@ -54,6 +54,10 @@ func (m *maker) addEndpoints() {
 		if !w.source(v6).IsValid() {
 			continue
 		}
+		if v6 == first && m.waits(w) { // what the peer announces is heard only at a connection's start
+			m.wait(w)
+			continue
+		}
 		if v6 != first {
 			limits.AddAddrsAccepted = maxAddAddrs
 		}
@@ -66,6 +70,7 @@ func (m *maker) addEndpoints() {
 		m.addEndpoint(s.wan, s.v6, s.flags)
 	}
 	m.plan.Limits = &limits
+	m.plan.Network.KeepMapped = m.keepMapped()
 }
 
 // addEndpoint gives the endpoint an id that follows from WAN and family, so
@@ -144,6 +149,9 @@ func (m *maker) setSysctls() {
 		// A burst of lost SYNs would otherwise switch MPTCP off for everybody
 		// for an hour (kernel 6.14).
 		{"net/mptcp/blackhole_timeout", "0"},
+		// Seconds that a connection lives on when its last subflow is gone, until
+		// there is a line for another one: a modem's restart, a night's new lease.
+		{"net/mptcp/close_timeout", "900"},
 	}
 	for _, w := range p.WANs {
 		for _, l := range w.Legs {

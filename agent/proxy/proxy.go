@@ -56,7 +56,10 @@ func (p *Proxy) SetNetwork(n *path.Network) {
 			p.Memory.Forget(c.Name)
 		}
 	}
-	p.network.Store(n)
+	before := p.network.Swap(n)
+	if before == nil || before.KeepMapped != n.KeepMapped {
+		p.table.keepMapped(n.KeepMapped)
+	}
 }
 
 // Run serves until ctx ends, then resets what is open.
@@ -101,6 +104,7 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 		p.leave(c, done)
 		return
 	}
+	keepMapped(far, p.network.Load().KeepMapped)
 	unwatch := p.watchJoins(c.dest, a, far)
 	unguard := p.Guard.Add(far, &pair.AToB)
 	pair.Start(func(err error) {

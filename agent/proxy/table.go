@@ -220,6 +220,23 @@ func (t *table) resetAll() {
 	}
 }
 
+// keepMapped says whether NATs are kept from forgetting connections that have
+// more than one line.
+func (t *table) keepMapped(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conns {
+		if c.far != nil {
+			keepMapped(c.far, on)
+		}
+	}
+}
+
+// keepMapped tells a far side. One that is plain TCP has one line only.
+func keepMapped(far *mptcp.Conn, on bool) {
+	_ = far.KeepMapped(on || !far.MPTCP) // it may have ended
+}
+
 func (t *table) list() []Connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()

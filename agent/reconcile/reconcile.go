@@ -59,6 +59,13 @@ func (r *Reconciler) Resume() error {
 	return nil
 }
 
+// Relieve has lines that have stood by until now stand in for those that the
+// plan which is to be applied next lets go, and says whether there are any.
+func (r *Reconciler) Relieve(p, before plan.Plan) (bool, error) {
+	eps := p.Relief(before)
+	return len(eps) > 0, mptcppm.Relieve(eps)
+}
+
 // Apply applies a plan. A step that fails does not keep the others from being
 // taken; Apply may be called again until all succeed.
 func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {

@@ -72,9 +72,9 @@ func listenOnce(ctx context.Context, mark uint32) (pair, error) {
 
 func listenTCP(ctx context.Context, mark uint32, network, addr string, level, opt int) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
-		// Often enough to notice a host that left the house, rarely enough
-		// not to wake a phone's radio.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 20 * time.Minute, Interval: time.Minute, Count: 5},
+		// A host that sleeps is not gone. Whoever carries its connections has a
+		// limit for those that are silent.
+		KeepAlive: -1,
 		Control: control(func(fd int) error {
 			if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
 				return fmt.Errorf("setting IP_TRANSPARENT: %w", err)

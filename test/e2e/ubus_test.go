@@ -229,7 +229,7 @@ func TestCommandLineJSON(t *testing.T) {
 	}
 }
 
-// A role that is set holds until the next reload, in the kernel too.
+// A role that is set holds until the file changes, in the kernel too.
 func TestUbusSet(t *testing.T) {
 	r := start(t, rig.Options{})
 	c := bus(t, r)
@@ -241,11 +241,14 @@ func TestUbusSet(t *testing.T) {
 		must(t, c.Call(t.Context(), "braid", "set", table{"wan": wan, "role": role}, nil))
 	}
 	set("lte", "backup")
-	if got := roles(); got != "primary backup" {
-		t.Error(got)
-	}
-	if out := sh(t, r.Gateway, "ip mptcp endpoint show"); !strings.Contains(out, "backup") {
-		t.Errorf("no backup endpoint:\n%s", out)
+	for _, why := range []string{"set", "a reload of the same file"} {
+		if got := roles(); got != "primary backup" {
+			t.Errorf("after %s: %s", why, got)
+		}
+		if out := sh(t, r.Gateway, "ip mptcp endpoint show"); strings.Contains(out, "dev lte") {
+			t.Errorf("after %s an endpoint for a backup that is not needed:\n%s", why, out)
+		}
+		must(t, c.Call(t.Context(), "braid", "reload", table{}, nil))
 	}
 	set("lte", "primary")
 	if got := roles(); got != "bond primary" {

@@ -34,7 +34,7 @@ var may = []struct {
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
 	{"agent/plan", "agent/config agent/health agent/load agent/modem agent/nameserver agent/netstate agent/path transport/mptcp"},
-	{"agent/health", "agent/config agent/netstate agent/socket/... transport/journal"},
+	{"agent/health", "agent/config agent/netstate agent/socket/... transport/guard transport/journal"},
 	{"agent/load", "agent/config agent/netstate"},
 	{"agent/clat", "agent/plan agent/socket/ra onpath/... transport/journal"},
 	{"agent/proxy", "agent/path agent/config onpath/syn transport/..."},

@@ -11,10 +11,6 @@ import (
 )
 
 const (
-	// patience is the least time without an acknowledgement after which a
-	// subflow is dead. A gateway that knows its lines is sooner; this is for
-	// what it cannot see.
-	patience = 500 * time.Millisecond
 	// progress is how recently another subflow must have been acknowledged:
 	// when all are silent, it is not the path.
 	progress = 200 * time.Millisecond
@@ -74,13 +70,13 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		stalled := now.Sub(s.since)
-		if s.givenUp || stalled < patience/2 || now.Sub(last) >= progress || !last.After(s.progress) {
+		if s.givenUp || stalled < unacknowledged/2 || now.Sub(last) >= progress || !last.After(s.progress) {
 			continue
 		}
 		if w.until.Before(now.Add(calm)) {
 			w.until = now.Add(calm)
 		}
-		if stalled > max(patience, f.RTT+4*f.RTTVar, gapFactor*s.gap) {
+		if stalled > max(unacknowledged, f.RTT+4*f.RTTVar, gapFactor*s.gap) {
 			s.givenUp = true
 			dead = append(dead, f)
 		}

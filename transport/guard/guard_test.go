@@ -78,14 +78,14 @@ func TestDead(t *testing.T) {
 	}{
 		{"all is well", []*simulated{flow(1, 20*ms, steady()), flow(2, 60*ms, steady())}, nil, 0, 0},
 		{"one stalls", []*simulated{flow(1, 20*ms, stalls), flow(2, 60*ms, steady())},
-			[]uint16{1}, 3*time.Second + patience, 3*time.Second + patience + 2*fastTick},
-		{"a slow one stalls", []*simulated{flow(1, 600*ms, stalls), flow(2, 60*ms, steady())},
-			[]uint16{1}, 3900 * ms, 3900*ms + 2*fastTick},
+			[]uint16{1}, 3*time.Second + unacknowledged, 3*time.Second + unacknowledged + 2*fastTick},
+		{"a slow one stalls", []*simulated{flow(1, 1200*ms, stalls), flow(2, 60*ms, steady())},
+			[]uint16{1}, 4800 * ms, 4800*ms + 2*fastTick},
 		{"all stall", []*simulated{flow(1, 20*ms, stalls), flow(2, 60*ms, stalls)}, nil, 0, 0},
 		{"all stall, one goes on", []*simulated{flow(1, 20*ms, stalls), flow(2, 60*ms, steady([2]time.Duration{3 * time.Second, 6 * time.Second}))},
 			[]uint16{1}, 6 * time.Second, 6*time.Second + 2*fastTick},
 		{"two of three stall", []*simulated{flow(1, 20*ms, stalls), flow(2, 60*ms, stalls), flow(3, 20*ms, steady())},
-			[]uint16{1, 2}, 3*time.Second + patience, 3*time.Second + patience + 2*fastTick},
+			[]uint16{1, 2}, 3*time.Second + unacknowledged, 3*time.Second + unacknowledged + 2*fastTick},
 		{"one is not used", []*simulated{flow(1, 20*ms, nil), flow(2, 60*ms, steady())}, nil, 0, 0},
 		{"alone", []*simulated{flow(1, 20*ms, stalls)}, nil, 0, 0},
 		{"gaps", []*simulated{flow(1, 60*ms, steady(gaps...)), flow(2, 20*ms, steady())}, nil, 0, 0},
@@ -135,7 +135,7 @@ func TestWatchedWhileInDoubt(t *testing.T) {
 			t.Fatalf("in doubt after %v", at)
 		}
 	}
-	if until := w.until.Sub(start); until < 4*time.Second || until > 3*time.Second+patience+2*fastTick+calm {
+	if until := w.until.Sub(start); until < 4*time.Second || until > 3*time.Second+unacknowledged+2*fastTick+calm {
 		t.Errorf("watched until %v", until)
 	}
 }

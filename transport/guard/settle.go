@@ -21,6 +21,36 @@ const (
 	settleLimit = 80 * time.Millisecond
 )
 
+// joinLimit bounds the wait for subflows: a round trip of a cellular line that
+// has slept.
+const joinLimit = 400 * time.Millisecond
+
+// Await waits until no connection depends on paths from the addresses any more
+// of those that another path is just joining, 400 ms at most. Its far end is
+// told over that path that the others are gone; without it, it would find out
+// by itself.
+func (g *Guard) Await(from []netip.Addr) {
+	var left []*mptcp.Conn
+	g.mu.Lock()
+	for w := range g.conns {
+		left = append(left, w.conn)
+	}
+	g.mu.Unlock()
+	var flows []mptcp.Subflow
+	for limit := time.Now().Add(joinLimit); ; time.Sleep(settleTick) {
+		left = slices.DeleteFunc(left, func(c *mptcp.Conn) bool {
+			all, err := c.AppendSubflows(flows[:0])
+			flows = all
+			return err != nil || slices.ContainsFunc(all, func(f mptcp.Subflow) bool {
+				return f.State == mptcp.StateEstablished && !slices.Contains(from, f.Local.Addr())
+			})
+		})
+		if len(left) == 0 || time.Now().After(limit) {
+			return
+		}
+	}
+}
+
 // Settle waits, if bulk data is being sent over paths from the addresses,
 // until no more acknowledgements come for it, for little more than a round trip
 // of the paths that are left, and 80 ms at most. It is for those who are

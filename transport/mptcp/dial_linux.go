@@ -121,6 +121,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 		return nil, fmt.Errorf("adopting socket: %w", err)
 	}
 	c := wrap(nc.(*net.TCPConn))
+	_ = c.KeepMapped(true) // it may be gone already
 	if sent > 0 {
 		d.synDataSent(c, a)
 	}

@@ -18,18 +18,13 @@ import (
 // third ACK yet; more are answered with an ordinary handshake.
 const fastOpenQueue = 1024
 
-// keepAlive has a client that lost its power noticed, where MPTCP has keepalive
-// (kernel 6.5); else the relay's idle limit ends the connection. More often
-// would cost those with a volume limit.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Minute, Count: 5}
-
 // Listen opens a listener that accepts MPTCP, plain TCP, and data in the SYN
 // of clients that show a Fast Open cookie (net.ipv4.tcp_fastopen bit 0x2;
 // with MPTCP from kernel 6.2). An unspecified IPv6 address listens for both
 // families.
 func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
-		KeepAlive: -1, // Accept sets it, also where the listener is another process's
+		KeepAlive: -1, // Accept says so, also where the listener is another process's
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
@@ -75,8 +70,11 @@ func Accept(l *net.TCPListener) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = tc.SetKeepAliveConfig(keepAlive) // it may be gone already
-	return wrap(tc), nil
+	c := wrap(tc)
+	// Whoever dials keeps the NATs on the way awake, if need be; what is silent
+	// for longer than that ends by the relay's idle limit. It may be gone already.
+	_ = c.KeepMapped(false)
+	return c, nil
 }
 
 // Gone says whether a connection has ended in both directions: by a reset, or

@@ -18,7 +18,8 @@ import (
 )
 
 // Dialer opens connections; the zero value is ready. It is meant to be kept:
-// it remembers the paths that do not let SYN data through.
+// it remembers the paths that do not let SYN data through. What it dials keeps
+// the NATs on the way from forgetting it, see KeepMapped.
 type Dialer struct {
 	TCP bool // plain TCP from the start
 	// Mutes has peers that answered MPTCP with plain TCP dialled with plain TCP

@@ -70,6 +70,16 @@ func Withdraw(want []mptcp.Endpoint) error {
 	return errors.Join(errs...)
 }
 
+// Relieve adds endpoints that Apply would add too, before those go that they
+// stand in for: what is open then has subflows to go on with.
+func Relieve(eps []mptcp.Endpoint) error {
+	var errs []error
+	for _, e := range eps {
+		errs = append(errs, mptcp.AddEndpoint(e))
+	}
+	return errors.Join(errs...)
+}
+
 func applyEndpoints(want []mptcp.Endpoint) error {
 	have, err := mptcp.Endpoints()
 	if errors.Is(err, os.ErrNotExist) && len(want) == 0 {
