@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -36,20 +37,27 @@ type reloaded struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Run answers until ctx ends. A socket that a predecessor has left, or still
-// has, is taken over.
-func (c Control) Run(ctx context.Context, socket string) error {
+// Listen opens the socket; answering goes on until ctx ends, and its end is what
+// running waits for. A socket that a predecessor has left, or still has, is
+// taken over.
+func (c Control) Listen(ctx context.Context, socket string, running *sync.WaitGroup) error {
 	next := fmt.Sprintf("%s.%d", socket, os.Getpid())
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: next})
 	if err != nil {
 		return fmt.Errorf("listening for commands: %w", err)
 	}
 	l.SetUnlinkOnClose(false)
-	defer context.AfterFunc(ctx, func() { l.Close() })()
 	err = errors.Join(os.Chmod(next, 0o660), os.Rename(next, socket))
 	if err != nil {
+		l.Close()
 		return fmt.Errorf("listening for commands: %w", err)
 	}
+	running.Go(func() { c.run(ctx, l, socket) })
+	return nil
+}
+
+func (c Control) run(ctx context.Context, l *net.UnixListener, socket string) {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	here, _ := os.Stat(socket)
 	defer func() {
 		if now, err := os.Stat(socket); err == nil && os.SameFile(here, now) {
@@ -60,7 +68,7 @@ func (c Control) Run(ctx context.Context, socket string) error {
 		conn, err := l.Accept()
 		switch {
 		case isClosed(err):
-			return nil
+			return
 		case err != nil:
 			time.Sleep(controlTimeout / 100)
 			continue

@@ -48,6 +48,7 @@ type Server struct {
 	requestTimeout, dialTimeout time.Duration
 
 	listeners []*net.TCPListener
+	deafC     chan struct{} // closed when nothing is accepted any more
 
 	mu       sync.Mutex
 	draining bool
@@ -68,6 +69,7 @@ func New(c config.Config, log *journal.Log) *Server {
 		started:  time.Now(),
 		most:     descriptors(),
 		sessions: make(map[*session]struct{}),
+		deafC:    make(chan struct{}),
 
 		requestTimeout: requestTimeout,
 		dialTimeout:    dialTimeout,
@@ -131,6 +133,9 @@ func (s *Server) Listen(ctx context.Context, inherited []*net.TCPListener) error
 // Listeners are those that Listen has opened.
 func (s *Server) Listeners() []*net.TCPListener { return s.listeners }
 
+// Deaf is closed when Run accepts nothing any more.
+func (s *Server) Deaf() <-chan struct{} { return s.deafC }
+
 // Run serves until ctx ends. What is open then may end by itself until halt
 // ends; the rest is reset.
 func (s *Server) Run(ctx, halt context.Context) {
@@ -146,6 +151,7 @@ func (s *Server) Run(ctx, halt context.Context) {
 		l.Close() // a copy of it that somebody else has goes on
 	}
 	accepting.Wait()
+	close(s.deafC)
 	s.drain(halt)
 	stop()
 	s.mu.Lock()

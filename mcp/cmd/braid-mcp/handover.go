@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -17,30 +18,37 @@ import (
 
 const (
 	// readyFD is the environment's variable with the descriptor on which a
-	// successor says that it serves.
+	// successor says that it is ready.
 	readyFD = "BRAID_MCP_READY_FD"
 	// handOverTimeout is how long it may take until then.
 	handOverTimeout = 10 * time.Second
 )
 
 // handOver starts a successor, of the program that is installed now, with these
-// listeners, and returns once it serves.
-func (d *daemon) handOver() error {
+// listeners, and returns once it is ready. It begins to serve when what is
+// returned is closed: of two that accept at a time each would have clients show
+// the other's tickets.
+func (d *daemon) handOver() (successor io.Closer, err error) {
 	program, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	readyR, readyW, err := os.Pipe()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer readyR.Close()
-	defer readyW.Close()
+	near, far := os.NewFile(uintptr(pair[0]), "successor"), os.NewFile(uintptr(pair[1]), "predecessor")
+	defer func() {
+		far.Close()
+		if err != nil {
+			near.Close()
+		}
+	}()
 	files := []uintptr{os.Stdin.Fd(), os.Stdout.Fd(), os.Stderr.Fd()}
 	for _, l := range d.server.Listeners() {
 		fd, err := descriptor(l)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		files = append(files, fd)
 	}
@@ -49,21 +57,21 @@ func (d *daemon) handOver() error {
 	// By way of a shell that ends at once: the successor is to be the service
 	// manager's child, not ours.
 	args := append([]string{"sh", "-c", `"$0" "$@" &`, program}, os.Args[1:]...)
-	shell, err := syscall.ForkExec("/bin/sh", args, &syscall.ProcAttr{Env: env, Files: append(files, readyW.Fd())})
+	shell, err := syscall.ForkExec("/bin/sh", args, &syscall.ProcAttr{Env: env, Files: append(files, uintptr(pair[1]))})
 	if err != nil {
-		return fmt.Errorf("starting a successor: %w", err)
+		return nil, fmt.Errorf("starting a successor: %w", err)
 	}
-	readyW.Close()
+	far.Close()
 	_, err = syscall.Wait4(shell, nil, 0, nil)
-	readyR.SetReadDeadline(time.Now().Add(handOverTimeout))
+	near.SetReadDeadline(time.Now().Add(handOverTimeout))
 	b := make([]byte, 32)
-	n, readErr := readyR.Read(b)
+	n, readErr := near.Read(b)
 	if err = errors.Join(err, readErr); err != nil {
-		return fmt.Errorf("waiting for the successor: %w", err)
+		return nil, fmt.Errorf("waiting for the successor: %w", err)
 	}
 	d.notify("MAINPID=" + string(b[:n]))
 	d.log.Info("handed over", "successor", string(b[:n]))
-	return nil
+	return near, nil
 }
 
 // descriptor is a listener's file. The file of its File method would have it
@@ -77,18 +85,21 @@ func descriptor(l *net.TCPListener) (fd uintptr, err error) {
 	return fd, err
 }
 
-// ready tells a predecessor, if there is one, that this one serves, and its
-// number. A predecessor that has given up goes on itself.
-func ready() error {
+// takeOver tells a predecessor, if there is one, that this one is ready, and its
+// number, and waits until the predecessor accepts nothing any more. One that has
+// given up goes on itself.
+func takeOver() error {
 	fd, err := strconv.Atoi(os.Getenv(readyFD))
 	os.Unsetenv(readyFD)
 	if err != nil {
 		return nil
 	}
-	f := os.NewFile(uintptr(fd), "ready")
+	f := os.NewFile(uintptr(fd), "predecessor")
 	defer f.Close()
 	if _, err := f.WriteString(strconv.Itoa(os.Getpid())); err != nil {
 		return fmt.Errorf("taking over: %w", err)
 	}
+	f.SetReadDeadline(time.Now().Add(handOverTimeout))
+	f.Read(make([]byte, 1)) // the end, or that it takes too long
 	return nil
 }

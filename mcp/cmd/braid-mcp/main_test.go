@@ -442,7 +442,12 @@ func TestReload(t *testing.T) {
 		{"expired", client + "expires = 2020-01-01", convert.NotAuthorized},
 		{"as before", client, 0},
 	} {
-		if err := os.WriteFile(p.file(), []byte("metrics = \"\"\n"+step.text), 0o600); err != nil {
+		next := p.file() + ".new" // a part of it would be a valid one, without clients
+		err := os.WriteFile(next, []byte("metrics = \"\"\n"+step.text), 0o600)
+		if err == nil {
+			err = os.Rename(next, p.file())
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		m.signal(syscall.SIGHUP)

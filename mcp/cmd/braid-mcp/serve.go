@@ -83,15 +83,13 @@ func (d *daemon) run() error {
 	d.store()
 	running := d.beside(ctx, &h)
 	defer running.Wait()
-	servedC := make(chan struct{})
-	go func() { d.server.Run(ctx, halt); close(servedC) }()
 	d.notify("READY=1")
-	if err := ready(); err != nil {
-		stopDraining()
+	if err := takeOver(); err != nil {
 		stop()
-		<-servedC
 		return err
 	}
+	servedC := make(chan struct{})
+	go func() { d.server.Run(ctx, halt); close(servedC) }()
 	var limit <-chan time.Time // of the wait for what is open
 	for {
 		select {
@@ -106,11 +104,14 @@ func (d *daemon) run() error {
 					d.log.Error("reloading; what was goes on", "error", err)
 				}
 			case s == syscall.SIGUSR2:
-				if err := d.handOver(); err != nil {
+				successor, err := d.handOver()
+				if err != nil {
 					d.log.Error("handing over; this one goes on", "error", err)
 					continue
 				}
 				stop() // and nobody waits for the end of what is open
+				<-d.server.Deaf()
+				successor.Close()
 			case limit == nil:
 				if ctx.Err() == nil { // else the successor is the service
 					d.notify("STOPPING=1")
@@ -149,12 +150,10 @@ func (d *daemon) beside(ctx context.Context, h *host.Host) *sync.WaitGroup {
 		Status: func() server.Status { return d.server.Status(version) },
 		Reload: d.reloadFile,
 	}
-	running.Go(func() {
-		_ = os.MkdirAll(filepath.Dir(d.socket), 0o755)
-		if err := control.Run(ctx, d.socket); err != nil {
-			d.log.Warn("no status to be had", "error", err)
-		}
-	})
+	_ = os.MkdirAll(filepath.Dir(d.socket), 0o755)
+	if err := control.Listen(ctx, d.socket, &running); err != nil {
+		d.log.Warn("no status to be had", "error", err)
+	}
 	running.Go(func() { systemd.Watchdog(ctx, d.server.Alive, d.server.Summary) })
 	return &running
 }
