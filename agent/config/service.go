@@ -3,6 +3,8 @@
 
 package config
 
+import "fmt"
+
 // Service is where a domain has a converter, as a SRV record says (RFC 2782).
 type Service struct {
 	Host     string
@@ -24,7 +26,7 @@ func (c Config) WithServices(found map[string][]Service) Config {
 			one := conv
 			one.Addresses, one.Port = []Host{{Name: s.Host}}, s.Port
 			if len(found[conv.SRV]) > 1 {
-				one.Name += "@" + s.Host
+				one.Name = fmt.Sprintf("%s@%s:%d", conv.Name, s.Host, s.Port)
 			}
 			all = append(all, one)
 		}

@@ -23,7 +23,7 @@ func TestWithServices(t *testing.T) {
 		{nil, append([]Converter{c.Converters[0]}, rest...)},
 		{[]Service{{"a.isp.example", 443, 0}}, append([]Converter{at("isp", "a.isp.example", 443)}, rest...)},
 		{[]Service{{"b.isp.example", 1, 0}, {"a.isp.example", 443, 0}},
-			append([]Converter{at("isp@b.isp.example", "b.isp.example", 1), at("isp@a.isp.example", "a.isp.example", 443)}, rest...)},
+			append([]Converter{at("isp@b.isp.example:1", "b.isp.example", 1), at("isp@a.isp.example:443", "a.isp.example", 443)}, rest...)},
 	} {
 		got := c.WithServices(map[string][]Service{"isp.example": tt.found}).Converters
 		if d := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b Host) bool { return a == b })); d != "" {
