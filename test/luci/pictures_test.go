@@ -12,9 +12,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"braid/test/lab"
 	"braid/test/traffic"
 )
+
+const documents = project + "/docs/pictures/"
+
+func TestGuidePicture(t *testing.T) {
+	_, s := start(t, "config globals 'globals'\n\toption enabled '0'\n")
+	b := newBrowser(t)
+	b.open(s, settingsPage, view{width: 1000, theme: "light"})
+	b.fill(".bd-guide input[aria-label^='braid:']", "192.0.2.10")
+	b.click(".bd-guide button", "Test")
+	b.says(".bd-guide", "Reachable and serves this router")
+	var png []byte
+	b.run(chromedp.Screenshot(".bd-guide", &png, chromedp.ByQuery))
+	must(t, os.WriteFile(documents+"luci-guide.png", png, 0o644))
+}
 
 // The pictures of docs/luci.md: some minutes of a house whose cellular line
 // fails once. What a modem and a quota tell is added to what the agent does.
@@ -60,6 +76,6 @@ func TestPictures(t *testing.T) {
 	for _, name := range []string{"luci-status", "luci-phone"} {
 		png, err := os.ReadFile(filepath.Join(pictures, name+".png"))
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(project, "docs/pictures", name+".png"), png, 0o644))
+		must(t, os.WriteFile(documents+name+".png", png, 0o644))
 	}
 }

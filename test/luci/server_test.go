@@ -360,7 +360,7 @@ func (s *server) call(object, method string, args table) (code int, answer any) 
 		}
 		return 0, table{"path": args["path"], "type": "file"}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	c, err := ubus.Dial(ctx, s.socket)
 	if err != nil {
