@@ -27,10 +27,13 @@ type manager struct {
 	conn    *dbus.Conn
 	timeout time.Duration // of a question
 	signalC chan *dbus.Signal
-	// rated are the modems whose radio values are refreshed because we said so,
-	// with the state in which that was tried, whether or not they have let us.
+	// rated are the modems that were told to refresh their radio values, with the
+	// state they were in then, or taken once they have done so.
 	rated map[dbus.ObjectPath]int32
 }
+
+// taken is no state of a modem.
+const taken = -128
 
 // connect reaches the system bus by dial, and has everything told that
 // ModemManager says there.
@@ -127,7 +130,10 @@ func (m *manager) rate(ctx context.Context, objects, used []*object) {
 		wanted[o.path] = true
 		// It is off again when a modem was disabled. One that has refused is asked
 		// again in another state.
-		if tried, done := m.rated[o.path]; o.rate == 0 && (!done || tried != o.state) {
+		switch tried, done := m.rated[o.path]; {
+		case o.rate == radioRate && done:
+			m.rated[o.path] = taken
+		case o.rate == 0 && (!done || tried != o.state):
 			m.rated[o.path] = o.state
 			m.call(ctx, o.path, signalInterface+".Setup", uint32(radioRate))
 		}

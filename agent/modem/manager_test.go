@@ -359,6 +359,18 @@ func TestRadioRate(t *testing.T) {
 	if r := rate(); r != uint32(radioRate) {
 		t.Errorf("rate %v, want %d", r, radioRate)
 	}
+	// Who is switched off forgets it.
+	if err := b.manager.Call(path, "Modem.Enable", false); err != nil {
+		t.Fatal(err)
+	}
+	b.enable(path)
+	b.until("network again", func(f Facts) bool { return f.Registration == Home })
+	for end := time.Now().Add(20 * time.Second); rate() != uint32(radioRate); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("rate %v, want %d again", rate(), radioRate)
+		}
+	}
+	b.until("radio values again", func(f Facts) bool { return f.RSRP != 0 })
 	b.stop()
 	if r := rate(); r != uint32(0) {
 		t.Errorf("rate %v afterwards, want it taken back", r)

@@ -184,6 +184,7 @@ func (w *Watcher) look(ctx context.Context, m *manager) error {
 		return err
 	}
 	if !running {
+		clear(m.rated)
 		w.lose()
 		return nil
 	}

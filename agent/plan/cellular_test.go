@@ -83,6 +83,20 @@ link spare wwan 100.65.0.2/30 via 100.65.0.1
 	}
 }
 
+// Not even the NAT64 of a line is looked for whose quota is used up.
+func TestSpentLineHasNoTranslator(t *testing.T) {
+	in := plan.Input{Config: parse(t, "config wan 'fibre'\n\toption device 'fibre'\nconfig wan 'lte'\n\toption device 'lte'\n\toption kind 'cellular'\n\toption quota '1'\n")}
+	if err := readNetwork(&in, "link fibre device 198.51.100.2/24 via 198.51.100.1\nlink lte wwan 2001:db8:c::2/64 via fe80::1\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, spent := range []bool{false, true} {
+		in.Spent["lte"] = spent
+		if p, _ := plan.Make(in); (len(p.IPv6Only) == 0) != spent {
+			t.Errorf("spent %v: %+v", spent, p.IPv6Only)
+		}
+	}
+}
+
 // sketch is a WAN in words. What is idle carries nothing, whoever looks.
 func sketch(p plan.Plan, w plan.WAN) string {
 	words := []string{string(w.Role)}

@@ -54,7 +54,7 @@ func (m *maker) wantsCLAT(w WAN) bool {
 // findIPv6Only lists the WANs that a translator of ours would help.
 func (m *maker) findIPv6Only() {
 	for i, w := range m.plan.WANs {
-		if w.Role == config.RoleOff || !m.wantsCLAT(w) {
+		if w.Role == config.RoleOff || w.Idle || !m.wantsCLAT(w) {
 			continue
 		}
 		l, _ := w.Forwarding(true)

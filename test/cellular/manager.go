@@ -154,8 +154,11 @@ func (m *Manager) Get(path dbus.ObjectPath, property string) (any, error) {
 	return v.Value(), nil
 }
 
-// Enable switches a modem on.
-func (m *Manager) Enable(path dbus.ObjectPath) error { return m.Call(path, "Modem.Enable", true) }
+// Enable switches a modem on, as soon as ModemManager is done with what it does
+// with one that is new or unlocked.
+func (m *Manager) Enable(path dbus.ObjectPath) error {
+	return await(m.ctx, "the modem to be switched on", func() error { return m.Call(path, "Modem.Enable", true) })
+}
 
 func (m *Manager) objects() (all map[dbus.ObjectPath]map[string]map[string]dbus.Variant, err error) {
 	// One that has just got its name may lose what it is asked.

@@ -338,7 +338,7 @@ func TestUbusEvents(t *testing.T) {
 	expect(`braid.wan {"from":"up","to":"down","wan":"lte"}`)
 	must(t, r.WriteUCI("config wan 'x'\n"))
 	must(t, c.Call(t.Context(), "braid", "reload", table{}, nil))
-	expect(`braid.config {"ok":false,"problems":[{"message":"neither interface nor device is set","option":"","section":"x"}]}`)
+	expect(`braid.config {"ok":false,"problems":[{"message":"neither interface nor device is set","option":"","section":"x","warning":false}]}`)
 	r.MCP.Kill()
 	conn, err := dial(t, r.Host(), lab.Server4, rig.Port) // which finds out
 	must(t, err)
