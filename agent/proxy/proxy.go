@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"braid/agent/config"
 	"braid/agent/path"
@@ -47,6 +48,8 @@ type Proxy struct {
 	held    held
 	stats   Stats
 	failing failing
+	looked  time.Time // at all connections' subflows
+	bulkAt  time.Time // a connection last carried much
 }
 
 // SetNetwork changes what new connections are decided by.
