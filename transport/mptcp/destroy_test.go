@@ -153,3 +153,10 @@ func BenchmarkAppendSubflows(b *testing.B) {
 		}
 	}
 }
+
+// It destroys a socket of its own, and only where it may: else it says so.
+func TestCanDestroy(t *testing.T) {
+	if err := CanDestroy(); err != nil {
+		t.Error(err)
+	}
+}
