@@ -102,6 +102,10 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	p.count(a, far)
 	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
 	pair.AToB.Store(uint64(r.sent))
+	// A host that sleeps may be sent something. When all has been said, what it
+	// has not acknowledged is the kernel's, for as long as that likes.
+	_ = mptcp.SetUserTimeout(c.lan, relay.DefaultIdle)
+	pair.Closing = func() { _ = mptcp.SetUserTimeout(c.lan, 0) }
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(far.TCPConn)
 		p.leave(c, done)
