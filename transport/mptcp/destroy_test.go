@@ -20,7 +20,7 @@ func joined(t *testing.T, listen, source, second, peer string) (c, accepted *Con
 		if netip.MustParseAddr(a).Is4() {
 			bits = "/32"
 		}
-		run(t, "", "ip", "addr", "add", a+bits, "dev", "lo", "nodad")
+		run(t, "", "ip", "addr", "add", a+bits, "dev", "lo")
 		t.Cleanup(func() { run(t, "", "ip", "addr", "del", a+bits, "dev", "lo") })
 	}
 	old := must(GetLimits())
@@ -154,7 +154,8 @@ func BenchmarkAppendSubflows(b *testing.B) {
 	}
 }
 
-// It destroys a socket of its own, and only where it may: else it says so.
+// It destroys a socket of its own, which only a kernel can that has what it
+// takes.
 func TestCanDestroy(t *testing.T) {
 	if err := CanDestroy(); err != nil {
 		t.Error(err)
