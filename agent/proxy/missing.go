@@ -21,7 +21,8 @@ const (
 	// joining is given to a subflow that is being made.
 	joining = time.Second
 	// A connection has an endpoint made anew again after retryLeast, doubled each
-	// time up to retryMost: what is refused stays refused.
+	// time up to retryMost: what is refused stays refused. The same holds for an
+	// endpoint from which no connection has got a subflow that way.
 	retryLeast = 10 * time.Second
 	retryMost  = 10 * time.Minute
 	// hopeless is for how long a connection may have no subflow although there are
@@ -38,10 +39,21 @@ const (
 	thorough = 10 * time.Second
 )
 
+// retry is when something is tried again that has failed so far.
+type retry struct {
+	next time.Time
+	wait time.Duration
+}
+
+func (r *retry) tried(now time.Time) {
+	r.wait = min(max(2*r.wait, retryLeast), retryMost)
+	r.next = now.Add(r.wait)
+}
+
 // lack is a subflow that a connection does not have.
 type lack struct {
-	since, next time.Time
-	wait        time.Duration
+	since time.Time
+	retry
 }
 
 // missing is what is known of a connection's subflows.
@@ -61,7 +73,7 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 		p.looked = now
 	}
 	wanted, used := make(map[netip.Addr]bool), make(map[netip.Addr]bool)
-	var due []*lack
+	due := make(map[netip.Addr][]*lack)
 	var flows []mptcp.Subflow
 	for _, c := range p.table.carriedByMPTCP() {
 		bytes := c.pair.AToB.Load() + c.pair.BToA.Load()
@@ -86,24 +98,42 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 		if c.attempt.Path == config.PathDirect && len(flows) > 0 {
 			continue // the server may well want no more
 		}
-		for a, l := range c.missing.look(now, c.joinable(eps), flows) {
+		lacking, got := c.missing.look(now, c.joinable(eps), flows)
+		for a, l := range lacking {
 			wanted[a] = wanted[a] || len(flows) == 0
-			due = append(due, l)
+			due[a] = append(due[a], l)
+		}
+		for _, a := range got {
+			delete(p.remade, a)
 		}
 		if h := c.missing.helpless; !h.IsZero() && now.Sub(h) >= hopeless {
 			p.Log.Info("no line carries the connection on", "src", c.src, "dst", c.dest)
 			relay.Reset(c.far.TCPConn)
 		}
 	}
-	for _, e := range eps {
-		if urgent, ok := wanted[e.Addr]; ok && (urgent || !used[e.Addr]) {
-			anew = append(anew, e)
+	for a := range p.remade { // what returns begins anew
+		if !slices.ContainsFunc(eps, func(e mptcp.Endpoint) bool { return e.Addr == a }) {
+			delete(p.remade, a)
 		}
 	}
-	if len(anew) > 0 {
-		for _, l := range due {
-			l.next, l.wait = now.Add(max(l.wait, retryLeast)), min(2*max(l.wait, retryLeast), retryMost)
+	for _, e := range eps {
+		urgent, ok := wanted[e.Addr]
+		r := p.remade[e.Addr]
+		if !ok || used[e.Addr] && !urgent || r != nil && now.Before(r.next) {
+			continue
 		}
+		if r == nil {
+			r = new(retry)
+		}
+		r.tried(now)
+		if p.remade == nil {
+			p.remade = make(map[netip.Addr]*retry)
+		}
+		p.remade[e.Addr] = r
+		for _, l := range due[e.Addr] {
+			l.tried(now)
+		}
+		anew = append(anew, e)
 	}
 	return anew
 }
@@ -112,16 +142,23 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 // has seen.
 func (p *Proxy) Bulk(now time.Time) bool { return now.Sub(p.bulkAt) < bulkMemory }
 
-// look notes which subflows there are, and tells of those that are lacking.
-func (m *missing) look(now time.Time, eps []mptcp.Endpoint, flows []mptcp.Subflow) map[netip.Addr]*lack {
-	lacks, due := make(map[netip.Addr]*lack), make(map[netip.Addr]*lack)
+// look notes which subflows there are, and tells of those that have been lacking
+// for long enough, and of those that the connection has got after a try.
+func (m *missing) look(now time.Time, eps []mptcp.Endpoint, flows []mptcp.Subflow) (due map[netip.Addr]*lack, got []netip.Addr) {
+	var lacks map[netip.Addr]*lack
 	for _, e := range eps {
+		l := m.lacks[e.Addr]
 		if slices.ContainsFunc(flows, func(f mptcp.Subflow) bool { return f.Local.Addr() == e.Addr }) {
+			if l != nil && l.wait > 0 {
+				got = append(got, e.Addr)
+			}
 			continue
 		}
-		l := m.lacks[e.Addr]
 		if l == nil {
 			l = &lack{since: now}
+		}
+		if lacks == nil {
+			lacks, due = make(map[netip.Addr]*lack), make(map[netip.Addr]*lack)
 		}
 		lacks[e.Addr] = l
 		if now.Sub(l.since) >= joining && !now.Before(l.next) {
@@ -135,7 +172,7 @@ func (m *missing) look(now time.Time, eps []mptcp.Endpoint, flows []mptcp.Subflo
 	case m.helpless.IsZero():
 		m.helpless = now
 	}
-	return due
+	return due, got
 }
 
 // joinable are the endpoints of which a connection has a subflow each: those

@@ -50,6 +50,7 @@ type Proxy struct {
 	failing failing
 	looked  time.Time // at all connections' subflows
 	bulkAt  time.Time // a connection last carried much
+	remade  map[netip.Addr]*retry
 }
 
 // SetNetwork changes what new connections are decided by.
