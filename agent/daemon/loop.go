@@ -88,6 +88,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.resolver.Changed():
 		case <-ticker.C:
 			l.countQuotas()
+			l.mend()
 		case <-meter.C:
 			changed := l.meter.Measure(lines(l.config, l.plan, l.health.Health()))
 			l.sampleRates()
@@ -158,7 +159,8 @@ func (l *loop) update(ctx context.Context) {
 	conf := l.config.WithServices(l.resolver.Services())
 	l.resolver.Set(names(conf), domains(conf))
 	in := plan.Input{Config: conf, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
-		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: l.converters.Known(), Silent: l.servers.Silent(), Ports: l.ports}
+		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: l.converters.Known(), Silent: l.servers.Silent(),
+		Bulk: l.proxy.Bulk(time.Now()), Ports: l.ports}
 	lan, wan := plan.Devices(in)
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
 		l.log.Warn("reading what the firewall forwards", "error", err)
@@ -215,6 +217,14 @@ func (l *loop) look() error {
 	}
 	l.net.Interfaces = l.netifd.Interfaces()
 	return nil
+}
+
+// mend has subflows made again that were closed.
+func (l *loop) mend() {
+	for _, e := range l.proxy.Missing(time.Now(), l.plan.Endpoints) {
+		l.log.Info("making subflows again", "from", e.Addr)
+		l.complain(l.reconciler.Remake(l.plan, e.ID))
+	}
 }
 
 // complain logs an error when it is another one than the last.

@@ -34,7 +34,10 @@ type Input struct {
 	// Barred are the devices to which the packet filter lets nothing new pass
 	// from the LAN.
 	Barred map[Barrier]bool
-	Ports  Ports // zero: there is no proxy, and nothing is intercepted
+	// Bulk says that a connection carries so much that a line which dies should
+	// have another at hand.
+	Bulk  bool
+	Ports Ports // zero: there is no proxy, and nothing is intercepted
 }
 
 // Barrier is what the firewall does not let the LAN use.

@@ -16,11 +16,12 @@ import (
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // waits says whether a WAN has no subflows for now: a backup that costs by the
-// byte joins connections only when all that is above it is dead or in doubt. A
-// subflow on standby takes 412 bytes of each connection, and all of its
-// keepalives.
+// byte joins connections only when all that is above it is dead or in doubt, or
+// one of them carries much: what is queued for a line that dies is bounded only
+// where another stands by. A subflow on standby takes 412 bytes of each
+// connection, and all of its keepalives.
 func (m *maker) waits(w WAN) bool {
-	if w.Role != config.RoleBackup || !m.metered(w) {
+	if m.Bulk || w.Role != config.RoleBackup || !m.metered(w) {
 		return false
 	}
 	return slices.ContainsFunc(m.plan.WANs, func(o WAN) bool {

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"braid/agent/config"
 	"braid/agent/path"
@@ -47,6 +48,9 @@ type Proxy struct {
 	held    held
 	stats   Stats
 	failing failing
+	looked  time.Time // at all connections' subflows
+	bulkAt  time.Time // a connection last carried much
+	remade  map[netip.Addr]*retry
 }
 
 // SetNetwork changes what new connections are decided by.
@@ -99,6 +103,10 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	p.count(a, far)
 	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
 	pair.AToB.Store(uint64(r.sent))
+	// A host that sleeps may be sent something. When all has been said, what it
+	// has not acknowledged is the kernel's, for as long as that likes.
+	_ = mptcp.SetUserTimeout(c.lan, relay.DefaultIdle)
+	pair.Closing = func() { _ = mptcp.SetUserTimeout(c.lan, 0) }
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(far.TCPConn)
 		p.leave(c, done)

@@ -143,6 +143,8 @@ type connection struct {
 	far     *mptcp.Conn
 	attempt path.Attempt
 	pair    *relay.Pair
+
+	missing missing // of who asks for it
 }
 
 // add refuses once ctx has ended: resetAll may have been already.

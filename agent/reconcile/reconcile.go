@@ -66,6 +66,17 @@ func (r *Reconciler) Relieve(p, before plan.Plan) (bool, error) {
 	return len(eps) > 0, mptcppm.Relieve(eps)
 }
 
+// Remake has connections that lack a subflow from the plan's endpoint of an id
+// get it again.
+func (r *Reconciler) Remake(p plan.Plan, id uint8) error {
+	for _, e := range p.Endpoints {
+		if e.ID == id {
+			return mptcppm.Remake(e)
+		}
+	}
+	return nil
+}
+
 // Apply applies a plan. A step that fails does not keep the others from being
 // taken; Apply may be called again until all succeed.
 func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {

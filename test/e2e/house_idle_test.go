@@ -16,6 +16,7 @@ import (
 	"braid/test/lab"
 	"braid/test/link"
 	"braid/test/rig"
+	"braid/test/traffic"
 )
 
 // idlers opens connections of the LAN host's that have said something and say
@@ -201,5 +202,32 @@ func TestHouseIdleWithoutLines(t *testing.T) {
 			says(t, server[i], host[i])
 		}
 		t.Logf("%s: back after %v", way.name, time.Since(began))
+	}
+}
+
+// A backup that has no subflows while there is little to lose takes a download
+// over as soon as one that has always stood by: the bound is that of
+// TestFailover.
+func TestHouseBackupTakesOver(t *testing.T) {
+	const bound = 1200 * time.Millisecond
+	for _, kind := range []string{"cellular", "fixed"} {
+		for name, kill := range map[string]func(*rig.Rig){
+			"black hole": func(r *rig.Rig) { r.Link("fibre").Blackhole(true) },
+			"link down":  func(r *rig.Rig) { must(t, r.WAN("fibre").SetDown()) },
+		} {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				r := start(t, rig.Options{Lab: lines(), UCI: strings.Replace(lteAs("backup"), "'cellular'", "'"+kind+"'", 1)})
+				transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e4)
+				rep := during(t, r, traffic.Download, 25e6, func() {
+					if n := len(keepAlives(t, r, "src 100.64.0.2")); n != 1 {
+						t.Errorf("%d subflows stand by", n)
+					}
+					kill(r)
+				})
+				if rep.Stall > bound {
+					t.Errorf("stalled for %v", rep.Stall)
+				}
+			})
+		}
 	}
 }

@@ -36,7 +36,8 @@ type Guard struct {
 	Log       *journal.Log
 	Destroyed atomic.Uint64 // subflows given up
 
-	seen []mptcp.Subflow // of the connection that is looked at
+	seen    []mptcp.Subflow // of the connection that is looked at
+	unarmed bool            // this kernel destroys nothing
 
 	mu    sync.Mutex
 	conns map[*ward]struct{}
@@ -75,6 +76,10 @@ func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
 
 // Run guards until ctx ends.
 func (g *Guard) Run(ctx context.Context) error {
+	if err := mptcp.CanDestroy(); err != nil {
+		g.unarmed = true
+		g.Log.Info("dead subflows are left to the kernel and to who knows the lines", "reason", err)
+	}
 	tick := slowTick
 	var busy []*ward
 	for slow := time.Now(); ; {
@@ -132,6 +137,9 @@ func (g *Guard) look(w *ward, now time.Time) {
 	// Connecting and closing ones carry nothing.
 	flows = slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State != mptcp.StateEstablished })
 	for _, f := range w.dead(flows, now) {
+		if g.unarmed {
+			break
+		}
 		if err := mptcp.Destroy(f); err != nil {
 			g.Log.Warn("giving up a subflow", "error", err)
 			continue

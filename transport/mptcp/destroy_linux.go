@@ -40,6 +40,34 @@ func Destroy(f Subflow) error {
 	return nil
 }
 
+// CanDestroy says whether Destroy can do anything, by a socket of its own that
+// it destroys. A kernel whose module inet_diag is missing says of every socket
+// that there is none, as of one that has just ended.
+func CanDestroy() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return fmt.Errorf("opening socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1)); err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return fmt.Errorf("reading its address: %w", err)
+	}
+	request := make([]byte, diagRequestLen)
+	request[0], request[1] = unix.AF_INET, unix.IPPROTO_TCP
+	id := request[diagIDOffset:]
+	binary.BigEndian.PutUint16(id[0:], uint16(sa.(*unix.SockaddrInet4).Port))
+	copy(id[4:], []byte{127, 0, 0, 1})
+	native.PutUint64(id[40:], ^uint64(0)) // any cookie
+	if _, err := diag(sockDestroy, unix.NLM_F_ACK, request); err != nil {
+		return fmt.Errorf("destroying a socket: %w", err)
+	}
+	return nil
+}
+
 // find asks for the subflow's socket and returns the request that names it,
 // and no other: by its cookie and, when an endpoint has bound it to one, its
 // device. It is nil when there is none; the kernel then shows the listener.

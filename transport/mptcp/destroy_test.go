@@ -153,3 +153,11 @@ func BenchmarkAppendSubflows(b *testing.B) {
 		}
 	}
 }
+
+// It destroys a socket of its own, which only a kernel can that has what it
+// takes.
+func TestCanDestroy(t *testing.T) {
+	if err := CanDestroy(); err != nil {
+		t.Error(err)
+	}
+}

@@ -35,3 +35,23 @@ func (c *Conn) KeepMapped(on bool) error {
 	}
 	return nil
 }
+
+// SetUserTimeout says for how long what is sent over a plain TCP connection may
+// stay without an acknowledgement (RFC 5482); 0 is the kernel's own limit, 15
+// retransmissions, which take a quarter of an hour at least.
+func SetUserTimeout(c *net.TCPConn, d time.Duration) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := rc.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	}); err != nil {
+		return err
+	}
+	if failed != nil {
+		return fmt.Errorf("setting TCP_USER_TIMEOUT: %w", failed)
+	}
+	return nil
+}

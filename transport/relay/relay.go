@@ -32,6 +32,7 @@ type Pair struct {
 	First      []byte        // what has been read of A already: it goes to B before all else
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
+	Closing    func()        // called before both are closed; nil: nothing is
 	// Pace is told of bytes that have been read, and how long to hold them
 	// back; may be nil.
 	Pace func(n int) time.Duration
@@ -89,6 +90,9 @@ func (p *Pair) end(err error) {
 	last := p.ended == 2
 	p.mu.Unlock()
 	if last {
+		if p.Closing != nil {
+			p.Closing()
+		}
 		p.A.Close()
 		p.B.Close()
 		p.done(p.err)

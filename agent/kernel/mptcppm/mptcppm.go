@@ -80,6 +80,12 @@ func Relieve(eps []mptcp.Endpoint) error {
 	return errors.Join(errs...)
 }
 
+// Remake deletes and adds an endpoint: connections that have no subflow from it
+// get one, those that have one get another.
+func Remake(e mptcp.Endpoint) error {
+	return errors.Join(mptcp.DeleteEndpoint(e), mptcp.AddEndpoint(e))
+}
+
 func applyEndpoints(want []mptcp.Endpoint) error {
 	have, err := mptcp.Endpoints()
 	if errors.Is(err, os.ErrNotExist) && len(want) == 0 {
