@@ -126,12 +126,12 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 	gate.leave(st)
 	c.SetReadDeadline(time.Time{})
 	far, err := se.connect(ctx, r.account, connect)
+	connected()
 	if err != nil {
 		s.Log.Debug("refusing", "client", r.account.name, "server", connect.Remote, "error", err)
 		se.refuse(ctx, r, err)
 		return false
 	}
-	connected()
 	s.mu.Lock()
 	se.account, se.far = r.account, far
 	s.mu.Unlock()
