@@ -79,7 +79,8 @@ server=127.0.0.1#5353
 conf-dir=`+i.dir+`,*.conf
 `), 0o644))
 	pid := filepath.Join(base, "pid")
-	script := `[ ! -e ` + pid + ` ] || { kill "$(cat ` + pid + `)"; while kill -0 "$(cat ` + pid + `)" 2>/dev/null; do sleep 0.02; done; }
+	// The file goes before the process does.
+	script := `if [ -e ` + pid + ` ]; then old=$(cat ` + pid + `); kill "$old"; while kill -0 "$old" 2>/dev/null; do sleep 0.02; done; fi
 		printf r >>` + i.restarts + `
 		exec dnsmasq --conf-file=` + config + ` --pid-file=` + pid
 	i.Server = Server{Configs: filepath.Join(base, "dnsmasq.conf*"), Program: "dnsmasq", Restart: []string{"sh", "-ec", script},

@@ -31,7 +31,7 @@ func TestNames(t *testing.T) {
 	must(t, os.WriteFile(program, []byte("#!/bin/sh\necho ipset nftset\n"), 0o755))
 	must(t, os.WriteFile(restarts, nil, 0o644))
 	r := &Reconciler{names: &dnsmasq.Server{
-		Configs: filepath.Join(base, "conf"), Program: program, Restart: []string{"sh", "-c", "printf r >>" + restarts},
+		Configs: filepath.Join(base, "conf"), Program: program, Restart: []string{"sh", "-c", "printf r >>" + restarts}, Forget: []string{"sh", "-c", "printf r >>" + restarts},
 	}}
 	working := plan.Plan{WANs: make([]plan.WAN, 1), Firewall: &plan.Firewall{Rules: []plan.FirewallRule{
 		{Name: "games"}, {Name: "bank", Domains: []string{"bank.example"}},

@@ -20,7 +20,7 @@ func joined(t *testing.T, listen, source, second, peer string) (c, accepted *Con
 		if netip.MustParseAddr(a).Is4() {
 			bits = "/32"
 		}
-		run(t, "", "ip", "addr", "add", a+bits, "dev", "lo")
+		run(t, "", "ip", "addr", "add", a+bits, "dev", "lo", "nodad")
 		t.Cleanup(func() { run(t, "", "ip", "addr", "del", a+bits, "dev", "lo") })
 	}
 	old := must(GetLimits())
