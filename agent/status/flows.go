@@ -17,10 +17,12 @@ import (
 
 const (
 	// flowsAge is how old the answer to where the subflows run may be. To find
-	// out takes two system calls for each connection: while they are thousands,
-	// and about as many as before, it may be flowsRest times as old as it took.
+	// out takes two system calls for each connection, and as much again to
+	// collect the garbage: while they are thousands, and about as many as before,
+	// it may be flowsRest times as old as it took, but not older than flowsOld.
 	flowsAge  = time.Second
-	flowsRest = 2000
+	flowsRest = 8000
+	flowsOld  = time.Minute
 	// flowsWanted is for how long after a question the answer to the next is
 	// kept ready.
 	flowsWanted = 5 * time.Second
@@ -75,7 +77,7 @@ func (f *flows) fresh(while time.Duration) bool {
 	defer f.mu.Unlock()
 	age := time.Since(f.at) + while
 	n := len(f.locals)
-	return age < flowsAge || age < flowsRest*f.took && max(open-n, n-open) <= n/8
+	return age < flowsAge || age < min(flowsRest*f.took, flowsOld) && max(open-n, n-open) <= n/8
 }
 
 // starts are the local addresses of each connection's subflows, not long ago.
@@ -96,6 +98,7 @@ func (f *flows) read() map[uint64][]netip.Addr {
 	at := time.Now()
 	locals := make(map[uint64][]netip.Addr)
 	for _, c := range f.proxy.Connections() {
+		locals[c.ID] = nil // so that it is known to have been asked
 		for _, s := range subflows(c) {
 			locals[c.ID] = append(locals[c.ID], s.Local.Addr())
 		}
