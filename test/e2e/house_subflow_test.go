@@ -4,12 +4,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
 	"braid/test/lab"
 	"braid/test/rig"
+	"braid/test/traffic"
 )
 
 // What happens to a line for less than a second costs no open connection its
@@ -74,4 +77,26 @@ func TestHouseSubflowReturns(t *testing.T) {
 			t.Logf("longest stall %v", stop().Stall)
 		})
 	}
+}
+
+// A connection whose last subflow is gone, and for which no line brings another
+// one, ends for the LAN too: here the way to the converter lets no join through.
+func TestHouseNoLineCarriesOn(t *testing.T) {
+	r := start(t, rig.Options{})
+	host, _ := idlers(t, r, 1)
+	nft(t, r.Converter, `table inet joinless {
+		chain input {
+			type filter hook input priority 0
+			tcp dport 5124 tcp flags syn tcp option mptcp subtype 1 reject with tcp reset
+		}
+	}`)
+	sh(t, r.Converter, "ss -K state established sport = 5124 >/dev/null")
+	host[0].SetReadDeadline(time.Now().Add(30 * time.Second * patience))
+	began := time.Now()
+	if _, err := host[0].Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the host sees %v", err)
+	}
+	t.Logf("reset after %v", time.Since(began))
+	sh(t, r.Converter, "nft delete table inet joinless")
+	transfer(t, r.FromHost(lab.Server4), traffic.Echo, 1e5)
 }
