@@ -266,4 +266,3 @@ func TestHouseConverterMoved(t *testing.T) {
 	eventually(t, 10*time.Second, converted)
 	t.Logf("used again after %v", time.Since(began))
 }
-
