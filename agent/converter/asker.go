@@ -33,7 +33,7 @@ type asker struct {
 	asking    bool               // now, or as soon as may be
 	began     time.Time          // when it was asked last
 	heard     time.Time          // when it last answered
-	failing   time.Time          // since when it does not; zero: it does
+	failing   time.Time          // since when it does not, or not by MPTCP; zero: it does
 	suspected bool               // it has not, and whether others have is not known yet
 	answer    path.Answer
 	err       error // of the last question

@@ -319,7 +319,10 @@ func (m *Monitor) settleLocked(p *peer) {
 // noteLocked takes in what has come of asking by a way.
 func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 	a.asking, a.err = false, err
-	if err != nil && a.failing.IsZero() {
+	switch {
+	case err == nil && s.mptcp:
+		a.failing = time.Time{}
+	case a.failing.IsZero():
 		a.failing = time.Now()
 	}
 	if err != nil && !isAnswer(err) {
@@ -344,7 +347,7 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 	case err != nil:
 		a.set(path.Answer{State: path.ConverterRefused, RTT: s.RTT})
 	default:
-		p.busy, a.failing = nil, time.Time{}
+		p.busy = nil
 		p.ipv4, p.ipv6 = s.IPv4, s.IPv6
 		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
 	}
@@ -357,6 +360,16 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 	}
 	m.settleLocked(p)
 	p.reckon()
+}
+
+// mptcp says whether the converter is reached by MPTCP by any way.
+func (p *peer) mptcp() bool {
+	for _, a := range p.askers {
+		if a.answer.MPTCP {
+			return true
+		}
+	}
+	return false
 }
 
 // never is longer than any wait.
@@ -372,7 +385,7 @@ func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
 		return never
 	case a.answer.State == path.ConverterUp && first:
 		return upInterval
-	case a.answer.State == path.ConverterUp:
+	case a.answer.State == path.ConverterUp && (a.answer.MPTCP || !p.mptcp()):
 		return never
 	}
 	least, most := downInterval, maxInterval

@@ -447,6 +447,29 @@ func TestReturn(t *testing.T) {
 	}
 }
 
+// A way on which MPTCP is taken out is asked again until it is not, as long as
+// it arrives by another.
+func TestProxyGoes(t *testing.T) {
+	at, _ := counting(t)
+	proxied := proxy(t, at)
+	redirect := fmt.Sprintf("table ip r { chain o { type nat hook output priority -100; ip saddr 127.0.0.7 tcp dport %d redirect to :%d; }; }", at.Port(), proxied.Port())
+	if out, err := exec.Command("nft", redirect).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	goes := func() { exec.Command("nft", "delete table ip r").Run() }
+	t.Cleanup(goes)
+	ways := []Way{way("fibre", netip.MustParseAddr("127.0.0.7"), at), way("lte", alive, at)}
+	m := start(t)
+	m.SetTargets([]Target{{Name: "mcp", Ways: []Way{ways[1], ways[0]}}})
+	until(t, m, func() string { return each(m, ways) }, "fibre up by TCP, lte up")
+	goes()
+	began := time.Now()
+	until(t, m, func() string { return each(m, ways) }, "fibre up, lte up")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("by MPTCP after %v", took)
+	}
+}
+
 // How often what fails is asked again, by how long it has, whether it costs, and
 // whether somebody wants it.
 func TestInterval(t *testing.T) {
