@@ -345,6 +345,11 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 		p.full.next(delay)
 		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
 	case err != nil:
+		for _, o := range p.askers { // which may be of the same mind now
+			if a.answer.State != path.ConverterRefused && o.answer.State == path.ConverterUp && o.heard.Before(a.began) {
+				o.ask()
+			}
+		}
 		a.set(path.Answer{State: path.ConverterRefused, RTT: s.RTT})
 	default:
 		p.busy = nil

@@ -74,6 +74,17 @@ func (a Answer) works() bool { return a.State == ConverterUp && a.MPTCP }
 // that the converter is away.
 func (a Answer) fails() bool { return a.State == ConverterDown || a.State == ConverterUp && !a.MPTCP }
 
+// Trusted says whether a converter serves us by every way that is known: where
+// it does not, what it says of a server may be about us.
+func (c *Converter) Trusted() bool {
+	for _, w := range c.Ways {
+		if s := c.Answers[w].State; s == ConverterDown || s == ConverterRefused {
+			return false
+		}
+	}
+	return c.State == ConverterUp
+}
+
 // rank is in which order ways are tried.
 func (a Answer) rank() int {
 	switch {

@@ -35,7 +35,7 @@ func (p *Proxy) Network() *path.Network { return p.network.Load() }
 func (p *Proxy) SetNetwork(n *path.Network) {
 	before := p.network.Load()
 	for _, c := range n.Converters {
-		if !c.State.Serves() || fails(&c) && !(before != nil && failed(before, c.Name)) {
+		if !c.State.Serves() || !c.Trusted() && trusted(before, c.Name) {
 			p.Memory.Forget(c.Name)
 		}
 	}
@@ -45,20 +45,13 @@ func (p *Proxy) SetNetwork(n *path.Network) {
 	}
 }
 
-func failed(n *path.Network, converter string) bool {
-	for i := range n.Converters {
-		if n.Converters[i].Name == converter {
-			return fails(&n.Converters[i])
-		}
-	}
-	return false
-}
-
-// fails says whether a converter is not reached by one of its ways.
-func fails(c *path.Converter) bool {
-	for _, w := range c.Ways {
-		if c.Answers[w].State == path.ConverterDown {
-			return true
+// trusted says whether a converter was.
+func trusted(n *path.Network, converter string) bool {
+	if n != nil {
+		for i := range n.Converters {
+			if n.Converters[i].Name == converter {
+				return n.Converters[i].Trusted()
+			}
 		}
 	}
 	return false

@@ -280,7 +280,7 @@ func faultOf(a path.Attempt, err error) path.Fault {
 		return path.FaultUnreachable
 	case e.Code == convert.NetworkFailure:
 		return path.FaultSilent
-	case e.Code == convert.NotAuthorized && a.Converter.State == path.ConverterUp:
+	case e.Code == convert.NotAuthorized && a.Converter.Trusted():
 		return path.FaultProhibited
 	}
 	return path.FaultNone
