@@ -1,19 +1,17 @@
 // SPDX-FileCopyrightText: The braid authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package converter keeps track of which converters answer and serve us. It
-// asks them with Convert's Info (RFC 8803 section 6.2.3), whose SYN also
-// renews the Fast Open cookie that the connections of users need.
+// Package converter keeps track of which converters answer and serve us, and
+// over which legs they are reached. It asks them with Convert's Info (RFC 8803
+// section 6.2.3), whose SYN also renews the Fast Open cookie that the
+// connections of users need.
 package converter
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
-	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"braid/agent/path"
@@ -24,66 +22,54 @@ import (
 )
 
 const (
-	// upInterval is how often one that answers is asked again; a failure is
-	// told by the connections that meet it.
+	// upInterval is how often one that answers is asked again, by its first way;
+	// a failure is told by the connections that meet it.
 	upInterval = 10 * time.Minute
-	// downInterval doubles, up to maxInterval, while one does not answer.
-	downInterval = time.Second
-	maxInterval  = time.Minute
-	askTimeout   = 3 * time.Second
-	// patience is how long one WAN is asked over alone.
-	patience = time.Second
+	// downInterval is how often a way that fails is asked again at first,
+	// spareInterval one over a metered leg beside others that are not.
+	downInterval  = 3 * time.Second
+	spareInterval = 15 * time.Second
+	// What has failed for long is asked ever more rarely, once in a hundredth of
+	// that time or in these, unless a connection has missed its converter within
+	// missedTime.
+	longing     = 100
+	maxInterval = time.Minute
+	maxMetered  = 10 * time.Minute
+	missedTime  = 30 * time.Second
+	askTimeout  = 3 * time.Second
 	// fullMax bounds how far the delay that a full one asks for is doubled
 	// while it stays full.
 	fullMax = convert.DefaultRetry
 )
 
-// Target is a converter and how to reach it: over one WAN and, because that
-// may have died without anybody knowing yet, over another.
+// Target is a converter and how to reach it.
 type Target struct {
 	Name   string
-	Ways   [2]Way // the second may be zero
+	Ways   []Way  // the preferred first
 	Key    string // or
 	Cookie string // it knows us by
 }
 
-// Targets are the converters of a network as they are to be asked: over the WANs
-// that a connection of a user would be tried on.
+// Way is one of a target's.
+type Way struct {
+	path.Way
+	Metered bool
+}
+
+// Targets are the converters of a network as they are to be asked: by every way
+// that a connection of a user may take.
 func Targets(n *path.Network) (ts []Target) {
 	for _, c := range n.Converters {
 		t := Target{Name: c.Name, Key: string(c.Key), Cookie: string(c.Cookie)}
-		left := *n
-		for i := range t.Ways {
-			a, ok := left.Reach(c.Addrs)
-			if !ok {
-				break
-			}
-			t.Ways[i] = Way{Source: a.Source, Peer: a.Peer}
-			for left.WANs[0].Name != a.WAN {
-				left.WANs = left.WANs[1:]
-			}
-			left.WANs = left.WANs[1:]
+		for _, w := range c.Ways {
+			metered := slices.ContainsFunc(n.Legs, func(l path.Leg) bool { return l.WAN == w.WAN && l.Source == w.Source && l.Metered })
+			t.Ways = append(t.Ways, Way{w, metered})
 		}
-		if t.Ways[0].Peer.IsValid() {
+		if len(t.Ways) > 0 {
 			ts = append(ts, t)
 		}
 	}
 	return ts
-}
-
-// Known is what is known of each converter, as decisions are made by.
-func (m *Monitor) Known() map[string]path.Converter {
-	all := make(map[string]path.Converter)
-	for name, s := range m.Status() {
-		all[name] = path.Converter{State: s.State, IPv4: s.IPv4, IPv6: s.IPv6}
-	}
-	return all
-}
-
-// Way is a WAN's address and the converter's that fits it.
-type Way struct {
-	Source netip.Addr
-	Peer   netip.AddrPort
 }
 
 // Status is what is known of a converter.
@@ -94,6 +80,8 @@ type Status struct {
 	Err   error         // why it is down, full or refuses
 	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
 	IPv4, IPv6 path.Tri
+
+	mptcp bool // it has arrived
 }
 
 // Monitor asks converters. Changed tells when a state, or what a converter says
@@ -105,10 +93,20 @@ type Monitor struct {
 	changedC chan struct{}
 	wakeC    chan struct{}
 
-	mu       sync.Mutex
-	targets  map[string]Target
-	statuses map[string]Status
-	askers   map[string]*asker
+	mu     sync.Mutex
+	peers  map[string]*peer
+	missed time.Time // when a connection last found no converter
+}
+
+// peer is a converter.
+type peer struct {
+	target Target
+	status Status
+	askers map[path.Way]*asker
+	busy   error // it is full, and this says so; nil: it is not
+	full   backoff
+	// What it has said last of the families in which it reaches servers.
+	ipv4, ipv6 path.Tri
 }
 
 // NewMonitor makes a monitor that asks through the dialer and with the wallet
@@ -119,9 +117,7 @@ func NewMonitor(log *journal.Log, d *mptcp.Dialer, w *proof.Wallet) *Monitor {
 		log: log, dialer: d, wallet: w,
 		changedC: make(chan struct{}, 1),
 		wakeC:    make(chan struct{}, 1),
-		targets:  make(map[string]Target),
-		statuses: make(map[string]Status),
-		askers:   make(map[string]*asker),
+		peers:    make(map[string]*peer),
 	}
 }
 
@@ -132,36 +128,104 @@ func (m *Monitor) Changed() <-chan struct{} { return m.changedC }
 func (m *Monitor) Status() map[string]Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.statuses)
+	all := make(map[string]Status, len(m.peers))
+	for name, p := range m.peers {
+		all[name] = p.status
+	}
+	return all
 }
 
-// SetTargets says which converters there are.
+// Known is what is known of each converter, as decisions are made by.
+func (m *Monitor) Known() map[string]path.Converter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string]path.Converter, len(m.peers))
+	for name, p := range m.peers {
+		c := path.Converter{State: p.status.State, IPv4: p.status.IPv4, IPv6: p.status.IPv6, Answers: make(map[path.Way]path.Answer, len(p.askers))}
+		for w, a := range p.askers {
+			c.Answers[w] = a.answer
+		}
+		all[name] = c
+	}
+	return all
+}
+
+// SetTargets says which converters there are, and their ways. What was known of
+// one that goes is forgotten: when it comes back it is asked.
 func (m *Monitor) SetTargets(targets []Target) {
 	m.mu.Lock()
-	m.targets = make(map[string]Target, len(targets))
+	defer m.mu.Unlock()
+	peers := make(map[string]*peer, len(targets))
 	for _, t := range targets {
-		m.targets[t.Name] = t
-		if _, known := m.statuses[t.Name]; !known {
-			m.statuses[t.Name] = Status{Since: time.Now()}
+		p := m.peers[t.Name]
+		if p == nil || p.target.Key != t.Key || p.target.Cookie != t.Cookie {
+			p = &peer{status: Status{Since: time.Now()}, askers: make(map[path.Way]*asker)}
+		}
+		p.target = t
+		peers[t.Name] = p
+		for _, w := range t.Ways {
+			if p.askers[w.Way] == nil {
+				p.askers[w.Way] = &asker{m: m, name: t.Name, way: w, key: t.Key, cookie: t.Cookie, asking: true, askC: make(chan struct{}, 1)}
+			}
+		}
+		maps.DeleteFunc(p.askers, func(w path.Way, a *asker) bool {
+			gone := !slices.ContainsFunc(t.Ways, func(o Way) bool { return o.Way == w })
+			if gone {
+				a.end()
+			}
+			return gone
+		})
+		m.settleLocked(p)
+	}
+	for name, p := range m.peers {
+		if peers[name] != p {
+			for _, a := range p.askers {
+				a.end()
+			}
 		}
 	}
-	maps.DeleteFunc(m.statuses, func(name string, _ Status) bool {
-		_, stays := m.targets[name]
-		return !stays
-	})
-	m.mu.Unlock()
+	m.peers = peers
 	wake(m.wakeC)
 }
 
-// Doubt tells of a connection that a converter has not made, and why. It is
-// asked now, unless it has said itself that it is full.
-func (m *Monitor) Doubt(name string, why error) {
+// Doubt tells of a connection that a converter has not made by a way, and why.
+// It is asked now, unless it has said itself that it is full.
+func (m *Monitor) Doubt(name string, w path.Way, why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if a := m.askers[name]; a != nil {
-		select {
-		case a.doubtC <- why:
-		default:
+	p := m.peers[name]
+	if p == nil || p.askers[w] == nil {
+		return
+	}
+	a := p.askers[w]
+	switch delay := fullFor(why); {
+	case delay > 0:
+		p.busy = why
+		p.full.next(delay)
+		m.settleLocked(p)
+		p.reckon()
+	case !isAnswer(why) && a.answer.State != path.ConverterDown:
+		a.set(path.Answer{})
+		a.ask()
+	default:
+		a.ask()
+	}
+}
+
+// Missed tells that a connection would have been carried by a converter if one
+// had answered.
+func (m *Monitor) Missed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.missed = time.Now()
+	for _, p := range m.peers {
+		if p.status.State != path.ConverterDown {
+			continue
+		}
+		for _, a := range p.askers {
+			if time.Since(a.began) > m.intervalLocked(p, a) {
+				a.ask()
+			}
 		}
 	}
 }
@@ -172,20 +236,13 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer running.Wait()
 	for {
 		m.mu.Lock()
-		for name, a := range m.askers {
-			t, stays := m.targets[name]
-			if !stays || t.Ways[0] != a.target.Ways[0] || t.Key != a.target.Key || t.Cookie != a.target.Cookie {
-				a.stop()
-				delete(m.askers, name)
-			}
-			a.target = t // a second way that is another one is no reason to ask at once
-		}
-		for name, t := range m.targets {
-			if m.askers[name] == nil {
-				actx, stop := context.WithCancel(ctx)
-				a := &asker{m: m, name: name, target: t, stop: stop, doubtC: make(chan error, 1)}
-				m.askers[name] = a
-				running.Go(func() { a.run(actx) })
+		for _, p := range m.peers {
+			for _, a := range p.askers {
+				if a.stop == nil {
+					var actx context.Context
+					actx, a.stop = context.WithCancel(ctx)
+					running.Go(func() { a.run(actx) })
+				}
 			}
 		}
 		m.mu.Unlock()
@@ -204,215 +261,147 @@ func wake(c chan struct{}) {
 	}
 }
 
-// asker asks one converter.
-type asker struct {
-	m      *Monitor
-	name   string
-	target Target // under the monitor's lock
-	stop   context.CancelFunc
-	doubtC chan error
-	plain  atomic.Bool // it does not know convert.Families
-}
-
-func (a *asker) run(ctx context.Context) {
-	var s Status
-	var doubt error
-	var full backoff
-	for failures := 0; ; {
-		wait := upInterval
-		if delay := fullFor(doubt); delay > 0 {
-			s.State, s.Err = path.ConverterFull, doubt
-			wait = full.next(delay)
-		} else {
-			answer, err := a.ask(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			switch s = outcome(answer, err); s.State {
-			case path.ConverterUp:
-				failures = 0
-			case path.ConverterFull:
-				wait = full.next(fullFor(err))
-			default:
-				wait = min(downInterval<<min(failures, 10), maxInterval)
-				failures++
-				if s.State == path.ConverterDown {
-					a.plain.Store(false) // it may come back as another version
-				}
-			}
-		}
-		a.m.set(a.name, s)
-		select {
-		case <-ctx.Done():
-			return
-		case doubt = <-a.doubtC:
-		case <-time.After(wait):
-			doubt = nil
+// settleLocked judges a converter by what its ways have come to. One by which
+// it has not answered fails once it has answered by another one since, or there
+// is no other left to wait for: before that nobody knows which of the two is to
+// blame.
+func (m *Monitor) settleLocked(p *peer) {
+	asking := false
+	var heard time.Time // last, over any
+	for _, a := range p.askers {
+		asking = asking || a.asking
+		if a.heard.After(heard) {
+			heard = a.heard
 		}
 	}
-}
-
-// fullFor is how long a converter that says it is full wants to be left alone;
-// 0 for any other error.
-func fullFor(err error) time.Duration {
-	var e convert.Error
-	if errors.As(err, &e) && e.Code == convert.ResourceExceeded {
-		return e.RetryAfter()
+	count := make(map[path.ConverterState]int)
+	for _, a := range p.askers {
+		if a.suspected && (!asking || heard.After(a.began)) {
+			a.suspected = false
+			a.set(path.Answer{State: path.ConverterDown})
+		}
+		count[a.answer.State]++
 	}
-	return 0
-}
-
-// backoff doubles the delay of a converter that is full again soon after.
-type backoff struct {
-	end    time.Time
-	lasted time.Duration
-}
-
-func (b *backoff) next(delay time.Duration) time.Duration {
-	if time.Since(b.end) < b.lasted {
-		delay = max(delay, min(2*b.lasted, fullMax))
-	}
-	b.lasted, b.end = delay, time.Now().Add(delay)
-	return delay
-}
-
-// outcome is what an answer, or that there is none, says of a converter.
-func outcome(answer Status, err error) Status {
-	answer.Err = err
+	s := p.status
+	s.IPv4, s.IPv6 = p.ipv4, p.ipv6
 	switch {
-	case err == nil:
-		answer.State = path.ConverterUp
-	case fullFor(err) > 0:
-		answer.State = path.ConverterFull
-	case errors.As(err, new(convert.Error)):
-		answer.State = path.ConverterRefused
+	case p.busy != nil:
+		s.State = path.ConverterFull
+	case count[path.ConverterUp] > 0:
+		s.State = path.ConverterUp
+	case count[path.ConverterUnknown] > 0: // it will be known soon
+	case count[path.ConverterRefused] > 0:
+		s.State = path.ConverterRefused
 	default:
-		answer.State = path.ConverterDown
+		s.State, s.IPv4, s.IPv6 = path.ConverterDown, path.Unknown, path.Unknown
 	}
-	return answer
-}
-
-// Try asks a converter once, whether it is one of the targets or not. Since is
-// not set.
-func (m *Monitor) Try(ctx context.Context, t Target) Status {
-	return outcome((&asker{m: m, name: t.Name, target: t}).ask(ctx))
-}
-
-// ask asks over the first way and, if there is no answer within a second, over
-// the second one as well. That a converter refuses us there, where it may know
-// us by another address, counts only if the first way fails.
-func (a *asker) ask(ctx context.Context) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	a.m.mu.Lock()
-	t := a.target
-	a.m.mu.Unlock()
-	type answer struct {
-		way    int
-		status Status
-		err    error
-	}
-	answerC := make(chan answer, len(t.Ways))
-	asked := 0
-	next := func() {
-		if asked < len(t.Ways) && t.Ways[asked].Peer.IsValid() {
-			way := asked
-			asked++
-			go func() {
-				s, err := a.askOver(ctx, t.Ways[way], t)
-				answerC <- answer{way, s, err}
-			}()
+	s.RTT, s.Err = 0, p.busy
+	for _, w := range p.target.Ways {
+		a := p.askers[w.Way]
+		if s.RTT == 0 {
+			s.RTT = a.answer.RTT
+		}
+		if s.Err == nil && s.State != path.ConverterUp && s.State != path.ConverterUnknown {
+			s.Err = a.err
 		}
 	}
-	next()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	var errs []error
-	for ended := 0; ended < asked; {
-		select {
-		case <-timer.C:
-			next()
-		case r := <-answerC:
-			if r.err == nil || r.way == 0 && errors.As(r.err, new(convert.Error)) {
-				return r.status, r.err
-			}
-			ended++
-			errs = append(errs, r.err)
-			next()
-		}
+	old := p.status
+	if old.State != s.State {
+		s.Since = time.Now()
 	}
-	return Status{}, errors.Join(errs...)
-}
-
-// askOver asks over one way; for the address families, too, unless the
-// converter turns out not to know that question.
-func (a *asker) askOver(ctx context.Context, w Way, t Target) (Status, error) {
-	plain := a.plain.Load()
-	s, err := a.askOnce(ctx, w, t, plain)
-	if plain || fullFor(err) > 0 || !errors.As(err, new(convert.Error)) {
-		return s, err
-	}
-	s, again := a.askOnce(ctx, w, t, true)
-	if again != nil {
-		return s, err
-	}
-	a.plain.Store(true)
-	return s, nil
-}
-
-// askOnce makes one connection and has the converter say what it can do.
-func (a *asker) askOnce(ctx context.Context, w Way, t Target, plain bool) (s Status, err error) {
-	m := convert.Message{TLVs: []convert.TLV{convert.Info{}}}
-	if !plain {
-		m.TLVs = append(m.TLVs, convert.Families{})
-	}
-	credentials := proof.Credentials{Converter: a.name, Key: []byte(t.Key), Cookie: []byte(t.Cookie)}
-	var request proof.Request
-	began := time.Now()
-	c, err := a.m.dialer.DialEach(ctx, 0, w.Source, w.Peer, func() (_ []byte, err error) {
-		request, err = a.m.wallet.Request(credentials, m)
-		return request.Bytes, err
-	})
-	if err != nil {
-		return s, err
-	}
-	defer c.Close()
-	s = Status{State: path.ConverterUp, RTT: time.Since(began)}
-	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
-	b, err := convert.Receive(c)
-	if err == nil {
-		err = request.Hear(b)
-	}
-	var answer convert.Message
-	if err == nil {
-		answer, _, err = convert.Parse(b)
-	}
-	if err != nil {
-		return s, fmt.Errorf("asking converter %s: %w", a.name, err)
-	}
-	if refused, ok := convert.Find[convert.Error](answer); ok {
-		return s, refused
-	}
-	if f, ok := convert.Find[convert.Families](answer); ok {
-		s.IPv4, s.IPv6 = path.TriOf(f.IPv4), path.TriOf(f.IPv6)
-	}
-	return s, nil
-}
-
-func (m *Monitor) set(name string, s Status) {
-	m.mu.Lock()
-	old, known := m.statuses[name]
-	if !known { // not a target any more
-		m.mu.Unlock()
-		return
-	}
-	if s.Since = time.Now(); old.State == s.State {
-		s.Since = old.Since
-	}
-	m.statuses[name] = s
-	m.mu.Unlock()
+	p.status = s
 	if old.State != s.State || old.IPv4 != s.IPv4 || old.IPv6 != s.IPv6 {
-		m.log.Info("converter", "name", name, "state", s.State, "rtt", s.RTT, "ipv4", s.IPv4, "ipv6", s.IPv6, "error", s.Err)
+		m.log.Info("converter", "name", p.target.Name, "state", s.State, "rtt", s.RTT, "ipv4", s.IPv4, "ipv6", s.IPv6, "error", s.Err)
 		wake(m.changedC)
 	}
+}
+
+// noteLocked takes in what has come of asking by a way.
+func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
+	a.asking, a.err = false, err
+	switch {
+	case err == nil && s.mptcp:
+		a.failing = time.Time{}
+	case a.failing.IsZero():
+		a.failing = time.Now()
+	}
+	if err != nil && !isAnswer(err) {
+		if p.busy != nil && time.Now().After(p.full.end) {
+			p.busy = nil
+		}
+		a.suspected = a.answer.State != path.ConverterDown
+		for _, o := range p.askers {
+			if o != a && a.suspected && o.answer.State == path.ConverterUp && o.heard.Before(a.began) {
+				o.ask()
+			}
+		}
+		m.settleLocked(p)
+		return
+	}
+	a.heard, a.suspected = time.Now(), false
+	switch delay := fullFor(err); {
+	case delay > 0:
+		p.busy = err
+		p.full.next(delay)
+		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
+	case err != nil:
+		for _, o := range p.askers { // which may be of the same mind now
+			if a.answer.State != path.ConverterRefused && o.answer.State == path.ConverterUp && o.heard.Before(a.began) {
+				o.ask()
+			}
+		}
+		a.set(path.Answer{State: path.ConverterRefused, RTT: s.RTT})
+	default:
+		p.busy = nil
+		p.ipv4, p.ipv6 = s.IPv4, s.IPv6
+		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
+	}
+	if p.status.State != path.ConverterUp {
+		for _, o := range p.askers { // it is back
+			if o.answer.State == path.ConverterDown {
+				o.ask()
+			}
+		}
+	}
+	m.settleLocked(p)
+	p.reckon()
+}
+
+// mptcp says whether the converter is reached by MPTCP by any way.
+func (p *peer) mptcp() bool {
+	for _, a := range p.askers {
+		if a.answer.MPTCP {
+			return true
+		}
+	}
+	return false
+}
+
+// never is longer than any wait.
+const never = 1000 * time.Hour
+
+// intervalLocked is how long after a way was asked it is to be asked again.
+func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
+	first := p.target.Ways[0].Way == a.way.Way
+	switch {
+	case p.busy != nil && first:
+		return p.full.end.Sub(a.began)
+	case p.busy != nil, a.answer.State == path.ConverterUnknown: // others are being asked, or are full
+		return never
+	case a.answer.State == path.ConverterUp && first:
+		return upInterval
+	case a.answer.State == path.ConverterUp && (a.answer.MPTCP || !p.mptcp()):
+		return never
+	}
+	least, most := downInterval, maxInterval
+	if a.way.Metered {
+		most = maxMetered
+		if slices.ContainsFunc(p.target.Ways, func(w Way) bool { return !w.Metered }) {
+			least = spareInterval
+		}
+	}
+	if p.status.State != path.ConverterUp && time.Since(m.missed) < missedTime {
+		return least
+	}
+	return max(least, min(time.Since(a.failing)/longing, most))
 }

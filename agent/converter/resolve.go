@@ -19,7 +19,8 @@ import (
 
 const (
 	// resolveInterval is how often names are looked up again, retryInterval how
-	// soon after a failure.
+	// soon after a failure, and while a converter of that name is not there: it
+	// may have moved.
 	resolveInterval = 5 * time.Minute
 	retryInterval   = 5 * time.Second
 	resolveTimeout  = 10 * time.Second
@@ -34,6 +35,7 @@ type Resolver struct {
 
 	mu       sync.Mutex
 	names    []string
+	lost     []string // of them, whose addresses lead nowhere
 	domains  []string
 	addrs    map[string][]netip.Addr
 	services map[string][]config.Service // by domain
@@ -48,16 +50,17 @@ func NewResolver(log *journal.Log) *Resolver {
 // Changed receives when other addresses have been found.
 func (r *Resolver) Changed() <-chan struct{} { return r.changedC }
 
-// Set says which names of hosts are to be looked up, and which domains are to be
-// asked for their converters.
-func (r *Resolver) Set(names, domains []string) {
+// Set says which names of hosts are to be looked up, those of converters that
+// are lost at once, and which domains are to be asked for their converters.
+func (r *Resolver) Set(names, lost, domains []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Equal(names, r.names) && slices.Equal(domains, r.domains) {
-		return
+	same := slices.Equal(names, r.names) && slices.Equal(domains, r.domains) &&
+		!slices.ContainsFunc(lost, func(name string) bool { return !slices.Contains(r.lost, name) })
+	r.names, r.lost, r.domains = names, lost, domains
+	if !same {
+		wake(r.wakeC)
 	}
-	r.names, r.domains = names, domains
-	wake(r.wakeC)
 }
 
 // Services are the converters of domains found so far, in the order in which
@@ -81,6 +84,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 		wait := resolveInterval
 		r.mu.Lock()
 		names, domains := r.names, r.domains
+		if len(r.lost) > 0 {
+			wait = retryInterval
+		}
 		r.mu.Unlock()
 		for _, domain := range domains {
 			if err := r.lookupServices(ctx, domain); err != nil && ctx.Err() == nil {

@@ -31,7 +31,7 @@ func TestServices(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:5353")
 	}}
 	r := NewResolver(journal.New(t.Output()))
-	r.Set([]string{"mcp.isp.example"}, []string{"isp.example"})
+	r.Set([]string{"mcp.isp.example"}, nil, []string{"isp.example"})
 	ctx, cancel := context.WithCancel(t.Context())
 	endedC := make(chan struct{})
 	go func() { r.Run(ctx); close(endedC) }()

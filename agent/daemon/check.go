@@ -89,9 +89,9 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 	if len(asked.Addrs) == 0 {
 		return tried, nil
 	}
-	t := converter.Target{Name: c.Name, Key: string(c.Key), Cookie: string(c.Cookie), Ways: [2]converter.Way{{Peer: asked.Addrs[0]}}}
-	if n := d.proxy.Network(); n != nil && len(n.WANs) > 0 {
-		ts := converter.Targets(&path.Network{WANs: n.WANs, Converters: []path.Converter{asked}})
+	t := converter.Target{Name: c.Name, Key: string(c.Key), Cookie: string(c.Cookie), Ways: []converter.Way{{Way: path.Way{Peer: asked.Addrs[0]}}}}
+	if n := d.proxy.Network(); n != nil && len(n.Legs) > 0 {
+		ts := converter.Targets(path.New(n.Legs, []path.Converter{asked}, n.Fallback))
 		if len(ts) == 0 {
 			tried.Reason = "no WAN has its address family"
 			return tried, nil

@@ -78,7 +78,7 @@ func New(o Options, log *journal.Log) *Daemon {
 	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory),
 		Wanted: func(way int) config.Path { return plan.Verdicts[way].Path }}
 	converters := converter.NewMonitor(log, p.Dialer(), &p.Wallet)
-	p.Doubt = converters.Doubt
+	p.Doubt, p.Missed = converters.Doubt, converters.Missed
 	d := &Daemon{
 		Options:    o,
 		log:        log,

@@ -18,6 +18,7 @@ import (
 	"braid/agent/health"
 	"braid/agent/load"
 	"braid/agent/netstate"
+	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/uci"
@@ -157,9 +158,10 @@ func (l *loop) update(ctx context.Context) {
 		return
 	}
 	conf := l.config.WithServices(l.resolver.Services())
-	l.resolver.Set(names(conf), domains(conf))
+	known := l.converters.Known()
+	l.resolver.Set(names(conf, nil), names(conf, known), domains(conf))
 	in := plan.Input{Config: conf, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
-		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: l.converters.Known(), Silent: l.servers.Silent(),
+		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: known, Silent: l.servers.Silent(),
 		Bulk: l.proxy.Bulk(time.Now()), Ports: l.ports}
 	lan, wan := plan.Devices(in)
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
@@ -271,9 +273,13 @@ func leaving(had, want []mptcp.Endpoint) (addrs []netip.Addr) {
 	return addrs
 }
 
-// names are the host names in a configuration.
-func names(c config.Config) (all []string) {
+// names are the host names in a configuration; if anything is known of the
+// converters, those of whom none serves us.
+func names(c config.Config, known map[string]path.Converter) (all []string) {
 	for _, conv := range c.Converters {
+		if known != nil && known[conv.Name].State.Serves() {
+			continue
+		}
 		for _, h := range conv.Addresses {
 			if h.Name != "" && !slices.Contains(all, h.Name) {
 				all = append(all, h.Name)

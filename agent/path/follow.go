@@ -31,9 +31,7 @@ func (n *Network) Follow(d *Decision, f Flow, open Attempt) {
 			}
 			return 1
 		})
-	case open.Path == config.PathDirect && slices.ContainsFunc(n.WANs, func(w WAN) bool {
-		return w.Name == open.WAN && w.source(f.Dest.Addr()) == open.Source
-	}):
+	case open.Path == config.PathDirect && n.source(open.WAN, f.Dest.Addr().Is6()) == open.Source:
 		d.n = min(d.n+1, maxAttempts)
 		copy(d.attempts[1:d.n], d.attempts[:])
 		d.attempts[0] = first

@@ -15,17 +15,13 @@ import (
 func TestFollow(t *testing.T) {
 	dest := netip.MustParseAddrPort("192.0.2.80:50001")
 	fibre, lte := netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("100.64.0.2")
-	n := &Network{
-		Fallback: config.FallbackDirect,
-		WANs:     []WAN{{Name: "fibre", IPv4: fibre}, {Name: "lte", IPv4: lte}},
-		Converters: []Converter{
-			{Name: "one", State: ConverterUp, Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:5124")}},
-			{Name: "two", State: ConverterUp, Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.11:5124")}},
-		},
-	}
+	n := New([]Leg{{WAN: "fibre", Source: fibre}, {WAN: "lte", Source: lte}}, []Converter{
+		{Name: "one", State: ConverterUp, Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:5124")}},
+		{Name: "two", State: ConverterUp, Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.11:5124")}},
+	}, config.FallbackDirect)
 	auto := Flow{Dest: dest, Path: config.PathAuto}
 	straight := func(wan string, source netip.Addr) Attempt {
-		return Attempt{Path: config.PathDirect, WAN: wan, Source: source, MPTCP: true}
+		return Attempt{Path: config.PathDirect, Way: Way{WAN: wan, Source: source}, MPTCP: true}
 	}
 	for _, tt := range []struct {
 		name  string

@@ -13,35 +13,6 @@ import (
 	"braid/agent/config"
 )
 
-// Network is what decisions depend on. It is not changed once it is in use.
-type Network struct {
-	WANs       []WAN       // usable ones, the primary first
-	Converters []Converter // preferred first
-	Fallback   config.Fallback
-	// KeepMapped says that idle connections have to be kept in the memory of NATs.
-	KeepMapped bool
-}
-
-// WAN is a usable WAN: the addresses from which subflows start, the invalid
-// address where it lacks a family. A WAN with only IPv6 whose IPv4 is
-// translated (CLAT, RFC 6877) has IPv4 like any other.
-type WAN struct {
-	Name       string
-	IPv4, IPv6 netip.Addr
-	Waits      bool // connections that start elsewhere have no subflow over it for now
-}
-
-// Converter is a converter with its addresses resolved.
-type Converter struct {
-	Name   string
-	Addrs  []netip.AddrPort
-	Key    []byte // or
-	Cookie []byte // it knows us by
-	State  ConverterState
-	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
-	IPv4, IPv6 Tri
-}
-
 // ConverterState is what is known of a converter.
 type ConverterState int
 
@@ -75,9 +46,10 @@ type Flow struct {
 type Attempt struct {
 	Path      config.Path // convert or direct
 	Converter *Converter  // with convert
-	WAN       string      // of the first subflow
-	Source    netip.Addr
-	Peer      netip.AddrPort
+	Way                   // of the first subflow
+	// Proven says that the converter has talked by this way before: what answers
+	// there is it.
+	Proven bool
 	// MPTCP says that the attempt has failed if the server turns out not to
 	// speak it: there is a converter that would have done better.
 	MPTCP bool
@@ -99,8 +71,8 @@ type Decision struct {
 	n        int
 }
 
-// maxAttempts bounds the ways that are tried: converters, over two WANs each,
-// and direct.
+// maxAttempts bounds the ways that are tried: converters, by two ways each, and
+// direct.
 const maxAttempts = 6
 
 // Attempts are the ways to try, in order.
@@ -120,8 +92,8 @@ func (n *Network) Decide(f Flow, k Known, verdicts ...Verdict) Decision {
 	if wanted == config.PathAuto {
 		wanted, d.Reason, d.Lost = n.auto(f.Dest.Addr(), k)
 	}
-	direct, reachable := n.Reach([]netip.AddrPort{f.Dest})
-	direct.Path = config.PathDirect
+	way, reachable := n.Reach(f.Dest)
+	direct := Attempt{Path: config.PathDirect, Way: way}
 	if wanted == config.PathDirect && reachable {
 		direct.MPTCP = d.Reason == ReasonServerSpeaks
 		d.try(direct)
@@ -135,7 +107,7 @@ func (n *Network) Decide(f Flow, k Known, verdicts ...Verdict) Decision {
 			d.Reason = n.unconverted(&d)
 		default:
 			d.attempts[0].MPTCP = false // nobody would do better
-			if slices.ContainsFunc(n.WANs, func(w WAN) bool { return !w.source(f.Dest.Addr()).IsValid() }) {
+			if n.lacking(f.Dest.Addr().Is6()) != "" {
 				d.Reason = n.unconverted(&d)
 			}
 		}
@@ -168,25 +140,15 @@ func (n *Network) auto(dest netip.Addr, k Known) (config.Path, Reason, string) {
 	case k.Joins == No:
 		return config.PathConvert, ReasonJoinsFail, ""
 	}
-	for _, w := range n.WANs {
-		if !w.source(dest).IsValid() && n.converts(w) {
-			return config.PathConvert, ReasonWouldLose, w.Name
-		}
+	wan := n.lacking(dest.Is6())
+	if wan != "" && slices.ContainsFunc(n.Converters, func(c Converter) bool { return c.State.usable() }) {
+		return config.PathConvert, ReasonWouldLose, wan
 	}
 	return config.PathDirect, ReasonServerSpeaks, ""
 }
 
-// converts says whether a WAN can carry a subflow through a converter. A
-// converter is dual-stack and announces its other address, whether that is in
-// the configuration or not.
-func (n *Network) converts(w WAN) bool {
-	return (w.IPv4.IsValid() || w.IPv6.IsValid()) && slices.ContainsFunc(n.Converters, func(c Converter) bool {
-		return c.State.usable()
-	})
-}
-
 // convert adds an attempt for every converter in a state that will do, and then
-// one each over the next WAN: the first may have died without anybody knowing
+// one each by another way: the first may have died without anybody knowing
 // yet. A converter on which there is a verdict is passed over.
 func (n *Network) convert(d *Decision, dest netip.Addr, verdicts []Verdict, will func(ConverterState) bool) {
 	for _, again := range []bool{false, true} {
@@ -199,16 +161,24 @@ func (n *Network) convert(d *Decision, dest netip.Addr, verdicts []Verdict, will
 				d.Verdict = Verdict{c.Name, f}
 				continue
 			}
-			a, rest, ok := reach(n.WANs, c.Addrs)
-			if again {
-				a, _, ok = reach(rest, c.Addrs)
-			}
+			w, ok := c.way(again)
 			if ok && d.n < maxAttempts-1 { // the last place is direct's
-				a.Path, a.Converter = config.PathConvert, c
-				d.try(a)
+				d.try(Attempt{Path: config.PathConvert, Converter: c, Way: w, Proven: c.Answers[w].State == ConverterUp})
 			}
 		}
 	}
+}
+
+// way is the first of a converter's or, again, the next one over another WAN
+// that does not fail.
+func (c *Converter) way(again bool) (Way, bool) {
+	i := slices.IndexFunc(c.Ways, func(w Way) bool {
+		return !again || w.WAN != c.Ways[0].WAN && c.Answers[w].State.usable()
+	})
+	if i < 0 {
+		return Way{}, false
+	}
+	return c.Ways[i], true
 }
 
 // fault is what keeps a converter from reaching a destination.
@@ -237,49 +207,4 @@ func (n *Network) unconverted(d *Decision) Reason {
 		return ReasonFallbackReject
 	}
 	return ReasonConvertersDown
-}
-
-// Reach finds the first pair of WAN and address that fit each other, by
-// the order of WANs, then that of the addresses.
-func (n *Network) Reach(peers []netip.AddrPort) (Attempt, bool) {
-	a, _, ok := reach(n.WANs, peers)
-	return a, ok
-}
-
-// reach is Reach over some WANs; rest are those after the one found.
-func reach(wans []WAN, peers []netip.AddrPort) (a Attempt, rest []WAN, ok bool) {
-	for i, w := range wans {
-		for _, p := range peers {
-			if s := w.source(p.Addr()); s.IsValid() {
-				return Attempt{WAN: w.Name, Source: s, Peer: p}, wans[i+1:], true
-			}
-		}
-	}
-	return Attempt{}, nil, false
-}
-
-func (w WAN) source(peer netip.Addr) netip.Addr { return w.family(peer.Is6()) }
-
-// Carries says whether connections to servers of a family are for us: some
-// attempt may carry them, by a converter or straight, or it is wanted that they
-// be refused while no converter answers.
-func (n *Network) Carries(v6 bool) bool {
-	reject := n.Fallback == config.FallbackReject && len(n.Converters) > 0
-	for _, w := range n.WANs {
-		if source := w.family(v6); source.IsValid() && !reject {
-			return true
-		}
-	}
-	return slices.ContainsFunc(n.Converters, func(c Converter) bool {
-		_, reached := n.Reach(c.Addrs)
-		cannot := v6 && c.IPv6 == No || !v6 && c.IPv4 == No
-		return reached && !cannot && (reject || c.State.usable())
-	})
-}
-
-func (w WAN) family(v6 bool) netip.Addr {
-	if v6 {
-		return w.IPv6
-	}
-	return w.IPv4
 }

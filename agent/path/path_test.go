@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,16 +41,16 @@ var addressKinds = []struct {
 	{"clat", "192.0.0.2", true}, // IPv6 with NAT64 and a translator
 }
 
-func wan(name string, kind int) WAN {
+// wan are the legs of one, each WAN with addresses of its own.
+func wan(name string, kind int) (legs []Leg) {
 	k := addressKinds[kind]
-	w := WAN{Name: name}
 	if k.v4 != "" {
-		w.IPv4 = netip.MustParseAddr(k.v4)
+		legs = append(legs, Leg{WAN: name, Source: netip.MustParseAddr(k.v4)})
 	}
 	if k.v6 {
-		w.IPv6 = netip.MustParseAddr("2001:db8:f::2")
+		legs = append(legs, Leg{WAN: name, Source: netip.MustParseAddr("2001:db8:f::2")})
 	}
-	return w
+	return legs
 }
 
 func converter(v4, v6 bool, s ConverterState) Converter {
@@ -89,13 +90,13 @@ func TestMatrix(t *testing.T) {
 			for _, server := range []netip.AddrPort{server4, server6} {
 				for _, k := range known {
 					for _, c := range converters {
-						n := Network{WANs: []WAN{wan("fibre", first), wan("lte", second)}, Converters: c.list, Fallback: config.FallbackDirect}
+						n := New(append(wan("fibre", first), wan("lte", second)...), c.list, config.FallbackDirect)
 						d := n.Decide(Flow{Dest: server, Path: config.PathAuto}, k.Known)
 						family := "ipv4"
 						if server.Addr().Is6() {
 							family = "ipv6"
 						}
-						fmt.Fprintf(&got, "%-7s %-7s %-6s %-7s %-7s %s\n", addressKinds[first].name, addressKinds[second].name, family, k.name, c.name, show(&n, &d))
+						fmt.Fprintf(&got, "%-7s %-7s %-6s %-7s %-7s %s\n", addressKinds[first].name, addressKinds[second].name, family, k.name, c.name, show(n, &d))
 					}
 				}
 			}
@@ -134,13 +135,13 @@ func show(n *Network, d *Decision) string {
 
 // The two cases of the exchange that braid comes from.
 func TestCases(t *testing.T) {
-	fibre := WAN{Name: "fibre", IPv4: netip.MustParseAddr("198.51.100.2")}
+	fibre := Leg{WAN: "fibre", Source: netip.MustParseAddr("198.51.100.2")}
 	mcp := []Converter{converter(true, true, ConverterUp)}
-	shared := Network{WANs: []WAN{fibre, {Name: "lte", IPv4: netip.MustParseAddr("100.64.0.2")}}, Converters: mcp}
+	shared := New([]Leg{fibre, {WAN: "lte", Source: netip.MustParseAddr("100.64.0.2")}}, mcp, config.FallbackDirect)
 	if d := shared.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{MPTCP: Yes}); d.Path != config.PathDirect {
 		t.Errorf("case 1: %s: %s", d.Path, d.Explain())
 	}
-	only6 := Network{WANs: []WAN{fibre, {Name: "lte", IPv6: netip.MustParseAddr("2001:db8:c::2")}}, Converters: mcp}
+	only6 := New([]Leg{fibre, {WAN: "lte", Source: netip.MustParseAddr("2001:db8:c::2")}}, mcp, config.FallbackDirect)
 	d := only6.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{MPTCP: Yes, Joins: Yes})
 	if d.Path != config.PathConvert || d.Lost != "lte" {
 		t.Errorf("case 2: %s: %s", d.Path, d.Explain())
@@ -169,16 +170,16 @@ func TestWanted(t *testing.T) {
 		{config.PathDirect, "kid", Known{}, up, "direct[fibre]: rule kid says so"},
 		{config.PathDirect, "kid", Known{MPTCP: No}, down, "direct[fibre]: rule kid says so"},
 	} {
-		n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: tt.converters, Fallback: config.FallbackDirect}
+		n := New(wan("fibre", 0), tt.converters, config.FallbackDirect)
 		d := n.Decide(Flow{Dest: server4, Path: tt.path, Rule: tt.rule}, tt.known)
-		if got := show(&n, &d); got != tt.want || d.Rule != tt.rule {
+		if got := show(n, &d); got != tt.want || d.Rule != tt.rule {
 			t.Errorf("%s by rule %q: %s, by %q, want %s", tt.path, tt.rule, got, d.Rule, tt.want)
 		}
 		if tt.path == config.PathDirect && d.Attempts()[0].MPTCP {
 			t.Error("a rule's direct fails with a server that does not speak MPTCP")
 		}
 	}
-	n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: down, Fallback: config.FallbackReject}
+	n := New(wan("fibre", 0), down, config.FallbackReject)
 	if d := n.Decide(Flow{Dest: server4, Path: config.PathConvert}, Known{}); d.Path != config.PathReject || d.Reason != ReasonFallbackReject {
 		t.Errorf("%s: %s", d.Path, d.Explain())
 	}
@@ -190,7 +191,7 @@ func TestWanted(t *testing.T) {
 func TestFallback(t *testing.T) {
 	second := converter(true, false, ConverterUnknown)
 	second.Name = "second"
-	n := Network{WANs: []WAN{wan("fibre", 0)}, Converters: []Converter{converter(true, true, ConverterDown), second}, Fallback: config.FallbackReject}
+	n := New(wan("fibre", 0), []Converter{converter(true, true, ConverterDown), second}, config.FallbackReject)
 	d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{})
 	if a := d.Attempts(); len(a) != 1 || a[0].Converter.Name != "second" {
 		t.Errorf("attempts %+v", a)
@@ -210,7 +211,7 @@ func TestFallback(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	n := Network{WANs: []WAN{wan("fibre", 3), wan("lte", 1), wan("other", 4)}, Converters: []Converter{converter(true, true, ConverterUp)}}
+	n := New(slices.Concat(wan("fibre", 3), wan("lte", 1), wan("other", 4)), []Converter{converter(true, true, ConverterUp)}, config.FallbackDirect)
 	var m Memory
 	m.LearnMPTCP(server4, true)
 	b.ReportAllocs()

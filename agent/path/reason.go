@@ -19,25 +19,25 @@ type Subflow struct {
 }
 
 // Expected lists the subflows of a connection made by an attempt: one from
-// every WAN, but for those that wait, that has the family of the peer or, where the peer is a converter,
-// that of another address of it.
+// every WAN that has the family of the peer or, where the peer is a converter,
+// that of another address of it. Legs that are mute bring none, nor do WANs that wait.
 func (n *Network) Expected(a Attempt) (flows []Subflow) {
 	peers := []netip.AddrPort{a.Peer}
 	if a.Converter != nil {
 		peers = append(peers, a.Converter.Addrs...)
 	}
-	for _, w := range n.WANs {
-		if w.Waits && w.Name != a.WAN {
+	for _, wan := range n.wans() {
+		if wan != a.WAN && n.waits(wan) {
 			continue
 		}
-		i := slices.IndexFunc(peers, func(p netip.AddrPort) bool { return w.source(p.Addr()).IsValid() })
+		i := slices.IndexFunc(peers, func(p netip.AddrPort) bool { return n.source(wan, p.Addr().Is6()).IsValid() })
 		switch {
 		case i >= 0:
-			flows = append(flows, Subflow{w.Name, w.source(peers[i].Addr()), peers[i]})
-		case a.Converter != nil && w.IPv6.IsValid():
-			flows = append(flows, Subflow{WAN: w.Name, Source: w.IPv6})
+			flows = append(flows, Subflow{wan, n.source(wan, peers[i].Addr().Is6()), peers[i]})
+		case a.Converter != nil && n.source(wan, true).IsValid():
+			flows = append(flows, Subflow{WAN: wan, Source: n.source(wan, true)})
 		case a.Converter != nil:
-			flows = append(flows, Subflow{WAN: w.Name, Source: w.IPv4})
+			flows = append(flows, Subflow{WAN: wan, Source: n.source(wan, false)})
 		}
 	}
 	return flows

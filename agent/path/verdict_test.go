@@ -172,9 +172,9 @@ func TestDecideByVerdict(t *testing.T) {
 			"convert[fibre]: no converter has room for more connections"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := Network{WANs: []WAN{wan("fibre", 3)}, Converters: tt.converters, Fallback: tt.fallback}
+			n := New(wan("fibre", 3), tt.converters, tt.fallback)
 			d := n.Decide(Flow{Dest: tt.dest, Path: tt.path}, tt.known, tt.verdicts...)
-			if got := show(&n, &d); got != tt.want {
+			if got := show(n, &d); got != tt.want {
 				t.Errorf("%s\nwant %s", got, tt.want)
 			}
 			for _, a := range d.Attempts() {
@@ -189,7 +189,7 @@ func TestDecideByVerdict(t *testing.T) {
 // A server that only the converter reaches is asked for there, whatever it
 // has said before.
 func TestVerdictIsNoDeadEnd(t *testing.T) {
-	n := Network{WANs: []WAN{wan("lte", 4)}, Converters: []Converter{converter(true, true, ConverterUp)}, Fallback: config.FallbackDirect}
+	n := New(wan("lte", 4), []Converter{converter(true, true, ConverterUp)}, config.FallbackDirect)
 	d := n.Decide(Flow{Dest: server4, Path: config.PathAuto}, Known{}, Verdict{"mcp", FaultSilent})
 	if a := d.Attempts(); len(a) != 1 || a[0].Path != config.PathConvert {
 		t.Errorf("attempts %+v: %s", a, d.Explain())

@@ -112,8 +112,8 @@ func sketch(p plan.Plan, w plan.WAN) string {
 	for _, t := range p.Probes {
 		add(t.WAN == w.Name && !t.Quiet, "probed")
 	}
-	for _, n := range p.Network.WANs {
-		if n.Name == w.Name && !w.Usable {
+	for _, l := range p.Network.Legs {
+		if l.WAN == w.Name && !w.Usable {
 			words = append(words, "in use although it is not usable")
 		}
 	}

@@ -30,10 +30,10 @@ const maxAddAddrs = 1
 // dialled can only join by an address that the peer announces, which is what
 // fullmesh endpoints do.
 func (m *maker) addEndpoints() {
-	first, ok := m.starts()
-	if !ok {
+	if len(m.plan.Network.Legs) == 0 {
 		return
 	}
+	first := m.plan.Network.StartsIPv6
 	limits := mptcp.Limits{Subflows: maxSubflows}
 	type second struct { // of WANs with both families: for servers that have only the other
 		wan   WAN

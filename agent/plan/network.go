@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"braid/agent/config"
+	"braid/agent/health"
 	"braid/agent/path"
 )
 
@@ -18,17 +19,23 @@ var roleOrder = []config.Role{config.RolePrimary, config.RoleBond, config.RoleOv
 // address of each converter. All else follows from that order: what path
 // decides, which family endpoints join in, what explain tells.
 func (m *maker) findNetwork() {
-	n := &path.Network{Fallback: m.Config.Globals.Fallback}
+	v6 := m.prefersIPv6()
+	var legs []path.Leg
 	for _, role := range roleOrder {
 		for _, held := range []bool{false, true} {
 			for _, w := range m.plan.WANs {
-				if w.Usable && w.Role == role && w.Held == held {
-					n.WANs = append(n.WANs, path.WAN{Name: w.Name, IPv4: w.source(false), IPv6: w.source(true)})
+				if w.Role != role || w.Held != held {
+					continue
+				}
+				for _, family := range []bool{v6, !v6} {
+					if source := w.source(family); source.IsValid() {
+						legs = append(legs, path.Leg{WAN: w.Name, Source: source, Metered: m.metered(w)})
+					}
 				}
 			}
 		}
 	}
-	v6 := m.prefersIPv6()
+	var converters []path.Converter
 	for _, c := range m.Config.Converters {
 		pc := m.Converters[c.Name]
 		pc.Name, pc.Key, pc.Cookie = c.Name, c.Key, c.Cookie
@@ -36,9 +43,26 @@ func (m *maker) findNetwork() {
 			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
 		}
 		slices.SortStableFunc(pc.Addrs, func(a, b netip.AddrPort) int { return rank(a, v6) - rank(b, v6) })
-		n.Converters = append(n.Converters, pc)
+		converters = append(converters, pc)
 	}
-	m.plan.Network = n
+	m.plan.Network = path.New(legs, converters, m.Config.Globals.Fallback)
+	m.degradeMute()
+}
+
+// degradeMute notes legs over which no converter is reached, though others
+// reach it.
+func (m *maker) degradeMute() {
+	for _, mute := range m.plan.Network.Legs {
+		for i := range m.plan.WANs {
+			w := &m.plan.WANs[i]
+			for j := range w.Legs {
+				l := &w.Legs[j]
+				if mute.Mute && w.Name == mute.WAN && l.Subflows && l.Source == mute.Source {
+					l.Verdict, l.Reason = health.Degraded, "no converter is reached over it, as over others"
+				}
+			}
+		}
+	}
 }
 
 func rank(a netip.AddrPort, v6 bool) int {
@@ -89,20 +113,4 @@ func (m *maker) firstFirst() (wans []WAN) {
 		}
 	}
 	return wans
-}
-
-// starts says in which family first subflows are dialled: that of the first
-// attempt by way of a converter; without one the first WAN's own.
-func (m *maker) starts() (v6, ok bool) {
-	for _, c := range m.plan.Network.Converters {
-		if a, ok := m.plan.Network.Reach(c.Addrs); ok {
-			return a.Peer.Addr().Is6(), true
-		}
-	}
-	for _, w := range m.plan.Network.WANs {
-		if w.IPv4.IsValid() || w.IPv6.IsValid() {
-			return !w.IPv4.IsValid(), true
-		}
-	}
-	return false, false
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"braid/agent/config"
+	"braid/agent/path"
 	"braid/transport/mptcp"
 )
 
@@ -25,16 +26,21 @@ func (m *maker) waits(w WAN) bool {
 		return false
 	}
 	return slices.ContainsFunc(m.plan.WANs, func(o WAN) bool {
-		return o.Usable && o.Role != config.RoleBackup && !m.doubted(o)
+		return o.Usable && o.Role != config.RoleBackup && !m.doubted(o) && !m.mute(o)
 	})
 }
 
 // wait notes that a WAN does.
 func (m *maker) wait(w WAN) {
-	for i := range m.plan.Network.WANs {
-		n := &m.plan.Network.WANs[i]
-		n.Waits = n.Waits || n.Name == w.Name
+	for i := range m.plan.Network.Legs {
+		l := &m.plan.Network.Legs[i]
+		l.Waits = l.Waits || l.WAN == w.Name
 	}
+}
+
+// mute says whether no converter is reached over a WAN, as over others.
+func (m *maker) mute(w WAN) bool {
+	return !slices.ContainsFunc(m.plan.Network.Legs, func(l path.Leg) bool { return l.WAN == w.Name && !l.Mute })
 }
 
 func (m *maker) metered(w WAN) bool {

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,11 +37,12 @@ type Proxy struct {
 	Log    *journal.Log
 	Guard  *guard.Guard
 	Memory *path.Memory
-	Doubt  func(converter string, err error) // told of one that has failed, and how
-	Wanted func(way int) config.Path         // what the filter's rules want for what comes in by a way
-	Wallet proof.Wallet                      // what converters know us by
+	Doubt  func(converter string, w path.Way, err error) // told of one that has failed by a way, and how
+	Missed func()                                        // told of a connection for which no converter answers
+	Wanted func(way int) config.Path                     // what the filter's rules want for what comes in by a way
+	Wallet proof.Wallet                                  // what converters know us by
 
-	network atomic.Pointer[path.Network]
+	network network
 	dialer  mptcp.Dialer
 	table   table
 	held    held
@@ -51,19 +51,6 @@ type Proxy struct {
 	looked  time.Time // at all connections' subflows
 	bulkAt  time.Time // a connection last carried much
 	remade  map[netip.Addr]*retry
-}
-
-// SetNetwork changes what new connections are decided by.
-func (p *Proxy) SetNetwork(n *path.Network) {
-	for _, c := range n.Converters {
-		if !c.State.Serves() {
-			p.Memory.Forget(c.Name)
-		}
-	}
-	before := p.network.Swap(n)
-	if before == nil || before.KeepMapped != n.KeepMapped {
-		p.table.keepMapped(n.KeepMapped)
-	}
 }
 
 // Run serves until ctx ends, then resets what is open.
@@ -164,6 +151,3 @@ func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {
 		p.stats.TCPFallback.Add(1)
 	}
 }
-
-// Network is what new connections are decided by; nil before the first.
-func (p *Proxy) Network() *path.Network { return p.network.Load() }

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) { netns.Main(m) }
 // by the source address who asks them.
 var (
 	home   = netip.MustParseAddr("127.0.0.2")
+	lte    = netip.MustParseAddr("127.0.0.4") // of a second WAN, where there is one
 	abroad = netip.MustParseAddr("127.0.0.3") // where converters connect from
 )
 
@@ -180,7 +181,10 @@ func converter(t *testing.T, name string, does answering) (c path.Converter, ask
 	}()
 	at := netip.MustParseAddrPort(l.Addr().String())
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	return path.Converter{Name: name, Addrs: []netip.AddrPort{at}, State: path.ConverterUp}, asked
+	works := path.Answer{State: path.ConverterUp, MPTCP: true, At: time.Now()}
+	return path.Converter{Name: name, Addrs: []netip.AddrPort{at}, State: path.ConverterUp, Answers: map[path.Way]path.Answer{
+		{WAN: "fibre", Source: home, Peer: at}: works, {WAN: "lte", Source: lte, Peer: at}: works,
+	}}, asked
 }
 
 // acceptor takes connections to one listener for connections to a server.
@@ -205,8 +209,9 @@ type house struct {
 	t   *testing.T
 	lan string
 
-	mu     sync.Mutex
-	doubts []error
+	mu       sync.Mutex
+	doubts   []error
+	suspects []string // WANs
 }
 
 type houseOptions struct {
@@ -231,12 +236,14 @@ func newHouse(t *testing.T, o houseOptions) *house {
 	log := journal.New(t.Output())
 	h := &house{t: t, lan: l.Addr().String(), Proxy: &Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory)}}
 	h.Wanted = func(int) config.Path { return o.wanted }
-	h.Doubt = func(_ string, err error) {
+	h.Missed = func() {}
+	h.Doubt = func(_ string, w path.Way, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.doubts = append(h.doubts, err)
+		h.suspects = append(h.suspects, w.WAN)
 	}
-	h.SetNetwork(&path.Network{WANs: []path.WAN{{Name: "fibre", IPv4: home}}, Converters: o.converters, Fallback: o.fallback})
+	h.SetNetwork(path.New([]path.Leg{{WAN: "fibre", Source: home}}, o.converters, o.fallback))
 	ctx, cancel := context.WithCancel(context.Background())
 	doneC := make(chan error)
 	go func() { doneC <- h.Run(ctx, acceptor{l, o.dest}) }()
@@ -467,9 +474,8 @@ func TestSlowServerUnderRule(t *testing.T) {
 	s := serve(t)
 	c, asked := converter(t, "mcp", forward(2*time.Second))
 	h := newHouse(t, houseOptions{dest: s.at, wanted: config.PathConvert, converters: []path.Converter{c}})
-	n := *h.Network()
-	n.WANs = append(n.WANs, path.WAN{Name: "lte", IPv4: netip.MustParseAddr("127.0.0.4")})
-	h.SetNetwork(&n)
+	n := h.Network()
+	h.SetNetwork(path.New(append(n.Legs, path.Leg{WAN: "lte", Source: lte}), n.Converters, n.Fallback))
 	got, err := h.ask(request)
 	if err != nil || !bytes.Equal(got, request) || asked.Load() != 1 {
 		t.Errorf("%q, %v, asked %d times", got, err, asked.Load())
@@ -515,10 +521,9 @@ func TestConverterThatServesNobody(t *testing.T) {
 	h := newHouse(t, houseOptions{dest: s.at, converters: []path.Converter{c}})
 	ask := func(state path.ConverterState, want int32) {
 		t.Helper()
-		n := *h.Network()
-		n.Converters = []path.Converter{c}
-		n.Converters[0].State = state
-		h.SetNetwork(&n)
+		now := c
+		now.State = state
+		h.SetNetwork(path.New(h.Network().Legs, []path.Converter{now}, h.Network().Fallback))
 		if got, err := h.ask(request); err != nil || !bytes.Equal(got, request) || asked.Load() != want {
 			t.Errorf("%q, %v, asked %d times, want %d", got, err, asked.Load(), want)
 		}

@@ -40,6 +40,8 @@ type race struct {
 
 	eventC  chan event
 	left    []path.Attempt
+	started []path.Attempt
+	dialing []path.Attempt // of those, who have not reached anybody yet
 	running int
 	// waiting are converters that have been reached and have not answered for
 	// the server yet; the first of them, silent, have had their time.
@@ -63,6 +65,9 @@ func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
 	if open, ok := p.table.beside(f); ok {
 		n.Follow(&d, f, open)
 	}
+	if d.Reason == path.ReasonConvertersDown || d.Reason == path.ReasonFallbackReject {
+		p.Missed()
+	}
 	left := slices.Clone(d.Attempts())
 	return &race{p: p, flow: f, decision: d, opening: o, left: left, eventC: make(chan event, 2*len(left))}
 }
@@ -85,10 +90,12 @@ func (r *race) run(ctx context.Context) (reached, error) {
 		case e := <-r.eventC:
 			switch {
 			case e.connected:
+				r.arrived(e.attempt)
 				r.waiting = append(r.waiting, e.reached)
 				timer.Reset(serverPatience)
 				continue
 			case e.err == nil:
+				r.arrived(e.attempt)
 				r.won(e.reached)
 				return e.reached, nil
 			}
@@ -122,16 +129,27 @@ func (r *race) start(ctx context.Context) bool {
 	a := r.left[i]
 	r.left = slices.Delete(r.left, i, i+1)
 	r.running++
+	r.started = append(r.started, a)
+	r.dialing = append(r.dialing, a)
 	go func() { r.eventC <- r.try(ctx, a) }()
 	return true
+}
+
+// arrived notes that an attempt has reached somebody, or nobody.
+func (r *race) arrived(a path.Attempt) {
+	if i := slices.Index(r.dialing, a); i >= 0 {
+		r.dialing = slices.Delete(r.dialing, i, i+1)
+	}
 }
 
 // next chooses among the attempts that are left; -1 is none. While the server
 // is silent towards a converter, to ask it straight comes first, unless a rule
 // wants the converter; the same converter is asked again only if the line to it
 // seems to have died, lest the server gets two connections where it was only slow.
+// What is silent where no converter has talked yet need not be one.
 func (r *race) next() int {
-	if len(r.waiting) == 0 {
+	proven := func(w reached) bool { return w.attempt.Proven }
+	if !slices.ContainsFunc(r.waiting, proven) {
 		return min(0, len(r.left)-1)
 	}
 	if r.decision.Bypass {
@@ -166,18 +184,26 @@ func (r *race) won(w reached) {
 		}
 		if name := x.attempt.Converter.Name; i < r.silent && acknowledged(x.conn) {
 			m.Blame(name, server, path.FaultSilent)
-			r.p.Doubt(name, errSilent)
+			r.p.doubt(name, x.attempt.Way, errSilent)
 		}
 		relay.Reset(x.conn.TCPConn) // before another far side gets the same opening
 	}
-	if c := w.attempt.Converter; c != nil {
-		m.Acquit(c.Name, server)
+	c := w.attempt.Converter
+	if c == nil {
+		return
+	}
+	m.Acquit(c.Name, server)
+	for _, a := range r.started[:slices.Index(r.started, w.attempt)] {
+		if a.Converter == c && slices.Contains(r.dialing, a) {
+			r.p.doubt(c.Name, a.Way, errOvertaken)
+		}
 	}
 }
 
 // lost notes an attempt that has failed, and gives up those that it spoils.
 func (r *race) lost(e event) {
 	r.running--
+	r.arrived(e.attempt)
 	for i, w := range r.waiting {
 		if e.conn != nil && w.conn == e.conn {
 			r.waiting = slices.Delete(r.waiting, i, i+1)
@@ -254,7 +280,7 @@ func faultOf(a path.Attempt, err error) path.Fault {
 		return path.FaultUnreachable
 	case e.Code == convert.NetworkFailure:
 		return path.FaultSilent
-	case e.Code == convert.NotAuthorized && a.Converter.State == path.ConverterUp:
+	case e.Code == convert.NotAuthorized && a.Converter.Trusted():
 		return path.FaultProhibited
 	}
 	return path.FaultNone

@@ -35,6 +35,11 @@ var (
 	errMute = errors.New("the server does not speak MPTCP any more")
 	// errSilent is a converter that was reached and said nothing for long.
 	errSilent = errors.New("no answer for the server")
+	// errOvertaken is a converter that had not been reached by one way when it
+	// answered by another.
+	errOvertaken = errors.New("it has answered by another way first")
+	// errPlain is one that was reached by a way where MPTCP arrived before.
+	errPlain = errors.New("MPTCP does not arrive")
 )
 
 // farSide is the one that waits for a LAN connection, or a new one.
@@ -122,7 +127,10 @@ func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) 
 		return request.Bytes, err
 	})
 	if err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded)) {
-		p.Doubt(a.Converter.Name, err)
+		p.doubt(a.Converter.Name, a.Way, err)
+	}
+	if err == nil && !c.MPTCP && a.Converter.Answers[a.Way].MPTCP {
+		p.doubt(a.Converter.Name, a.Way, errPlain)
 	}
 	return c, request, err
 }
@@ -155,7 +163,7 @@ func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, reque
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			p.Doubt(name, err)
+			p.doubt(name, r.attempt.Way, err)
 		}
 		return fmt.Errorf("reading the answer of converter %s: %w", name, err)
 	}
@@ -166,7 +174,7 @@ func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, reque
 		p.stats.Refused.Add(1)
 		switch faultOf(r.attempt, refused) {
 		case path.FaultNone, path.FaultNoRoute, path.FaultProhibited: // which may hold for more than this server
-			p.Doubt(name, refused)
+			p.Doubt(name, r.attempt.Way, refused)
 		}
 		return refused
 	}

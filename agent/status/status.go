@@ -224,7 +224,7 @@ func (v *View) WANs() report.WANs {
 			Name: w.Name, Device: w.Device, Kind: w.Kind, Role: roles[w.Name], EffectiveRole: w.Role,
 			State: s.state, Reason: s.reason, Since: elapsed(s.since),
 			Addresses: append([]netip.Addr{}, w.Addrs()...), IPv4: ipv4Kind(w), IPv6: hasIPv6(w),
-			NAT64: nat64(w), Legs: legs(w), RTT: report.Milliseconds(h.RTT), Jitter: report.Milliseconds(h.Jitter), Loss: h.Loss,
+			NAT64: nat64(w), Legs: legs(w, p.Network), RTT: report.Milliseconds(h.RTT), Jitter: report.Milliseconds(h.Jitter), Loss: h.Loss,
 			RXRate: int64(carried[w.Name].RX), TXRate: int64(carried[w.Name].TX),
 			RXBytes: counters[w.Device].RX, TXBytes: counters[w.Device].TX, Subflows: subflows[w.Name],
 			Quota: v.quota(c.WANs[i]), Cellular: cellular(modems[w.Name]),
@@ -248,11 +248,11 @@ func hasIPv6(w plan.WAN) bool {
 }
 
 // legs are those of a WAN as they are reported.
-func legs(w plan.WAN) []report.Leg {
+func legs(w plan.WAN, n *path.Network) []report.Leg {
 	all := []report.Leg{}
 	for _, l := range w.Legs {
 		r := report.Leg{Family: family(l.IPv6), Device: l.Device, Origin: string(l.Origin), State: l.Verdict.String(), Reason: l.Reason,
-			Converters: []report.LegConverter{}}
+			Converters: legConverters(w.Name, l, n)}
 		if w.Role == config.RoleOff {
 			r.State, r.Reason = wanOff, w.Reason
 		}
@@ -263,6 +263,23 @@ func legs(w plan.WAN) []report.Leg {
 			r.Gateway = l.Gateway.String()
 		}
 		all = append(all, r)
+	}
+	return all
+}
+
+// legConverters are the converters as they are over a leg: of several addresses
+// of one the best.
+func legConverters(wan string, l plan.Leg, n *path.Network) []report.LegConverter {
+	all := []report.LegConverter{}
+	if n == nil {
+		return all
+	}
+	for _, c := range n.Converters {
+		i := slices.IndexFunc(c.Ways, func(w path.Way) bool { return w.WAN == wan && w.Source == l.Source })
+		if i >= 0 {
+			a := c.Answers[c.Ways[i]]
+			all = append(all, report.LegConverter{Name: c.Name, State: a.State.String(), RTT: report.Milliseconds(a.RTT)})
+		}
 	}
 	return all
 }

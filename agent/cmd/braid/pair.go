@@ -92,8 +92,8 @@ func try(ctx context.Context, c config.Converter) error {
 	m := converter.NewMonitor(journal.New(io.Discard), new(mptcp.Dialer), new(proof.Wallet))
 	var errs []error
 	for _, a := range addrs {
-		way := converter.Way{Peer: netip.AddrPortFrom(a.Unmap(), c.Port)}
-		s := m.Try(ctx, converter.Target{Name: c.Name, Key: string(c.Key), Ways: [2]converter.Way{way}})
+		way := converter.Way{Way: path.Way{Peer: netip.AddrPortFrom(a.Unmap(), c.Port)}}
+		s := m.Try(ctx, converter.Target{Name: c.Name, Key: string(c.Key), Ways: []converter.Way{way}})
 		switch s.State {
 		case path.ConverterUp, path.ConverterFull:
 			return nil
