@@ -239,6 +239,25 @@ func keepMapped(far *mptcp.Conn, on bool) {
 	_ = far.KeepMapped(on || !far.MPTCP) // it may have ended
 }
 
+// EachFar calls do for the far side of every connection that is being carried.
+func (p *Proxy) EachFar(do func(id uint64, far *mptcp.Conn)) {
+	type far struct {
+		id   uint64
+		conn *mptcp.Conn
+	}
+	p.table.mu.Lock()
+	all := make([]far, 0, len(p.table.conns))
+	for _, c := range p.table.conns {
+		if c.far != nil {
+			all = append(all, far{c.id, c.far})
+		}
+	}
+	p.table.mu.Unlock()
+	for _, f := range all {
+		do(f.id, f.conn)
+	}
+}
+
 func (t *table) list() []Connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()

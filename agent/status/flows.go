@@ -17,11 +17,11 @@ import (
 
 const (
 	// flowsAge is how old the answer to where the subflows run may be. To find
-	// out takes two system calls for each connection, and as much again to
-	// collect the garbage: while they are thousands, and about as many as before,
-	// it may be flowsRest times as old as it took, but not older than flowsOld.
+	// out takes a system call for each connection: while they are thousands, and
+	// about as many as before, it may be flowsRest times as old as it took, but
+	// not older than flowsOld.
 	flowsAge  = time.Second
-	flowsRest = 8000
+	flowsRest = 4000
 	flowsOld  = time.Minute
 	// flowsWanted is for how long after a question the answer to the next is
 	// kept ready.
@@ -33,11 +33,30 @@ type flows struct {
 	proxy *proxy.Proxy
 	wakeC chan struct{} // somebody asks
 
-	mu     sync.Mutex
-	at     time.Time
-	took   time.Duration
-	asked  time.Time
-	locals map[uint64][]netip.Addr // by the connection's id; not changed any more
+	mu    sync.Mutex
+	at    time.Time
+	took  time.Duration
+	asked time.Time
+	last  starts // not changed any more
+}
+
+// starts are where the subflows of connections start: those of ids[i] are
+// locals[ends[i-1]:ends[i]]. Thousands are kept without a map to collect.
+type starts struct {
+	ids    []uint64
+	ends   []int
+	locals []netip.Addr
+}
+
+// each calls do for each subflow.
+func (s starts) each(do func(id uint64, local netip.Addr)) {
+	from := 0
+	for i, id := range s.ids {
+		for _, a := range s.locals[from:s.ends[i]] {
+			do(id, a)
+		}
+		from = s.ends[i]
+	}
 }
 
 func newFlows(p *proxy.Proxy) *flows { return &flows{proxy: p, wakeC: make(chan struct{}, 1)} }
@@ -76,12 +95,12 @@ func (f *flows) fresh(while time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	age := time.Since(f.at) + while
-	n := len(f.locals)
+	n := len(f.last.ids)
 	return age < flowsAge || age < min(flowsRest*f.took, flowsOld) && max(open-n, n-open) <= n/8
 }
 
-// starts are the local addresses of each connection's subflows, not long ago.
-func (f *flows) starts() map[uint64][]netip.Addr {
+// latest are the starts not long ago.
+func (f *flows) latest() starts {
 	f.mu.Lock()
 	f.asked = time.Now()
 	f.mu.Unlock()
@@ -91,36 +110,39 @@ func (f *flows) starts() map[uint64][]netip.Addr {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.locals
+	return f.last
 }
 
-func (f *flows) read() map[uint64][]netip.Addr {
+func (f *flows) read() starts {
 	at := time.Now()
-	locals := make(map[uint64][]netip.Addr)
-	for _, c := range f.proxy.Connections() {
-		locals[c.ID] = nil // so that it is known to have been asked
-		for _, s := range subflows(c) {
-			locals[c.ID] = append(locals[c.ID], s.Local.Addr())
-		}
+	f.mu.Lock()
+	had := f.last
+	f.mu.Unlock()
+	now := starts{
+		ids: make([]uint64, 0, len(had.ids)+1), ends: make([]int, 0, len(had.ids)+1), locals: make([]netip.Addr, 0, len(had.locals)+1),
 	}
+	f.proxy.EachFar(func(id uint64, far *mptcp.Conn) {
+		locals, err := far.AppendLocals(now.locals)
+		if err != nil {
+			return // it has just been closed
+		}
+		now.locals = locals
+		now.ids, now.ends = append(now.ids, id), append(now.ends, len(locals))
+	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at.After(f.at) {
-		f.at, f.locals = at, locals
+		f.at, f.last = at, now
 		f.took = time.Since(at)
 	}
-	return f.locals
+	return f.last
 }
 
 // count counts the subflows on each WAN.
 func (f *flows) count(p plan.Plan) map[string]int {
 	n := make(map[string]int)
 	wans := wansByAddr(p)
-	for _, locals := range f.starts() {
-		for _, a := range locals {
-			n[wans[a]]++
-		}
-	}
+	f.latest().each(func(_ uint64, a netip.Addr) { n[wans[a]]++ })
 	return n
 }
 
@@ -128,13 +150,11 @@ func (f *flows) count(p plan.Plan) map[string]int {
 func (f *flows) on(p plan.Plan, wan string) map[uint64]bool {
 	found := make(map[uint64]bool)
 	wans := wansByAddr(p)
-	for id, locals := range f.starts() {
-		for _, a := range locals {
-			if wans[a] == wan {
-				found[id] = true
-			}
+	f.latest().each(func(id uint64, a netip.Addr) {
+		if wans[a] == wan {
+			found[id] = true
 		}
-	}
+	})
 	return found
 }
 
