@@ -253,7 +253,7 @@ func TestHouseConverterMoved(t *testing.T) {
 		return nil
 	}
 	eventually(t, 5*time.Second, converted)
-	sh(t, h.Converter, "ip addr add 192.0.2.11/26 dev eth0; ip addr del 192.0.2.10/26 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
+	sh(t, h.Converter, "ip addr del 192.0.2.10/26 dev eth0; ip addr add 192.0.2.11/26 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
 	eventually(t, 15*time.Second, func() error {
 		converted()
 		if s := status(t, h.Rig); s.Converters[0].State != "down" {
