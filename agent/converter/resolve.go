@@ -30,6 +30,7 @@ const (
 // once hold until others are: a converter does not go away with its DNS.
 type Resolver struct {
 	log      *journal.Log
+	dns      *net.Resolver
 	changedC chan struct{}
 	wakeC    chan struct{}
 
@@ -43,7 +44,7 @@ type Resolver struct {
 
 // NewResolver makes a resolver that has no names yet.
 func NewResolver(log *journal.Log) *Resolver {
-	return &Resolver{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr),
+	return &Resolver{log: log, dns: net.DefaultResolver, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), addrs: make(map[string][]netip.Addr),
 		services: make(map[string][]config.Service)}
 }
 
@@ -115,7 +116,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 func (r *Resolver) lookupServices(ctx context.Context, domain string) error {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	_, records, err := net.DefaultResolver.LookupSRV(ctx, "convert", "tcp", domain)
+	_, records, err := r.dns.LookupSRV(ctx, "convert", "tcp", domain)
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func sameServices(a, b []config.Service) bool {
 func (r *Resolver) lookup(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	found, err := r.dns.LookupNetIP(ctx, "ip", name)
 	if err != nil {
 		return err
 	}

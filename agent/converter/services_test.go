@@ -25,12 +25,20 @@ func TestServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { dns.Process.Kill(); dns.Wait() }()
-	old := net.DefaultResolver
-	defer func() { net.DefaultResolver = old }()
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", "127.0.0.1:5353")
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	r := NewResolver(journal.New(t.Output()))
+	r.dns = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:5353")
 	}}
-	r := NewResolver(journal.New(t.Output()))
 	r.Set([]string{"mcp.isp.example"}, nil, []string{"isp.example"})
 	ctx, cancel := context.WithCancel(t.Context())
 	endedC := make(chan struct{})
