@@ -172,7 +172,6 @@ func (l *loop) update(ctx context.Context) {
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {
 		l.proxy.SetNetwork(p.Network)
-		l.converters.SetTargets(converter.Targets(p.Network))
 	}
 	if err := l.hold(p.Firewall); err != nil {
 		p.Firewall.Late = false
@@ -195,6 +194,10 @@ func (l *loop) update(ctx context.Context) {
 	l.complain(err)
 	if err != nil {
 		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
+	}
+	// Not before there are routes from where they are asked.
+	if p.Network != nil {
+		l.converters.SetTargets(converter.Targets(p.Network))
 	}
 	l.health.SetTargets(p.Probes)
 	l.servers.SetTargets(p.Nameservers)

@@ -135,7 +135,7 @@ func TestConvertersByDomain(t *testing.T) {
 	}
 	first.Kill()
 	eventually(t, 10*time.Second, func() error {
-		if c := carriedBy(t, r, lab.Server4, 1e5); c.Path != "convert" {
+		if c := carriedBy(t, r, lab.Server4, 4e6); c.Path != "convert" {
 			return fmt.Errorf("carried by %+v", c)
 		}
 		return nil

@@ -145,7 +145,9 @@ func TestNoLeak(t *testing.T) {
 			return nil
 		})
 	}
-	round() // pools and threads are there now
+	for range 2 {
+		round() // pools and threads are there now
+	}
 	type use struct{ agentFDs, agentThreads, mcpFDs, mcpThreads, mcpGoroutines int }
 	look := func() use {
 		return use{entries(t, r.Agent, "fd"), entries(t, r.Agent, "task"), entries(t, r.MCP, "fd"), entries(t, r.MCP, "task"),
