@@ -135,8 +135,8 @@ func TestConvertersByDomain(t *testing.T) {
 	}
 	first.Kill()
 	eventually(t, 10*time.Second, func() error {
-		if c := carriedBy(t, r, lab.Server4, 4e6); c.Path != "convert" {
-			return fmt.Errorf("carried by %+v", c)
+		if c := counted(t, r, func() { transfer(t, fromHost(r, lab.Server4, speaker), traffic.Download, 1e5) }); c.Convert != 1 {
+			return fmt.Errorf("carried otherwise: %+v", c)
 		}
 		return nil
 	})

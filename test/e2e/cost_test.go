@@ -165,7 +165,7 @@ func TestNoLeak(t *testing.T) {
 		}
 		return nil
 	})
-	if c := status(t, r).Connections; c.Total != 800 {
+	if c := status(t, r).Connections; c.Total != 1000 {
 		t.Errorf("the agent counted %+v", c)
 	}
 }

