@@ -148,7 +148,7 @@ func testRulePaths(t *testing.T, uci string) {
 				c.Close()
 			}
 		}()
-		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(lab.Host4, 40404))}
+		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(lab.Host4, 20404))}
 		d.SetMultipathTCP(false)
 		c := counted(t, r, func() {
 			for range 3 {
