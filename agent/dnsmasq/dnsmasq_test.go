@@ -89,7 +89,12 @@ conf-dir=`+i.dir+`,*.conf
 	sh(t, "dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --user=root --listen-address=127.0.0.1 --bind-interfaces --port=5353 "+
 		"--address=/bank.example/"+bankAddr+" --pid-file="+upstream)
 	sh(t, script)
-	t.Cleanup(func() { sh(t, `kill "$(cat `+pid+`)" "$(cat `+upstream+`)"`) })
+	t.Cleanup(func() { // and wait: the next test has servers at the same addresses
+		sh(t, `for old in "$(cat `+pid+`)" "$(cat `+upstream+`)"; do
+			kill "$old"
+			while kill -0 "$old" 2>/dev/null; do sleep 0.02; done
+		done`)
+	})
 	return i
 }
 
