@@ -80,7 +80,7 @@ conf-dir=`+i.dir+`,*.conf
 `), 0o644))
 	pid := filepath.Join(base, "pid")
 	// The file goes before the process does.
-	script := `if [ -e ` + pid + ` ]; then old=$(cat ` + pid + `); kill "$old"; while kill -0 "$old" 2>/dev/null; do sleep 0.02; done; fi
+	script := `if [ -e ` + pid + ` ]; then old=$(cat ` + pid + `); kill "$old"; while [ -e "/proc/$old/exe" ]; do sleep 0.02; done; fi
 		printf r >>` + i.restarts + `
 		exec dnsmasq --conf-file=` + config + ` --pid-file=` + pid
 	i.Server = Server{Configs: filepath.Join(base, "dnsmasq.conf*"), Program: "dnsmasq", Restart: []string{"sh", "-ec", script},
@@ -92,7 +92,7 @@ conf-dir=`+i.dir+`,*.conf
 	t.Cleanup(func() { // and wait: the next test has servers at the same addresses
 		sh(t, `for old in "$(cat `+pid+`)" "$(cat `+upstream+`)"; do
 			kill "$old"
-			while kill -0 "$old" 2>/dev/null; do sleep 0.02; done
+			while [ -e "/proc/$old/exe" ]; do sleep 0.02; done
 		done`)
 	})
 	return i
