@@ -67,6 +67,17 @@ type Answer struct {
 	At    time.Time      // when that was learnt
 }
 
+// Answer is what a converter is like by a way; the zero value where either is
+// not known.
+func (n *Network) Answer(converter string, w Way) Answer {
+	for _, c := range n.Converters {
+		if c.Name == converter {
+			return c.Answers[w]
+		}
+	}
+	return Answer{}
+}
+
 // works says whether connections have the best that they can have.
 func (a Answer) works() bool { return a.State == ConverterUp && a.MPTCP }
 

@@ -73,12 +73,8 @@ func (n *network) set(now *path.Network) {
 
 // knownBefore says whether what is known of a way does not take a doubt in.
 func knownBefore(n *path.Network, d doubted) bool {
-	for _, c := range n.Converters {
-		if a := c.Answers[d.way]; c.Name == d.converter && a.State == path.ConverterUp {
-			return a.At.Before(d.at)
-		}
-	}
-	return false
+	a := n.Answer(d.converter, d.way)
+	return a.State == path.ConverterUp && a.At.Before(d.at)
 }
 
 // doubt tells of a connection that a converter has not made by a way, and has

@@ -146,9 +146,12 @@ func (r *race) arrived(a path.Attempt) {
 // is silent towards a converter, to ask it straight comes first, unless a rule
 // wants the converter; the same converter is asked again only if the line to it
 // seems to have died, lest the server gets two connections where it was only slow.
-// What is silent where no converter has talked yet need not be one.
+// What is silent where no converter has talked yet, nor has meanwhile, need not be one.
 func (r *race) next() int {
-	proven := func(w reached) bool { return w.attempt.Proven }
+	proven := func(w reached) bool {
+		a := w.attempt
+		return a.Proven || r.p.Network().Answer(a.Converter.Name, a.Way).State == path.ConverterUp
+	}
 	if !slices.ContainsFunc(r.waiting, proven) {
 		return min(0, len(r.left)-1)
 	}
