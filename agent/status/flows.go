@@ -17,12 +17,13 @@ import (
 
 const (
 	// flowsAge is how old the answer to where the subflows run may be. To find
-	// out takes a system call for each connection: while they are thousands, and
-	// about as many as before, it may be flowsRest times as old as it took, but
-	// not older than flowsOld.
-	flowsAge  = time.Second
-	flowsRest = 4000
-	flowsOld  = time.Minute
+	// out takes a system call for each connection: while they are thousands it
+	// may be flowsRest times as old as it took, but not older than flowsOld or,
+	// where their number has changed, flowsMoved.
+	flowsAge   = time.Second
+	flowsRest  = 4000
+	flowsOld   = time.Minute
+	flowsMoved = 4 * time.Second
 	// flowsWanted is for how long after a question the answer to the next is
 	// kept ready.
 	flowsWanted = 5 * time.Second
@@ -35,6 +36,7 @@ type flows struct {
 
 	mu    sync.Mutex
 	at    time.Time
+	open  int // connections there were
 	took  time.Duration
 	asked time.Time
 	last  starts // not changed any more
@@ -94,9 +96,11 @@ func (f *flows) fresh(while time.Duration) bool {
 	open := f.proxy.Open()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	age := time.Since(f.at) + while
-	n := len(f.last.ids)
-	return age < flowsAge || age < min(flowsRest*f.took, flowsOld) && max(open-n, n-open) <= n/8
+	limit := min(flowsRest*f.took, flowsOld)
+	if open != f.open {
+		limit = min(limit, flowsMoved)
+	}
+	return time.Since(f.at)+while < max(flowsAge, limit)
 }
 
 // latest are the starts not long ago.
@@ -114,7 +118,7 @@ func (f *flows) latest() starts {
 }
 
 func (f *flows) read() starts {
-	at := time.Now()
+	at, open := time.Now(), f.proxy.Open()
 	f.mu.Lock()
 	had := f.last
 	f.mu.Unlock()
@@ -132,7 +136,7 @@ func (f *flows) read() starts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at.After(f.at) {
-		f.at, f.last = at, now
+		f.at, f.last, f.open = at, now, open
 		f.took = time.Since(at)
 	}
 	return f.last
