@@ -4,6 +4,10 @@
 // Command suite runs several `go test` as one: each argument is what one of
 // them is given, words with spaces between. It shows what they show, goes on
 // when one fails, and ends with one line for all: how many tests, how long.
+//
+// Tests that fail are run a second time, with nothing beside them: they watch
+// the clocks of a real kernel, and the machine may have been elsewhere. Those
+// that pass then are named in the last line, since each is one to look after.
 package main
 
 import (
@@ -12,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -29,7 +34,7 @@ func main() {
 	broken := false
 	for _, arg := range os.Args[1:] {
 		fmt.Println("go test", arg)
-		if err := run(t, strings.Fields(arg)); err != nil {
+		if err := runTwice(t, strings.Fields(arg)); err != nil {
 			fmt.Printf("go test %s: %v\n", arg, err)
 			broken = true
 		}
@@ -38,6 +43,44 @@ func main() {
 	if broken || len(t.failed) > 0 || t.passed == 0 {
 		os.Exit(1)
 	}
+}
+
+// manyFailed tests are not the machine's fault, and not tried again.
+const manyFailed = 20
+
+// runTwice runs a `go test`, and once more those of its tests that have failed.
+// Failures that t has counted are no errors here.
+func runTwice(t *tally, args []string) error {
+	before := len(t.failed)
+	err := run(t, args)
+	failed := slices.Clone(t.failed[before:])
+	if len(failed) == 0 || len(failed) > manyFailed {
+		return err
+	}
+	for pkg, tests := range byPackage(failed) {
+		again := slices.DeleteFunc(slices.Clone(args), func(word string) bool { return strings.HasPrefix(word, "./") })
+		again = append(again, "-count=1", "-run", "^("+strings.Join(tests, "|")+")$", pkg)
+		fmt.Fprintln(t.out, "once more: go test", strings.Join(again, " "))
+		second := newTally(t.out)
+		if run(second, again) == nil && second.passed > 0 {
+			t.passedNow(pkg)
+		}
+	}
+	return nil
+}
+
+// byPackage has the names of tests, without those below them, by their packages;
+// a package that has failed for itself is not among these.
+func byPackage(failed []test) map[string][]string {
+	names := make(map[string][]string)
+	for _, f := range failed {
+		top, _, _ := strings.Cut(f.name, "/")
+		if !slices.Contains(names[f.pkg], top) {
+			names[f.pkg] = append(names[f.pkg], top)
+		}
+	}
+	maps.DeleteFunc(names, func(_ string, tops []string) bool { return slices.Contains(tops, "") })
+	return names
 }
 
 // run is one `go test`, whose failures are errors too.
@@ -69,11 +112,22 @@ type event struct {
 	FailedBuild string // which is why the package fails
 }
 
+// test is one of a package's, or the package itself where it has no name.
+type test struct{ pkg, name string }
+
+func (t test) String() string {
+	if t.name == "" {
+		return t.pkg
+	}
+	return t.pkg + "." + t.name
+}
+
 // tally counts tests: those that have others below them count as these.
 type tally struct {
 	out             io.Writer
 	passed, skipped int
-	failed          []string
+	failed          []test
+	late            []test // passed at the second try
 	// What is known of the package's tests that run.
 	said    map[string][]string // what they have printed, until they have passed
 	parents map[string]bool     // that have others below them
@@ -134,32 +188,42 @@ func (t *tally) add(e event) {
 			return
 		}
 		t.show(name)
-		if !t.parents[name] || !t.below(name) {
-			t.failed = append(t.failed, name)
+		if one := (test{e.Package, e.Test}); !t.parents[name] || !t.below(one) {
+			t.failed = append(t.failed, one)
 		}
 	case "build-fail":
-		t.failed = append(t.failed, e.ImportPath)
+		t.failed = append(t.failed, test{pkg: e.ImportPath})
 	}
 }
 
 // below says whether one below this test has failed.
-func (t *tally) below(name string) bool {
-	return slices.ContainsFunc(t.failed, func(f string) bool { return strings.HasPrefix(f, name+"/") })
+func (t *tally) below(one test) bool {
+	return slices.ContainsFunc(t.failed, func(f test) bool { return strings.HasPrefix(f.String(), one.String()+"/") })
 }
 
 // end is that of a package which has failed: tests that have not ended by
 // themselves ended with it, and it may have failed for itself.
 func (t *tally) end(pkg string) {
-	blamed := func(f string) bool { return f == pkg || strings.HasPrefix(f, pkg+".") }
 	for name := range t.said {
-		if strings.HasPrefix(name, pkg+".") {
+		if rest, ok := strings.CutPrefix(name, pkg+"."); ok {
 			t.show(name)
-			t.failed = append(t.failed, name)
+			t.failed = append(t.failed, test{pkg, rest})
 		}
 	}
-	if !slices.ContainsFunc(t.failed, blamed) {
-		t.failed = append(t.failed, pkg)
+	if !slices.ContainsFunc(t.failed, func(f test) bool { return f.pkg == pkg }) {
+		t.failed = append(t.failed, test{pkg: pkg})
 	}
+}
+
+// passedNow takes a package's tests out of those that have failed.
+func (t *tally) passedNow(pkg string) {
+	t.failed = slices.DeleteFunc(t.failed, func(f test) bool {
+		if f.pkg == pkg {
+			t.late = append(t.late, f)
+			t.passed++
+		}
+		return f.pkg == pkg
+	})
 }
 
 func (t *tally) show(name string) {
@@ -173,12 +237,23 @@ func (t *tally) show(name string) {
 
 func (t *tally) summary(took time.Duration) string {
 	n := t.passed + t.skipped + len(t.failed)
-	switch {
-	case len(t.failed) > 0:
-		return fmt.Sprintf("FAIL: %d of %d tests in %v: %s", len(t.failed), n, took, strings.Join(t.failed, " "))
-	case t.skipped > 0:
-		return fmt.Sprintf("ok: %d tests in %v, of which %d were skipped", n, took, t.skipped)
-	default:
-		return fmt.Sprintf("ok: %d tests in %v", n, took)
+	said := fmt.Sprintf("ok: %d tests in %v", n, took)
+	if len(t.failed) > 0 {
+		said = fmt.Sprintf("FAIL: %d of %d tests in %v: %s", len(t.failed), n, took, list(t.failed))
 	}
+	if t.skipped > 0 {
+		said += fmt.Sprintf("; %d were skipped", t.skipped)
+	}
+	if len(t.late) > 0 {
+		said += fmt.Sprintf("; passed at the second try only: %s", list(t.late))
+	}
+	return said
+}
+
+func list(tests []test) string {
+	var names []string
+	for _, t := range tests {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, " ")
 }
