@@ -5,7 +5,6 @@ package syn
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,7 +20,7 @@ func (h *Holder) Accept(s SYN) error {
 	tcp := s.packet[s.tcp:]
 	binary.BigEndian.PutUint16(tcp[16:], 0)
 	binary.BigEndian.PutUint16(tcp[16:], checksum.Of(pseudo(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, len(tcp))+checksum.Sum(tcp)))
-	return h.ways[s.Way].back.send(s.packet, s.Dst.Addr())
+	return h.ways[s.Way].back.Send(s.packet, s.Dst.Addr())
 }
 
 // Refuse answers as a server does whose port is closed (RFC 9293 section
@@ -67,7 +66,7 @@ func (h *Holder) answer(s SYN, proto byte, payload []byte, sum int) error {
 		copy(ip[12:], src.AsSlice())
 		copy(ip[16:], dst.AsSlice())
 		binary.BigEndian.PutUint16(ip[10:], checksum.Of(checksum.Sum(ip)))
-		return h.toLAN.send(append(ip, payload...), dst)
+		return h.toLAN.Send(append(ip, payload...), dst)
 	}
 	binary.BigEndian.PutUint16(payload[sum:], checksum.Of(pseudo(src, dst, proto, len(payload))+checksum.Sum(payload)))
 	ip := make([]byte, 40, 40+len(payload))
@@ -75,23 +74,7 @@ func (h *Holder) answer(s SYN, proto byte, payload []byte, sum int) error {
 	binary.BigEndian.PutUint16(ip[4:], uint16(len(payload)))
 	copy(ip[8:], src.AsSlice())
 	copy(ip[24:], dst.AsSlice())
-	return h.toLAN.send(append(ip, payload...), dst)
-}
-
-func (r raw) send(packet []byte, to netip.Addr) error {
-	f, sa := r.v6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.As16()})
-	if to.Is4() {
-		f, sa = r.v4, &unix.SockaddrInet4{Addr: to.As4()}
-	}
-	var failed error
-	rc, err := f.SyscallConn()
-	if err == nil {
-		err = rc.Control(func(fd uintptr) { failed = unix.Sendto(int(fd), packet, 0, sa) })
-	}
-	if err := errors.Join(err, failed); err != nil {
-		return fmt.Errorf("answering a SYN for %v: %w", to, err)
-	}
-	return nil
+	return h.toLAN.Send(append(ip, payload...), dst)
 }
 
 // pseudo is the sum of the pseudo-header (RFC 9293 section 3.1, RFC 8200

@@ -15,11 +15,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"braid/onpath/raw"
 	"braid/transport/mptcp"
 )
 
@@ -51,75 +53,44 @@ const maxPacket = 2048
 
 // Holder sees the SYNs and answers them.
 type Holder struct {
-	toLAN raw
+	toLAN *raw.Sender
 	ways  []way
-	files []*os.File // all
+	open  []io.Closer // all
 }
 
 // way is where the SYNs come by of which the packet filter says the same.
 type way struct {
-	in   *os.File // packet socket on the loopback
-	back raw      // to the loopback
+	in   *os.File    // packet socket on the loopback
+	back *raw.Sender // to the loopback
 }
-
-// raw are sockets of each family for packets with their headers; nil: IPv6 is
-// off.
-type raw struct{ v4, v6 *os.File }
 
 // Open starts to see SYNs. It needs CAP_NET_RAW and CAP_NET_ADMIN.
 func Open(m Marks) (*Holder, error) {
 	h := &Holder{ways: make([]way, len(m.Ways))}
-	if err := h.open(m); err != nil {
+	if err := h.start(m); err != nil {
 		h.Close()
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *Holder) open(m Marks) (err error) {
-	if h.toLAN, err = h.openRaw(m.Answer); err != nil {
+func (h *Holder) start(m Marks) (err error) {
+	if h.toLAN, err = raw.Open(m.Answer); err != nil {
 		return err
 	}
+	h.open = append(h.open, h.toLAN)
 	for i, mark := range m.Ways {
 		w := &h.ways[i]
-		if w.back, err = h.openRaw(mark | m.Accepted); err != nil {
+		if w.back, err = raw.Open(mark | m.Accepted); err != nil {
 			return err
 		}
+		h.open = append(h.open, w.back)
 		if w.in, err = openPacket(mark, m.Mask); err != nil {
 			return err
 		}
-		h.files = append(h.files, w.in)
+		h.open = append(h.open, w.in)
 	}
 	return nil
-}
-
-func (h *Holder) openRaw(mark uint32) (r raw, err error) {
-	for _, s := range []struct {
-		file   **os.File
-		family int
-	}{{&r.v4, unix.AF_INET}, {&r.v6, unix.AF_INET6}} {
-		switch *s.file, err = openRaw(s.family, mark); {
-		case errors.Is(err, unix.EAFNOSUPPORT): // IPv6 is off
-		case err != nil:
-			return r, fmt.Errorf("opening raw socket: %w", err)
-		default:
-			h.files = append(h.files, *s.file)
-		}
-	}
-	return r, nil
-}
-
-func openRaw(family int, mark uint32) (*os.File, error) {
-	// IPPROTO_RAW implies IP_HDRINCL, and IPV6_HDRINCL (kernel 4.5).
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "raw"), nil
 }
 
 // openPacket opens a packet socket that sees the packets on the loopback which
@@ -224,8 +195,8 @@ func parse(b []byte) (SYN, bool) {
 // Close ends Serve.
 func (h *Holder) Close() error {
 	var errs []error
-	for _, f := range h.files {
-		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+	for _, o := range h.open {
+		if err := o.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

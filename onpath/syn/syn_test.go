@@ -133,9 +133,9 @@ func TestLoopbackAway(t *testing.T) {
 	if err := <-doneC; !errors.Is(err, unix.ENETDOWN) {
 		t.Errorf("Serve ends with %v", err)
 	}
-	for _, f := range h.files {
-		if err := f.Close(); err == nil {
-			t.Errorf("%s was open", f.Name())
+	for _, w := range h.ways {
+		if err := w.in.Close(); err == nil {
+			t.Errorf("%s was open", w.in.Name())
 		}
 	}
 }
