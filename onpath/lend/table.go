@@ -1,0 +1,351 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lend adds addresses to MPTCP connections of others, as a box that only
+// forwards them: it reads the keys in their handshake, and announces to the
+// client, in the server's name, an address at which the box takes joins for the
+// server (ADD_ADDR, RFC 8684 section 3.4.1).
+//
+// The rules of Rules show the few packets of a connection that are needed. What
+// comes of them is this package's: packets in, packets out, no I/O and no
+// clock.
+package lend
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// Interval is the least time between two announcements on a subflow, until
+	// the client says that it has heard.
+	Interval = 200 * time.Millisecond
+	// tries is how often an address is announced to a client that says nothing.
+	tries = 6
+	// maxFlows is how many subflows of a connection are remembered.
+	maxFlows = 8
+	// perClient is what part of the table one client may fill.
+	perClient = 8
+)
+
+// steps is how far behind the server's data an announcement lies in sequence
+// space, one try after the other. In its place it would lose the race against
+// the data that follows, and too far is outside of the client's window.
+var steps = [...]uint32{16 << 10, 64 << 10, 256 << 10}
+
+// Flow is a subflow as its client sees it.
+type Flow struct{ Client, Server netip.AddrPort }
+
+// Connection is one whose keys have been seen.
+type Connection struct {
+	First Flow   // its first subflow
+	Token uint32 // of the server's key: what the client's joins bear
+
+	client, server Key
+	flows          []Flow // that are open
+	offers         []offer
+	offered        bool // the table has asked what to announce
+	told           time.Time
+	older, newer   *Connection // of the same client's
+}
+
+// offer is an address and what has become of it.
+type offer struct {
+	Address
+	tries int
+	heard bool
+}
+
+// Flows are the subflows that are open and pass by here, the first one before
+// the others if it is.
+func (c *Connection) Flows() []Flow { return slices.Clone(c.flows) }
+
+// Pending says whether there is an address that the client may yet hear of.
+func (c *Connection) Pending() bool {
+	return !c.offered || slices.ContainsFunc(c.offers, offer.pending)
+}
+
+// Heard says whether the client has acknowledged the address of that id.
+func (c *Connection) Heard(id uint8) bool {
+	return slices.ContainsFunc(c.offers, func(o offer) bool { return o.ID == id && o.heard })
+}
+
+func (o offer) pending() bool { return !o.heard && o.tries < tries }
+
+// What is what a packet has told.
+type What uint8
+
+// The values of What.
+const (
+	Nothing What = iota
+	Opened       // a connection's keys are known
+	Told         // there is a packet to send to the client
+	Heard        // the client has acknowledged an address
+	Joined       // the client opens another subflow
+	Left         // a subflow has ended, others go on
+	Closed       // the last one has; the connection is forgotten
+)
+
+// Seen is what a packet has told of a connection.
+type Seen struct {
+	What       What
+	Connection *Connection // nil with Nothing
+	Flow       Flow        // on which it came; with Joined the new one
+	ID         uint8       // with Told and Heard, of the address
+	Packet     []byte      // with Told: to be sent to Flow.Client, from the IP header on
+}
+
+// Table remembers connections. It is not safe for concurrent use.
+type Table struct {
+	size    int
+	offer   func(*Connection) []Address
+	flows   map[Flow]*Connection
+	tokens  map[uint32]*Connection
+	clients map[netip.Addr]*client
+}
+
+// client is a list of a client's connections. Of too many the oldest goes.
+type client struct {
+	n              int
+	oldest, newest *Connection
+}
+
+// NewTable makes a table for at most size connections, of which one client may
+// have an eighth. offer says what to announce to a new connection's client, once
+// that can take it.
+func NewTable(size int, offer func(*Connection) []Address) *Table {
+	return &Table{
+		size:    size,
+		offer:   offer,
+		flows:   make(map[Flow]*Connection),
+		tokens:  make(map[uint32]*Connection),
+		clients: make(map[netip.Addr]*client),
+	}
+}
+
+// Len is how many connections are remembered.
+func (t *Table) Len() int { return len(t.tokens) }
+
+// All are the connections.
+func (t *Table) All() iter.Seq[*Connection] {
+	return func(yield func(*Connection) bool) {
+		for _, c := range t.tokens {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// See takes a packet from its IP header on, of which the payload may be cut
+// off.
+func (t *Table) See(now time.Time, packet []byte) Seen {
+	s, ok := parse(packet)
+	if !ok || s.unreliable {
+		return Seen{}
+	}
+	up, down := Flow{s.src, s.dst}, Flow{s.dst, s.src} // as it is if sent by client or server
+	switch {
+	case s.flags&(flagFIN|flagRST) != 0:
+		if c := t.flows[up]; c != nil {
+			return t.left(c, up)
+		}
+		if c := t.flows[down]; c != nil {
+			return t.left(c, down)
+		}
+	case s.join:
+		return t.joined(s, up)
+	case s.flags&flagACK == 0:
+	case s.keys:
+		return t.opened(s, up)
+	case s.echo:
+		return t.heard(s, up)
+	case s.dss:
+		return t.tell(now, s, down)
+	}
+	return Seen{}
+}
+
+// opened takes the client's third packet, or the first with data, which repeats
+// the keys.
+func (t *Table) opened(s segment, f Flow) Seen {
+	if c := t.flows[f]; c != nil {
+		if c.client == s.sender && c.server == s.receiver {
+			return Seen{}
+		}
+		t.leave(c, f) // the port is used again
+	}
+	token := s.receiver.Token()
+	if t.tokens[token] != nil {
+		return Seen{} // the token is to be unique at the server: one of the two is forged
+	}
+	c := &Connection{First: f, Token: token, client: s.sender, server: s.receiver, flows: []Flow{f}}
+	t.flows[f], t.tokens[token] = c, c
+	t.enter(c)
+	return Seen{What: Opened, Connection: c, Flow: f}
+}
+
+func (t *Table) joined(s segment, f Flow) Seen {
+	c := t.tokens[s.token]
+	if c == nil || t.flows[f] == c { // sent again
+		return Seen{}
+	}
+	if old := t.flows[f]; old != nil {
+		t.leave(old, f)
+	}
+	if len(c.flows) == maxFlows {
+		t.leave(c, c.flows[maxFlows-1])
+	}
+	c.flows = append(c.flows, f)
+	t.flows[f] = c
+	return Seen{What: Joined, Connection: c, Flow: f}
+}
+
+func (t *Table) heard(s segment, f Flow) Seen {
+	c := t.flows[f]
+	if c == nil {
+		return Seen{}
+	}
+	for i := range c.offers {
+		if o := &c.offers[i]; o.ID == s.echoed && !o.heard && o.tries > 0 {
+			o.heard = true
+			return Seen{What: Heard, Connection: c, Flow: f, ID: o.ID}
+		}
+	}
+	return Seen{} // the server's own, or an echo that came twice
+}
+
+// tell announces the next address, behind a segment of the server's that has a
+// DSS: by it the server says that it knows the client's keys. Before that the
+// client would take any ADD_ADDR for the proof that its third packet has
+// arrived, and would not send its keys again if that was lost.
+func (t *Table) tell(now time.Time, s segment, f Flow) Seen {
+	c := t.flows[f]
+	if c == nil || !c.told.IsZero() && now.Sub(c.told) < Interval {
+		return Seen{}
+	}
+	if !c.offered {
+		c.offered = true
+		for _, a := range t.offer(c) {
+			c.offers = append(c.offers, offer{Address: a})
+		}
+	}
+	// The kernel takes one at a time.
+	next := -1
+	for i, o := range c.offers {
+		if o.pending() && (next < 0 || o.tries < c.offers[next].tries) {
+			next = i
+		}
+	}
+	if next < 0 {
+		return Seen{}
+	}
+	o := &c.offers[next]
+	step := steps[o.tries%len(steps)]
+	o.tries++
+	c.told = now
+	// Without timestamps: PAWS would drop it, and with IPv6 and a port there is
+	// no room. One less is acknowledged than the server has: a NAT that finds
+	// the packet invalid answers it by a RST, which the server then ignores.
+	packet := build(s.src, s.dst, s.end()+step, s.ack-1, s.window, o.option(c.server, c.client))
+	return Seen{What: Told, Connection: c, Flow: f, ID: o.ID, Packet: packet}
+}
+
+// Again has an address announced to a connection once more, or for the first
+// time: its line has returned, or is wanted now. The kernel does not join what
+// was announced before an endpoint was deleted and added. The flows are those
+// whose packets are to be shown again.
+func (t *Table) Again(c *Connection, a Address) []Flow {
+	if t.tokens[c.Token] != c {
+		return nil
+	}
+	i := slices.IndexFunc(c.offers, func(o offer) bool { return o.ID == a.ID })
+	switch {
+	case i >= 0:
+		c.offers[i] = offer{Address: a}
+	case c.offered:
+		c.offers = append(c.offers, offer{Address: a})
+	}
+	return c.Flows()
+}
+
+// Withdraw has an address not announced any more. What the client has heard, it
+// keeps.
+func (t *Table) Withdraw(c *Connection, id uint8) {
+	c.offers = slices.DeleteFunc(c.offers, func(o offer) bool { return o.ID == id })
+}
+
+// Forget forgets a connection.
+func (t *Table) Forget(c *Connection) {
+	for len(c.flows) > 0 {
+		t.leave(c, c.flows[0])
+	}
+}
+
+func (t *Table) left(c *Connection, f Flow) Seen {
+	t.leave(c, f)
+	s := Seen{What: Left, Connection: c, Flow: f}
+	if len(c.flows) == 0 {
+		s.What = Closed
+	}
+	return s
+}
+
+// leave takes a flow off its connection, and with the last one that off the
+// table.
+func (t *Table) leave(c *Connection, f Flow) {
+	delete(t.flows, f)
+	c.flows = slices.DeleteFunc(c.flows, func(o Flow) bool { return o == f })
+	if len(c.flows) == 0 {
+		delete(t.tokens, c.Token)
+		t.exit(c)
+	}
+}
+
+// enter puts a connection at its client's end, and keeps the table within its
+// bounds.
+func (t *Table) enter(c *Connection) {
+	addr := c.First.Client.Addr()
+	l := t.clients[addr]
+	if l == nil {
+		l = new(client)
+		t.clients[addr] = l
+	}
+	if c.older = l.newest; c.older != nil {
+		c.older.newer = c
+	} else {
+		l.oldest = c
+	}
+	l.newest = c
+	l.n++
+	switch {
+	case l.n > max(t.size/perClient, 1):
+		t.Forget(l.oldest)
+	case len(t.tokens) > t.size:
+		for _, l := range t.clients { // anybody's: whose they are that fill the table is not known
+			t.Forget(l.oldest)
+			return
+		}
+	}
+}
+
+func (t *Table) exit(c *Connection) {
+	addr := c.First.Client.Addr()
+	l := t.clients[addr]
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		l.oldest = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		l.newest = c.older
+	}
+	c.older, c.newer = nil, nil
+	if l.n--; l.n == 0 {
+		delete(t.clients, addr)
+	}
+}
