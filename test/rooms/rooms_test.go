@@ -80,7 +80,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "transport/mptcp", "mcp/host", "cross/guest", "test/..."}
+	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {
