@@ -153,7 +153,7 @@ func TestConnection(t *testing.T) {
 			if s := tb.See(now, packet(v.client, v.server, flagACK, 2001, 7000, 0, echo(200))); s.What != Heard || s.ID != 200 || s.Connection.Pending() {
 				t.Errorf("echo: %+v", s)
 			}
-			if s := tb.See(now, down); s.What != Nothing {
+			if s := tb.See(now, down); s.What != Needless {
 				t.Errorf("heard already: %+v", s)
 			}
 			second := Flow{client6, netip.AddrPortFrom(lent.Addr.Addr(), 443)}

@@ -46,7 +46,6 @@ type Connection struct {
 	client, server Key
 	flows          []Flow // that are open
 	offers         []offer
-	offered        bool // the table has asked what to announce
 	told           time.Time
 	older, newer   *Connection // of the same client's
 }
@@ -64,7 +63,7 @@ func (c *Connection) Flows() []Flow { return slices.Clone(c.flows) }
 
 // Pending says whether there is an address that the client may yet hear of.
 func (c *Connection) Pending() bool {
-	return !c.offered || slices.ContainsFunc(c.offers, offer.pending)
+	return slices.ContainsFunc(c.offers, offer.pending)
 }
 
 // Heard says whether the client has acknowledged the address of that id.
@@ -86,6 +85,7 @@ const (
 	Joined       // the client opens another subflow
 	Left         // a subflow has ended, others go on
 	Closed       // the last one has; the connection is forgotten
+	Needless     // the server's segments need not be shown: nothing is to be announced
 )
 
 // Seen is what a packet has told of a connection.
@@ -113,8 +113,7 @@ type client struct {
 }
 
 // NewTable makes a table for at most size connections, of which one client may
-// have an eighth. offer says what to announce to a new connection's client, once
-// that can take it.
+// have an eighth. offer says what is to be announced to a new connection's client.
 func NewTable(size int, offer func(*Connection) []Address) *Table {
 	return &Table{
 		size:    size,
@@ -184,6 +183,9 @@ func (t *Table) opened(s segment, f Flow) Seen {
 	c := &Connection{First: f, Token: token, client: s.sender, server: s.receiver, flows: []Flow{f}}
 	t.flows[f], t.tokens[token] = c, c
 	t.enter(c)
+	for _, a := range t.offer(c) {
+		c.offers = append(c.offers, offer{Address: a})
+	}
 	return Seen{What: Opened, Connection: c, Flow: f}
 }
 
@@ -226,12 +228,6 @@ func (t *Table) tell(now time.Time, s segment, f Flow) Seen {
 	if c == nil || !c.told.IsZero() && now.Sub(c.told) < Interval {
 		return Seen{}
 	}
-	if !c.offered {
-		c.offered = true
-		for _, a := range t.offer(c) {
-			c.offers = append(c.offers, offer{Address: a})
-		}
-	}
 	// The kernel takes one at a time.
 	next := -1
 	for i, o := range c.offers {
@@ -240,7 +236,7 @@ func (t *Table) tell(now time.Time, s segment, f Flow) Seen {
 		}
 	}
 	if next < 0 {
-		return Seen{}
+		return Seen{What: Needless, Connection: c, Flow: f}
 	}
 	o := &c.offers[next]
 	step := steps[o.tries%len(steps)]
@@ -262,10 +258,9 @@ func (t *Table) Again(c *Connection, a Address) []Flow {
 		return nil
 	}
 	i := slices.IndexFunc(c.offers, func(o offer) bool { return o.ID == a.ID })
-	switch {
-	case i >= 0:
+	if i >= 0 {
 		c.offers[i] = offer{Address: a}
-	case c.offered:
+	} else {
 		c.offers = append(c.offers, offer{Address: a})
 	}
 	return c.Flows()

@@ -99,13 +99,13 @@ func (l *Lender) saw(s lend.Seen) {
 	case lend.Heard:
 		l.Stats.Heard.Add(1)
 	}
-	if l.settings.Event != nil {
+	if l.settings.Event != nil && s.What != lend.Needless {
 		l.settings.Event(s)
 	}
 	if s.What == lend.Told && l.sender.Send(s.Packet, s.Flow.Client.Addr()) == nil {
 		l.Stats.Told.Add(1)
 	}
-	if (s.What == lend.Told || s.What == lend.Heard) && !s.Connection.Pending() {
+	if !s.Connection.Pending() && s.What != lend.Closed {
 		for _, f := range s.Connection.Flows() {
 			// One that is shown for longer costs packets, no more.
 			_ = l.sets.Delete(l.set(lend.SetPending, f), nft.Key(f.Client, f.Server))
