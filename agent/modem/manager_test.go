@@ -328,7 +328,11 @@ func TestBusGoes(t *testing.T) {
 	b := newBench(t)
 	modem, path := b.plug(nil)
 	b.enable(path)
-	b.until("home", func(f Facts) bool { return f.Registration == Home })
+	// Something has just been said when it goes.
+	modem.Register(cellular.Roaming)
+	b.until("roaming", func(f Facts) bool { return f.Registration == Roaming })
+	modem.Register(cellular.Home)
+	time.Sleep(spacing / 4)
 	b.manager.Stop()
 	b.until("absence", func(f Facts) bool { return f.Source == SourceNone })
 	b.manager.Kill()

@@ -171,7 +171,9 @@ func (w *Watcher) follow(ctx context.Context) error {
 				return errLost
 			}
 			time.Sleep(max(settle, spacing-time.Since(looked)))
-			drain(m.signalC)
+			if !drain(m.signalC) {
+				return errLost
+			}
 		case <-time.After(recheck):
 		}
 	}
@@ -244,12 +246,17 @@ func (w *Watcher) setLocked(wan string, f Facts) {
 	}
 }
 
-func drain(c <-chan *dbus.Signal) {
+// drain takes what waits in c; false once c is closed, as it is when the bus
+// has gone.
+func drain(c <-chan *dbus.Signal) bool {
 	for {
 		select {
-		case <-c:
+		case _, open := <-c:
+			if !open {
+				return false
+			}
 		default:
-			return
+			return true
 		}
 	}
 }
