@@ -203,7 +203,7 @@ func (b *browser) fits(what string) {
 	b.eval(`(() => {
 		const wide = document.documentElement.clientWidth, out = [];
 		if (document.documentElement.scrollWidth > wide + 1)
-			out.push('the page is ' + document.documentElement.scrollWidth + ' wide');
+			out.push('the page is ' + document.documentElement.scrollWidth + ' wide by ' + [...document.querySelectorAll('body *')].filter(n => n.getBoundingClientRect().right > wide + 1).map(n => n.nodeName + '.' + n.className).slice(0, 5));
 		for (const n of document.querySelectorAll('#view *')) {
 			const r = n.getBoundingClientRect(), s = getComputedStyle(n);
 			if (!r.width || s.visibility == 'hidden' || n.closest('svg'))
