@@ -176,6 +176,7 @@ func (m *Monitor) SetTargets(targets []Target) {
 			return gone
 		})
 		m.settleLocked(p)
+		p.reckon() // another way may be the first one
 	}
 	for name, p := range m.peers {
 		if peers[name] != p {

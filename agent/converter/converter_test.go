@@ -460,8 +460,10 @@ func TestProxyGoes(t *testing.T) {
 	t.Cleanup(goes)
 	ways := []Way{way("fibre", netip.MustParseAddr("127.0.0.7"), at), way("lte", alive, at)}
 	m := start(t)
-	m.SetTargets([]Target{{Name: "mcp", Ways: []Way{ways[1], ways[0]}}})
+	m.SetTargets([]Target{{Name: "mcp", Ways: ways}})
 	until(t, m, func() string { return each(m, ways) }, "fibre up by TCP, lte up")
+	time.Sleep(10 * time.Millisecond) // each knows now when it is to be asked again
+	m.SetTargets([]Target{{Name: "mcp", Ways: []Way{ways[1], ways[0]}}})
 	goes()
 	began := time.Now()
 	until(t, m, func() string { return each(m, ways) }, "fibre up, lte up")
