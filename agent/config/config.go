@@ -54,6 +54,7 @@ type LANMPTCP string
 const (
 	LANMPTCPPass    LANMPTCP = "pass"
 	LANMPTCPConvert LANMPTCP = "convert"
+	LANMPTCPExtend  LANMPTCP = "extend" // pass, and the house's other WANs are added
 )
 
 // Fallback says what becomes of a connection when no converter answers.
@@ -151,8 +152,18 @@ type Converter struct {
 	SRV       string // instead of both: the domain whose _convert._tcp says (RFC 8803 section 10.1)
 	Key       []byte // nil: none; proved, never sent
 	Cookie    []byte // nil: none; sent in clear
+	OnPath    string // instead of all these: the WAN on whose path it stands, addressed by nobody
 	Priority  int    // lower first
 }
+
+// Mode says how a converter comes to convert.
+type Mode string
+
+// The values of converter.mode.
+const (
+	ModeExplicit Mode = "explicit" // it is asked to, by RFC 8803
+	ModeOnPath   Mode = "onpath"   // it stands on a WAN's path
+)
 
 // Host is an IP address, or a host name to be resolved; exactly one is set.
 type Host struct {

@@ -113,7 +113,7 @@ func (ps *parser) parseGlobals(s *section) {
 	one(s, "log_level", &g.LogLevel, logLevel)
 	one(s, "firewall", &g.Firewall, enum(FirewallAuto, FirewallNFTables, FirewallIPTables))
 	many(s, "lan", &g.LAN, link)
-	one(s, "lan_mptcp", &g.LANMPTCP, enum(LANMPTCPPass, LANMPTCPConvert))
+	one(s, "lan_mptcp", &g.LANMPTCP, enum(LANMPTCPPass, LANMPTCPConvert, LANMPTCPExtend))
 	one(s, "fallback", &g.Fallback, enum(FallbackDirect, FallbackReject))
 	one(s, "steer", &g.Steer, boolean)
 	one(s, "block_quic", &g.BlockQUIC, boolean)
@@ -181,7 +181,25 @@ func parseConverter(s *section) parsed[Converter] {
 	one(s, "srv", &c.SRV, domain)
 	one(s, "key", &c.Key, secret)
 	one(s, "cookie", &c.Cookie, secret)
+	mode := ModeExplicit
+	one(s, "mode", &mode, enum(ModeExplicit, ModeOnPath))
+	one(s, "wan", &c.OnPath, name)
 	one(s, "priority", &c.Priority, integer(0, 65535))
+	switch {
+	case mode == ModeOnPath && c.OnPath == "":
+		s.errorf("wan", "mode onpath needs the WAN on whose path it stands")
+		return parsed[Converter]{section: s, value: c}
+	case mode == ModeOnPath:
+		for _, o := range []string{"address", "port", "srv", "key", "cookie"} {
+			if s.has(o) {
+				s.warnf(o, "is not used: with mode onpath the converter is addressed by nobody")
+			}
+		}
+		return parsed[Converter]{section: s, value: Converter{Name: c.Name, OnPath: c.OnPath, Priority: c.Priority}}
+	case c.OnPath != "":
+		s.errorf("wan", "only with mode onpath")
+		c.OnPath = ""
+	}
 	switch {
 	case c.SRV != "" && (s.has("address") || s.has("port")):
 		s.errorf("srv", "address or port is set as well; they come from the DNS then")
@@ -205,7 +223,7 @@ func parseRule(s *section) parsed[Rule] {
 	one(s, "proto", &r.Proto, enum(ProtoTCP, ProtoUDP, ProtoICMP, ProtoAny))
 	many(s, "dest_port", &r.DestPorts, ports)
 	one(s, "path", &r.Path, enum(PathAuto, PathConvert, PathDirect, PathPass, PathReject))
-	one(s, "wan", &r.WAN, func(text string) (string, error) { return text, nil })
+	one(s, "wan", &r.WAN, name)
 
 	for _, src := range sources {
 		if src.prefix.IsValid() {
@@ -253,7 +271,8 @@ func (ps *parser) checkWANs() {
 	}
 }
 
-// checkConverters looks for addresses that lead to two converters.
+// checkConverters looks for addresses that lead to two converters, and for WANs
+// on whose path none can stand.
 func (ps *parser) checkConverters() {
 	type endpoint struct {
 		Host
@@ -261,6 +280,7 @@ func (ps *parser) checkConverters() {
 	}
 	owner := make(map[endpoint]string)
 	for _, c := range ps.converters {
+		c.checkWAN(c.value.OnPath, ps.names())
 		for _, h := range c.value.Addresses {
 			e := endpoint{h, c.value.Port}
 			if o, taken := owner[e]; taken {
@@ -273,19 +293,24 @@ func (ps *parser) checkConverters() {
 
 // checkRules looks for WANs that rules cannot pin to.
 func (ps *parser) checkRules() {
-	var names []string
-	for _, w := range ps.wans {
-		names = append(names, w.Name)
-	}
 	for _, r := range ps.rules {
-		if r.value.WAN == "" {
-			continue
-		}
-		if !slices.Contains(names, r.value.WAN) {
-			r.errorf("wan", "there is no WAN %q%s", r.value.WAN, suggest(r.value.WAN, names))
-		}
-		if r.value.Path != PathPass {
+		if r.checkWAN(r.value.WAN, ps.names()); r.value.WAN != "" && r.value.Path != PathPass {
 			r.errorf("wan", "only with path pass, and path is %s", r.value.Path)
 		}
+	}
+}
+
+// names are those of the WANs.
+func (ps *parser) names() (names []string) {
+	for _, w := range ps.wans {
+		names = append(names, w.value.Name)
+	}
+	return names
+}
+
+// checkWAN looks whether there is the WAN that a section names, if it does.
+func (s *section) checkWAN(wan string, names []string) {
+	if wan != "" && !slices.Contains(names, wan) {
+		s.errorf("wan", "there is no WAN %q%s", wan, suggest(wan, names))
 	}
 }

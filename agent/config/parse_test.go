@@ -59,7 +59,7 @@ var bad = []struct {
 	{"globals", "list lan '..'", `globals.lan: ".." is not an interface: 1 to 32 letters, digits, _ . and -`},
 	{"globals", "option lan 'lan guest'",
 		`globals.lan: "lan guest" is not an interface: 1 to 32 letters, digits, _ . and -; a list takes one value a line`},
-	{"globals", "option lan_mptcp '1'", `globals.lan_mptcp: "1" is not pass or convert`},
+	{"globals", "option lan_mptcp '1'", `globals.lan_mptcp: "1" is not pass, convert or extend`},
 	{"globals", "option fallback 'pass'", `globals.fallback: "pass" is not direct or reject`},
 	{"globals", "option steer '2'", `globals.steer: "2" is neither 1 nor 0`},
 	{"globals", "option block_quic 'True'", `globals.block_quic: "True" is neither 1 nor 0`},
@@ -112,6 +112,9 @@ var bad = []struct {
 		"mcp.srv: address or port is set as well; they come from the DNS then"},
 	{"converter", "option key 'c0ffee'", "mcp.key: 3 bytes, not 16 to 64; two hex digits are a byte"},
 	{"converter", "option key 'secret'", "mcp.key: not an even number of hex digits"},
+	{"converter", "option mode 'transparent'", `mcp.mode: "transparent" is not explicit or onpath`},
+	{"converter", "option mode 'onpath'", "mcp.wan: mode onpath needs the WAN on whose path it stands"},
+	{"converter", "option wan 'fibre'", "mcp.wan: only with mode onpath"},
 	{"converter", "option priority 'high'", `mcp.priority: "high" is not a number from 0 to 65535`},
 
 	{"rule", "option enabled ' 1'", `games.enabled: " 1" is neither 1 nor 0`},

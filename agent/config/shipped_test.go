@@ -76,7 +76,7 @@ func TestReference(t *testing.T) {
 	if problems != nil {
 		t.Error(problems)
 	}
-	if len(c.WANs) != 2 || len(c.Converters) != 1 || len(c.Rules) != 2 {
+	if len(c.WANs) != 2 || len(c.Converters) != 2 || len(c.Rules) != 2 {
 		t.Errorf("the examples: %+v", c)
 	}
 }

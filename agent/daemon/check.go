@@ -75,6 +75,9 @@ func (d *Daemon) handleTry(ctx context.Context, r *ubus.Request) (any, error) {
 // try asks a converter over the WANs that a connection would take or, while
 // there are none in the configuration, by the default route.
 func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error) {
+	if c.OnPath != "" {
+		return report.Try{State: path.ConverterUnknown.String(), Reason: "it stands on the path of " + c.OnPath + ", and is asked by nobody"}, nil
+	}
 	tried := report.Try{State: path.ConverterDown.String()}
 	asked := path.Converter{Name: c.Name, Key: c.Key, Cookie: c.Cookie}
 	for _, h := range c.Addresses {

@@ -32,7 +32,7 @@ func TestFollow(t *testing.T) {
 	}{
 		{"converted", auto, Known{}, Attempt{Path: config.PathConvert, Converter: &n.Converters[0]}, "convert one"},
 		{"by the second converter", auto, Known{}, Attempt{Path: config.PathConvert, Converter: &n.Converters[1]}, "convert two"},
-		{"converted, and since known to speak MPTCP", auto, Known{Yes, Yes}, Attempt{Path: config.PathConvert, Converter: &n.Converters[0]}, "convert one"},
+		{"converted, and since known to speak MPTCP", auto, Known{MPTCP: Yes, Joins: Yes}, Attempt{Path: config.PathConvert, Converter: &n.Converters[0]}, "convert one"},
 		{"straight", auto, Known{}, straight("fibre", fibre), "direct fibre"},
 		{"straight over the other line", auto, Known{}, straight("lte", lte), "direct lte"},
 		{"straight over a line that has gone", auto, Known{}, straight("dsl", netip.MustParseAddr("203.0.113.2")), "convert one"},

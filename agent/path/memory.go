@@ -48,16 +48,30 @@ func (t Tri) String() string {
 // second subflows arrive: the server may ask for none (the C flag, RFC 8684
 // section 3.1), or sit behind a balancer that sends them elsewhere.
 type Known struct {
-	MPTCP Tri
-	Joins Tri
+	MPTCP Tri // it speaks it itself
+	Joins Tri // from every WAN that has its family a subflow comes up
+	// OnPath says whether MPTCP has been answered where a converter stands on the
+	// path: by the server or, where that is known not to speak it, by the converter.
+	OnPath Tri
+	// Lends says whether a subflow comes up also from WANs that lack the server's
+	// family: to an address that it announces, or that somebody on the path lends
+	// it. Lent is the one seen last.
+	Lends Tri
+	Lent  netip.Addr
+	// Trial says that this connection is to find that out; see Memory.Trial.
+	Trial bool
 }
 
 const (
 	// memorySize is how many servers are remembered; the least lately used
 	// goes first.
 	memorySize = 4096
-	// joinsForget is when a server whose joins failed is given another chance.
-	joinsForget = 6 * time.Hour
+	// forget is when a server where something has failed is given another chance.
+	forget = 6 * time.Hour
+	// A trial may cost a connection a line: there is one in trialLeast, and after
+	// each that finds nothing it takes twice as long, up to trialMost.
+	trialLeast = time.Minute
+	trialMost  = time.Hour
 )
 
 // Memory remembers servers, and which of them converters cannot reach. The
@@ -68,12 +82,18 @@ type Memory struct {
 	mu      sync.Mutex
 	servers map[netip.AddrPort]*list.Element
 	recent  list.List // of *server, the latest used first
+
+	lends     bool          // somebody did, the last time
+	trialAt   time.Time     // if not, no trial before
+	trialWait time.Duration // after the last that found nothing
+	// onPath are the converters that have been seen to convert, or to lend.
+	onPath map[string]bool
 }
 
 type server struct {
-	addr    netip.AddrPort
-	known   Known
-	joinsAt time.Time // when Joins was learned
+	addr                       netip.AddrPort
+	known                      Known
+	joinsAt, onPathAt, lendsAt time.Time // when they were learned
 }
 
 // Lookup says what is known of a server.
@@ -85,9 +105,18 @@ func (m *Memory) Lookup(addr netip.AddrPort) Known {
 		return Known{}
 	}
 	m.recent.MoveToFront(e)
-	s := e.Value.(*server)
-	if s.known.Joins == No && time.Since(s.joinsAt) > joinsForget {
-		s.known.Joins = Unknown
+	return e.Value.(*server).now()
+}
+
+// now is what is known, without failures that were long ago.
+func (s *server) now() Known {
+	for _, failed := range []struct {
+		what *Tri
+		at   time.Time
+	}{{&s.known.Joins, s.joinsAt}, {&s.known.OnPath, s.onPathAt}, {&s.known.Lends, s.lendsAt}} {
+		if *failed.what == No && time.Since(failed.at) > forget {
+			*failed.what = Unknown
+		}
 	}
 	return s.known
 }
@@ -97,9 +126,10 @@ func (m *Memory) LearnMPTCP(addr netip.AddrPort, speaks bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.serverLocked(addr)
-	if s.known.MPTCP = TriOf(speaks); !speaks {
+	if was := s.known.MPTCP; was == Yes && !speaks {
 		s.known.Joins = Unknown
 	}
+	s.known.MPTCP = TriOf(speaks)
 }
 
 // LearnJoins notes whether second subflows to a server come up.
@@ -108,6 +138,67 @@ func (m *Memory) LearnJoins(addr netip.AddrPort, succeed bool) {
 	defer m.mu.Unlock()
 	s := m.serverLocked(addr)
 	s.known.Joins, s.joinsAt = TriOf(succeed), time.Now()
+}
+
+// LearnOnPath notes whether MPTCP was answered, by the server or by a converter
+// on the path to it.
+func (m *Memory) LearnOnPath(addr netip.AddrPort, converter string, speaks bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.serverLocked(addr)
+	s.known.OnPath, s.onPathAt = TriOf(speaks), time.Now()
+	switch {
+	case !speaks:
+		s.known.MPTCP = No
+	case s.known.MPTCP == No:
+		m.seenLocked(converter)
+	}
+}
+
+// LearnLent notes the address by which a WAN without a server's family has a
+// subflow to it; the zero value: none has come. Converter is the one that
+// stands on the path, if it is known.
+func (m *Memory) LearnLent(addr netip.AddrPort, converter string, lent netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.serverLocked(addr)
+	s.known.Lends, s.lendsAt = TriOf(lent.IsValid()), time.Now()
+	if m.lends = lent.IsValid(); !m.lends {
+		m.trialWait = min(max(2*m.trialWait, trialLeast), trialMost)
+		m.trialAt = time.Now().Add(m.trialWait)
+		return
+	}
+	s.known.Lent = lent
+	m.trialWait = 0
+	m.seenLocked(converter)
+}
+
+// Trial says whether a connection to a server may be the one that finds out
+// whether somebody lends an address, and that no other is for a while.
+func (m *Memory) Trial(addr netip.AddrPort) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.serverLocked(addr).now().Lends != Unknown || !m.lends && time.Now().Before(m.trialAt) {
+		return false
+	}
+	if !m.lends {
+		m.trialAt = time.Now().Add(max(m.trialWait, trialLeast))
+	}
+	return true
+}
+
+// Seen says whether a converter on the path has been seen to convert or to lend.
+func (m *Memory) Seen(converter string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.onPath[converter]
+}
+
+func (m *Memory) seenLocked(converter string) {
+	if m.onPath == nil {
+		m.onPath = make(map[string]bool)
+	}
+	m.onPath[converter] = true
 }
 
 func (m *Memory) serverLocked(addr netip.AddrPort) *server {
@@ -128,22 +219,48 @@ func (m *Memory) serverLocked(addr netip.AddrPort) *server {
 }
 
 // line is the server in a file: address, MPTCP, joins, and when these were
-// learned in seconds since 1970.
+// learned in seconds since 1970; on the path and when; lends, when, and the address.
 func (s *server) line() string {
-	return fmt.Sprintf("%v %d %d %d\n", s.addr, s.known.MPTCP, s.known.Joins, s.joinsAt.Unix())
+	k, lent := s.known, "-"
+	if k.Lent.IsValid() {
+		lent = k.Lent.String()
+	}
+	return fmt.Sprintf("%v %d %d %d %d %d %d %d %v\n", s.addr, k.MPTCP, k.Joins, s.joinsAt.Unix(),
+		k.OnPath, s.onPathAt.Unix(), k.Lends, s.lendsAt.Unix(), lent)
 }
 
 // parse reads what line has written.
-func parse(line string) (*server, error) {
+func parse(line string) (s *server, err error) {
 	f := strings.Fields(line)
-	if len(f) != 4 {
-		return nil, fmt.Errorf("%d fields instead of 4", len(f))
+	if len(f) == 4 { // all that versions before knew
+		f = append(f, "0", "0", "0", "0", "-")
 	}
-	addr, err1 := netip.ParseAddrPort(f[0])
-	speaks, err2 := parseTri(f[1])
-	joins, err3 := parseTri(f[2])
-	at, err4 := strconv.ParseInt(f[3], 10, 64)
-	return &server{addr, Known{speaks, joins}, time.Unix(at, 0)}, errors.Join(err1, err2, err3, err4)
+	if len(f) != 9 {
+		return nil, fmt.Errorf("%d fields instead of 9", len(f))
+	}
+	var errs []error
+	tri := func(text string) Tri {
+		t, err := parseTri(text)
+		errs = append(errs, err)
+		return t
+	}
+	at := func(text string) time.Time {
+		n, err := strconv.ParseInt(text, 10, 64)
+		errs = append(errs, err)
+		return time.Unix(n, 0)
+	}
+	addr, err := netip.ParseAddrPort(f[0])
+	errs = append(errs, err)
+	s = &server{
+		addr:    addr,
+		known:   Known{MPTCP: tri(f[1]), Joins: tri(f[2]), OnPath: tri(f[4]), Lends: tri(f[6])},
+		joinsAt: at(f[3]), onPathAt: at(f[5]), lendsAt: at(f[7]),
+	}
+	if f[8] != "-" {
+		s.known.Lent, err = netip.ParseAddr(f[8])
+		errs = append(errs, err)
+	}
+	return s, errors.Join(errs...)
 }
 
 func parseTri(text string) (Tri, error) {

@@ -43,6 +43,9 @@ type Converter struct {
 	Addrs  []netip.AddrPort // preferred first
 	Key    []byte           // or
 	Cookie []byte           // it knows us by
+	// OnPath is the WAN on whose path it stands, addressed by nobody, where it is
+	// not asked to convert; empty: it is.
+	OnPath string
 	State  ConverterState
 	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
 	IPv4, IPv6 Tri
@@ -241,9 +244,24 @@ func (n *Network) source(wan string, v6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
+// Starts says whether subflows of a WAN start at an address.
+func (n *Network) Starts(wan string, at netip.Addr) bool {
+	return slices.ContainsFunc(n.Legs, func(l Leg) bool { return l.WAN == wan && l.Source == at })
+}
+
 // waits says whether a WAN does.
 func (n *Network) waits(wan string) bool {
 	return slices.ContainsFunc(n.Legs, func(l Leg) bool { return l.WAN == wan && l.Waits })
+}
+
+// wanted is how many WANs are to carry a connection that starts on one.
+func (n *Network) wanted(first string) (count int) {
+	for _, wan := range n.wans() {
+		if wan == first || !n.waits(wan) {
+			count++
+		}
+	}
+	return count
 }
 
 // lacking names the first WAN that does not have a family; empty: none.

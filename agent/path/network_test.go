@@ -106,8 +106,8 @@ func TestMute(t *testing.T) {
 	c.Answers = map[Way]Answer{first: {State: ConverterDown}, second: up}
 	n = New([]Leg{fibre, lte}, []Converter{c}, config.FallbackDirect)
 	for k, want := range map[Known]string{
-		{}:         "convert[lte], direct[lte] lte",
-		{Yes, Yes}: "direct[lte], convert[lte] lte",
+		{}:                       "convert[lte], direct[lte] lte",
+		{MPTCP: Yes, Joins: Yes}: "direct[lte], convert[lte] lte",
 	} {
 		if got := decide(n, k); got != want {
 			t.Errorf("mute: %s, want %s", got, want)

@@ -53,6 +53,14 @@ type Attempt struct {
 	// MPTCP says that the attempt has failed if the server turns out not to
 	// speak it: there is a converter that would have done better.
 	MPTCP bool
+	// OnPath names the converter that stands on the way, with direct; empty: none
+	// that is known. Lends says that an address may be announced, by it or by
+	// anybody, that WANs reach which lack the server's family.
+	OnPath string
+	Lends  bool
+	// Converts says that it is that converter which answers, as the server does not
+	// speak MPTCP: from other WANs the server itself would refuse a subflow.
+	Converts bool
 }
 
 // Decision is the answer for one flow.
@@ -78,7 +86,15 @@ const maxAttempts = 6
 // Attempts are the ways to try, in order.
 func (d *Decision) Attempts() []Attempt { return d.attempts[:d.n] }
 
+// try adds an attempt, unless it would do what another one does: a server is
+// asked again without MPTCP only where it was to be reached with that.
 func (d *Decision) try(a Attempt) {
+	does := func(b Attempt) bool {
+		return b.Path == config.PathDirect && b.Way == a.Way && (!b.MPTCP || a.MPTCP || a.OnPath != "")
+	}
+	if a.Path == config.PathDirect && slices.ContainsFunc(d.Attempts(), does) {
+		return
+	}
 	if d.n < maxAttempts {
 		d.attempts[d.n] = a
 		d.n++
@@ -95,28 +111,32 @@ func (n *Network) Decide(f Flow, k Known, verdicts ...Verdict) Decision {
 	way, reachable := n.Reach(f.Dest)
 	direct := Attempt{Path: config.PathDirect, Way: way}
 	if wanted == config.PathDirect && reachable {
-		direct.MPTCP = d.Reason == ReasonServerSpeaks
+		direct.MPTCP = d.Reason != ReasonRule
+		direct.Lends = d.Reason == ReasonLent || d.Reason == ReasonTrial
 		d.try(direct)
 	}
 	if wanted == config.PathConvert || direct.MPTCP {
 		before := d.n
-		n.convert(&d, f.Dest.Addr(), verdicts, ConverterState.usable)
+		n.convert(&d, f.Dest, k, verdicts, ConverterState.usable)
+		converted := slices.ContainsFunc(d.Attempts(), func(a Attempt) bool { return a.Path == config.PathConvert })
+		for i := range d.Attempts() {
+			d.attempts[i].MPTCP = d.attempts[i].MPTCP && converted // else nobody would do better
+		}
 		switch {
+		case d.n > before && before == 0 && d.attempts[0].OnPath != "" && d.Reason != ReasonRule:
+			d.Reason = ReasonOnPath
 		case d.n > before:
 		case before == 0:
 			d.Reason = n.unconverted(&d)
-		default:
-			d.attempts[0].MPTCP = false // nobody would do better
-			if n.lacking(f.Dest.Addr().Is6()) != "" {
-				d.Reason = n.unconverted(&d)
-			}
+		case d.Reason == ReasonServerSpeaks && n.lacking(f.Dest.Addr().Is6()) != "":
+			d.Reason = n.unconverted(&d)
 		}
 		switch {
 		case wanted != config.PathConvert:
 		case n.Fallback == config.FallbackDirect && reachable:
-			d.try(direct)
+			d.try(Attempt{Path: config.PathDirect, Way: way})
 		case d.n == 0: // what a converter could not do it may be able to do by now
-			n.convert(&d, f.Dest.Addr(), nil, ConverterState.Serves)
+			n.convert(&d, f.Dest, k, nil, ConverterState.Serves)
 		}
 	}
 	switch {
@@ -141,23 +161,49 @@ func (n *Network) auto(dest netip.Addr, k Known) (config.Path, Reason, string) {
 		return config.PathConvert, ReasonJoinsFail, ""
 	}
 	wan := n.lacking(dest.Is6())
-	if wan != "" && slices.ContainsFunc(n.Converters, func(c Converter) bool { return c.State.usable() }) {
-		return config.PathConvert, ReasonWouldLose, wan
+	switch {
+	case wan == "" || !slices.ContainsFunc(n.Converters, func(c Converter) bool { return c.State.usable() }):
+		return config.PathDirect, ReasonServerSpeaks, ""
+	case k.Lends == Yes:
+		return config.PathDirect, ReasonLent, wan
+	case k.Trial:
+		return config.PathDirect, ReasonTrial, wan
 	}
-	return config.PathDirect, ReasonServerSpeaks, ""
+	return config.PathConvert, ReasonWouldLose, wan
+}
+
+// onPath is the attempt by a converter that stands on the path of a WAN:
+// straight to the server, over that WAN first. There is none where it is known
+// not to convert, or where lines are known to be lost by it, as long as another
+// converter may do better.
+func (n *Network) onPath(c *Converter, dest netip.AddrPort, k Known) (Attempt, bool) {
+	source := n.source(c.OnPath, dest.Addr().Is6())
+	if c.OnPath == "" || !source.IsValid() {
+		return Attempt{}, false
+	}
+	a := Attempt{
+		Path: config.PathDirect, Way: Way{c.OnPath, source, dest},
+		OnPath: c.Name, Lends: k.Lends != No, Converts: k.MPTCP == No && k.OnPath == Yes,
+	}
+	a.MPTCP = slices.ContainsFunc(n.Converters, func(o Converter) bool { return o.State.usable() && len(o.Ways) > 0 })
+	loses := k.OnPath == No || k.Joins == No && !a.Converts || len(n.Expected(a)) < n.wanted(a.WAN)
+	return a, !a.MPTCP || !loses
 }
 
 // convert adds an attempt for every converter in a state that will do, and then
 // one each by another way: the first may have died without anybody knowing
 // yet. A converter on which there is a verdict is passed over.
-func (n *Network) convert(d *Decision, dest netip.Addr, verdicts []Verdict, will func(ConverterState) bool) {
+func (n *Network) convert(d *Decision, dest netip.AddrPort, k Known, verdicts []Verdict, will func(ConverterState) bool) {
 	for _, again := range []bool{false, true} {
 		for i := range n.Converters {
 			c := &n.Converters[i]
+			if a, ok := n.onPath(c, dest, k); ok && d.n < maxAttempts-1 {
+				d.try(a)
+			}
 			if !will(c.State) {
 				continue
 			}
-			if f := c.fault(dest, verdicts); f.Incapable() || f != FaultNone && d.Bypass {
+			if f := c.fault(dest.Addr(), verdicts); f.Incapable() || f != FaultNone && d.Bypass {
 				d.Verdict = Verdict{c.Name, f}
 				continue
 			}

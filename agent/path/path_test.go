@@ -64,15 +64,23 @@ func converter(v4, v6 bool, s ConverterState) Converter {
 	return c
 }
 
+// onPath stands on the first WAN's path.
+var onPath = Converter{Name: "isp", OnPath: "fibre"}
+
 // The whole matrix: what the second WAN has (the first has public IPv4, or
 // both families), the server's family and what is known of it, the converter's
-// families and state.
+// families and state, and whether one stands on the path of the first WAN.
 func TestMatrix(t *testing.T) {
 	var got bytes.Buffer
 	known := []struct {
 		name string
 		Known
-	}{{"unknown", Known{}}, {"mute", Known{MPTCP: No}}, {"speaks", Known{MPTCP: Yes}}, {"joins", Known{Yes, Yes}}, {"nojoin", Known{Yes, No}}}
+	}{
+		{"unknown", Known{}}, {"mute", Known{MPTCP: No}}, {"speaks", Known{MPTCP: Yes}}, {"joins", Known{MPTCP: Yes, Joins: Yes}},
+		{"nojoin", Known{MPTCP: Yes, Joins: No}}, {"trial", Known{MPTCP: Yes, Joins: Yes, Trial: true}},
+		{"lent", Known{MPTCP: Yes, Joins: Yes, Lends: Yes}}, {"notlent", Known{MPTCP: Yes, Joins: Yes, Lends: No}},
+		{"conv", Known{MPTCP: No, OnPath: Yes}}, {"noconv", Known{MPTCP: No, OnPath: No}},
+	}
 	converters := []struct {
 		name string
 		list []Converter
@@ -83,6 +91,9 @@ func TestMatrix(t *testing.T) {
 		{"dual", []Converter{converter(true, true, ConverterUp)}},
 		{"down", []Converter{converter(true, true, ConverterDown)}},
 		{"refused", []Converter{converter(true, true, ConverterRefused)}},
+		{"onpath", []Converter{onPath}},
+		{"both", []Converter{onPath, converter(true, true, ConverterUp)}},
+		{"second", []Converter{converter(true, true, ConverterUp), onPath}},
 	}
 	fmt.Fprintln(&got, "first   second  server known   conv    decision")
 	for _, first := range []int{0, 3} {
@@ -123,7 +134,9 @@ func show(n *Network, d *Decision) string {
 	for _, a := range d.Attempts() {
 		var wans []string
 		for _, f := range n.Expected(a) {
-			wans = append(wans, f.WAN)
+			if wans = append(wans, f.WAN); a.Path == config.PathDirect && !f.Remote.IsValid() {
+				wans[len(wans)-1] += "?" // by an address that is lent
+			}
 		}
 		parts = append(parts, fmt.Sprintf("%s[%s]", a.Path, strings.Join(wans, " ")))
 	}
@@ -163,9 +176,9 @@ func TestWanted(t *testing.T) {
 		want       string
 	}{
 		{config.PathAuto, "", Known{}, up, "convert[fibre], direct[fibre]: it is not known yet whether the server speaks MPTCP"},
-		{config.PathAuto, "kid", Known{Yes, Yes}, up, "direct[fibre], convert[fibre]: the server speaks MPTCP, and every WAN reaches it"},
-		{config.PathConvert, "kid", Known{Yes, Yes}, up, "convert[fibre], direct[fibre]: rule kid says so"},
-		{config.PathConvert, "", Known{Yes, Yes}, up, "convert[fibre], direct[fibre]: a rule says so"},
+		{config.PathAuto, "kid", Known{MPTCP: Yes, Joins: Yes}, up, "direct[fibre], convert[fibre]: the server speaks MPTCP, and every WAN reaches it"},
+		{config.PathConvert, "kid", Known{MPTCP: Yes, Joins: Yes}, up, "convert[fibre], direct[fibre]: rule kid says so"},
+		{config.PathConvert, "", Known{MPTCP: Yes, Joins: Yes}, up, "convert[fibre], direct[fibre]: a rule says so"},
 		{config.PathConvert, "kid", Known{}, down, "direct[fibre]: no converter answers"},
 		{config.PathDirect, "kid", Known{}, up, "direct[fibre]: rule kid says so"},
 		{config.PathDirect, "kid", Known{MPTCP: No}, down, "direct[fibre]: rule kid says so"},

@@ -15,12 +15,13 @@ import (
 type Subflow struct {
 	WAN    string
 	Source netip.Addr
-	Remote netip.AddrPort // invalid: an address that the converter announces
+	Remote netip.AddrPort // invalid: an address that is announced
 }
 
 // Expected lists the subflows of a connection made by an attempt: one from
 // every WAN that has the family of the peer or, where the peer is a converter,
-// that of another address of it. Legs that are mute bring none, nor do WANs that wait.
+// that of another address of it; and from the others where addresses are
+// announced. Legs that are mute bring none, nor do WANs that wait.
 func (n *Network) Expected(a Attempt) (flows []Subflow) {
 	peers := []netip.AddrPort{a.Peer}
 	if a.Converter != nil {
@@ -31,12 +32,16 @@ func (n *Network) Expected(a Attempt) (flows []Subflow) {
 			continue
 		}
 		i := slices.IndexFunc(peers, func(p netip.AddrPort) bool { return n.source(wan, p.Addr().Is6()).IsValid() })
-		switch {
+		switch lent := n.source(wan, !a.Peer.Addr().Is6()); {
+		case a.Converts && wan != a.WAN && (!lent.IsValid() || !a.Lends):
+		case a.Converts && wan != a.WAN:
+			flows = append(flows, Subflow{WAN: wan, Source: lent})
 		case i >= 0:
 			flows = append(flows, Subflow{wan, n.source(wan, peers[i].Addr().Is6()), peers[i]})
-		case a.Converter != nil && n.source(wan, true).IsValid():
+		case a.Converter == nil && !a.Lends:
+		case n.source(wan, true).IsValid():
 			flows = append(flows, Subflow{WAN: wan, Source: n.source(wan, true)})
-		case a.Converter != nil:
+		default:
 			flows = append(flows, Subflow{WAN: wan, Source: n.source(wan, false)})
 		}
 	}
@@ -55,6 +60,9 @@ const (
 	ReasonServerSpeaks          // it does, and no WAN is lost without the converter
 	ReasonJoinsFail             // it does, and takes no second subflow
 	ReasonWouldLose             // it does, but a WAN cannot reach it
+	ReasonLent                  // a WAN cannot reach it, but an address is lent to that
+	ReasonTrial                 // whether one is lent is found out
+	ReasonOnPath                // a converter stands on the path
 	ReasonNoConverter           // none is configured
 	ReasonConvertersDown        // none answers
 	ReasonConvertersFull        // those that answer take no more connections
@@ -81,6 +89,13 @@ func (d *Decision) Explain() string {
 		return "the server speaks MPTCP, but takes no second subflow"
 	case ReasonWouldLose:
 		return fmt.Sprintf("the server speaks MPTCP, but %s cannot reach it without the converter", d.Lost)
+	case ReasonLent:
+		return fmt.Sprintf("the server speaks MPTCP, and %s, which cannot reach it, is lent an address on the path", d.Lost)
+	case ReasonTrial:
+		return fmt.Sprintf("the server speaks MPTCP, and it is tried whether %s, which cannot reach it, is lent an address on the path", d.Lost)
+	case ReasonOnPath:
+		a := d.attempts[0]
+		return fmt.Sprintf("converter %s stands on the path of %s", a.OnPath, a.WAN)
 	case ReasonNoConverter:
 		return "no converter is configured"
 	case ReasonConvertersDown:

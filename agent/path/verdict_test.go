@@ -144,7 +144,7 @@ func TestDecideByVerdict(t *testing.T) {
 			"direct[fibre]: the server refuses converter mcp"},
 		{"and speaks MPTCP", []Converter{up("mcp")}, server4, config.PathAuto, direct, Known{MPTCP: Yes}, refuses,
 			"direct[fibre]: the server speaks MPTCP, and every WAN reaches it"},
-		{"and takes no joins", []Converter{up("mcp")}, server4, config.PathAuto, direct, Known{Yes, No}, refuses,
+		{"and takes no joins", []Converter{up("mcp")}, server4, config.PathAuto, direct, Known{MPTCP: Yes, Joins: No}, refuses,
 			"direct[fibre]: the server refuses converter mcp"},
 		{"another converter reaches it", []Converter{up("mcp"), up("second")}, server4, config.PathAuto, direct, Known{}, refuses,
 			"convert[fibre], direct[fibre]: it is not known yet whether the server speaks MPTCP"},

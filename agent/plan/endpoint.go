@@ -28,7 +28,8 @@ const maxAddAddrs = 1
 // A plain subflow endpoint joins the connections whose peer was dialled in
 // its own family. A WAN that lacks the family in which first subflows are
 // dialled can only join by an address that the peer announces, which is what
-// fullmesh endpoints do.
+// fullmesh endpoints do. So does one that lacks IPv4 where others have it: it
+// has no other way to a server that has only that.
 func (m *maker) addEndpoints() {
 	if len(m.plan.Network.Legs) == 0 {
 		return
@@ -49,20 +50,24 @@ func (m *maker) addEndpoints() {
 		v6 := first
 		if !w.source(v6).IsValid() {
 			v6 = !first
-			flags |= mptcp.FlagFullmesh
 		}
 		if !w.source(v6).IsValid() {
 			continue
+		}
+		if v6 != first || m.lacksIPv4(w) {
+			limits.AddAddrsAccepted = maxAddAddrs
+			flags |= mptcp.FlagFullmesh
 		}
 		if v6 == first && m.waits(w) { // what the peer announces is heard only at a connection's start
 			m.wait(w)
 			continue
 		}
-		if v6 != first {
-			limits.AddAddrsAccepted = maxAddAddrs
-		}
 		m.addEndpoint(w, v6, flags)
 		if v6 == first && w.source(!first).IsValid() {
+			if m.beside(w) {
+				limits.AddAddrsAccepted = maxAddAddrs
+				flags |= mptcp.FlagFullmesh
+			}
 			seconds = append(seconds, second{w, !first, flags})
 		}
 	}
@@ -71,6 +76,24 @@ func (m *maker) addEndpoints() {
 	}
 	m.plan.Limits = &limits
 	m.plan.Network.KeepMapped = m.keepMapped()
+}
+
+// lacksIPv4 says whether a WAN has none, while another one has: not only for the
+// moment, for an endpoint whose flags change loses its subflows.
+func (m *maker) lacksIPv4(w WAN) bool {
+	_, has := w.Starting(false)
+	return !has && slices.ContainsFunc(m.plan.WANs, func(o WAN) bool {
+		_, ok := o.Starting(false)
+		return ok
+	})
+}
+
+// beside says whether a converter stands on the path of another WAN: what it
+// answers for a server is joined by the address that it lends alone, in whatever
+// family.
+func (m *maker) beside(w WAN) bool {
+	return slices.ContainsFunc(m.Config.Converters, func(c config.Converter) bool { return c.OnPath != "" }) &&
+		!slices.ContainsFunc(m.Config.Converters, func(c config.Converter) bool { return c.OnPath == w.Name })
 }
 
 // addEndpoint gives the endpoint an id that follows from WAN and family, so
@@ -180,7 +203,7 @@ func (m *maker) setSysctls() {
 func (m *maker) filter() {
 	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), Access: m.accessPrefixes(), Ports: m.Ports,
 		Late:      m.Config.Globals.Accept == config.AcceptLate,
-		PassMPTCP: m.Config.Globals.LANMPTCP == config.LANMPTCPPass,
+		PassMPTCP: m.Config.Globals.LANMPTCP != config.LANMPTCPConvert,
 		BlockQUIC: m.Config.Globals.BlockQUIC,
 		IPsec:     m.Net.IPsec,
 		Rules:     m.rules(),

@@ -38,7 +38,7 @@ func (m *maker) findNetwork() {
 	var converters []path.Converter
 	for _, c := range m.Config.Converters {
 		pc := m.Converters[c.Name]
-		pc.Name, pc.Key, pc.Cookie = c.Name, c.Key, c.Cookie
+		pc.Name, pc.Key, pc.Cookie, pc.OnPath = c.Name, c.Key, c.Cookie, c.OnPath
 		for _, a := range m.ConverterAddrs(c) {
 			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
 		}

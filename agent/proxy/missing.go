@@ -181,7 +181,7 @@ func (m *missing) look(now time.Time, eps []mptcp.Endpoint, flows []mptcp.Subflo
 func (c *connection) joinable(eps []mptcp.Endpoint) []mptcp.Endpoint {
 	peer := c.far.Remote.Addr()
 	return slices.DeleteFunc(slices.Clone(eps), func(e mptcp.Endpoint) bool {
-		return e.Flags&mptcp.FlagFullmesh != 0 || e.Addr.Is4() != peer.Is4()
+		return e.Addr.Is4() != peer.Is4()
 	})
 }
 

@@ -61,9 +61,15 @@ type event struct {
 }
 
 func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
-	d := n.Decide(f, p.Memory.Lookup(f.Dest), p.Memory.Verdicts(f.Dest.Addr(), n.Converters)...)
-	if open, ok := p.table.beside(f); ok {
+	known, verdicts := p.Memory.Lookup(f.Dest), p.Memory.Verdicts(f.Dest.Addr(), n.Converters)
+	d := n.Decide(f, known, verdicts...)
+	open, following := p.table.beside(f)
+	switch {
+	case following:
 		n.Follow(&d, f, open)
+	case d.Reason == path.ReasonWouldLose && p.Memory.Trial(f.Dest):
+		known.Trial = true
+		d = n.Decide(f, known, verdicts...)
 	}
 	if d.Reason == path.ReasonConvertersDown || d.Reason == path.ReasonFallbackReject {
 		p.Missed()
@@ -205,6 +211,7 @@ func (r *race) won(w reached) {
 
 // lost notes an attempt that has failed, and gives up those that it spoils.
 func (r *race) lost(e event) {
+	r.p.Log.Debug("not reached this way", "dst", r.flow.Dest, "path", e.attempt.Path, "wan", e.attempt.WAN, "error", e.err)
 	r.running--
 	r.arrived(e.attempt)
 	for i, w := range r.waiting {

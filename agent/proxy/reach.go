@@ -110,7 +110,11 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 	if err != nil {
 		return nil, err
 	}
-	p.Memory.LearnMPTCP(f.Dest, c.MPTCP)
+	if a.OnPath != "" { // it may be that converter which has answered
+		p.Memory.LearnOnPath(f.Dest, a.OnPath, c.MPTCP)
+	} else {
+		p.Memory.LearnMPTCP(f.Dest, c.MPTCP)
+	}
 	if a.MPTCP && !c.MPTCP {
 		relay.Reset(c.TCPConn)
 		return nil, errMute
@@ -184,8 +188,9 @@ func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, reque
 	return nil
 }
 
-// watchJoins counts, after a while, the subflows of a direct connection. Fewer
-// than there are WANs for say that the server takes no second one.
+// watchJoins looks, after a while, from which WANs a direct connection has
+// subflows. If one is missing, the server takes no second one; or, where that
+// WAN does not reach it, nobody lends it an address.
 func (p *Proxy) watchJoins(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn) (stop func()) {
 	if a.Path != config.PathDirect || !far.MPTCP || len(p.network.Load().Expected(a)) < 2 {
 		return func() {}
@@ -195,8 +200,36 @@ func (p *Proxy) watchJoins(dest netip.AddrPort, a path.Attempt, far *mptcp.Conn)
 		if err != nil {
 			return // it has just been closed
 		}
-		joined := slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State == mptcp.StateSYNSent })
-		p.Memory.LearnJoins(dest, len(joined) >= len(p.network.Load().Expected(a)))
+		p.learnJoins(dest, a, slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State == mptcp.StateSYNSent }))
 	})
 	return func() { timer.Stop() }
+}
+
+func (p *Proxy) learnJoins(dest netip.AddrPort, a path.Attempt, flows []mptcp.Subflow) {
+	var heard uint64
+	for _, f := range flows {
+		heard += f.BytesReceived
+	}
+	n := p.network.Load()
+	second, joined := false, true
+	for _, x := range n.Expected(a) {
+		if x.WAN == a.WAN {
+			continue
+		}
+		i := slices.IndexFunc(flows, func(f mptcp.Subflow) bool { return n.Starts(x.WAN, f.Local.Addr()) })
+		switch there := i >= 0; {
+		case there && flows[i].Remote != dest:
+			p.Memory.LearnLent(dest, a.OnPath, flows[i].Remote.Addr())
+		case there && a.OnPath != "":
+			p.Memory.LearnMPTCP(dest, true) // none but the server itself answers there
+			second = true
+		case x.Remote.IsValid():
+			second, joined = true, joined && there
+		case heard > 0: // addresses are announced with what the server says
+			p.Memory.LearnLent(dest, a.OnPath, netip.Addr{})
+		}
+	}
+	if second {
+		p.Memory.LearnJoins(dest, joined)
+	}
 }

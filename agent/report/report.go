@@ -67,7 +67,8 @@ type Kernel struct {
 // Converter is one converter.
 type Converter struct {
 	Name    string `json:"name"`
-	Address string `json:"address"`
+	Address string `json:"address"`       // empty: it is addressed by nobody
+	WAN     string `json:"wan,omitempty"` // on whose path it stands then
 	Port    uint16 `json:"port"`
 	State   string `json:"state"` // up, full, down, refused
 	// IPv4 and IPv6 tell whether it reaches servers there; absent: not known.
@@ -211,6 +212,16 @@ type Explanation struct {
 	Reason   string            `json:"reason"`
 	Rule     string            `json:"rule"`
 	Subflows []ExpectedSubflow `json:"subflows"`
+	Seen     Seen              `json:"seen"`
+}
+
+// Seen is what has been seen of a server; absent is what is not known.
+type Seen struct {
+	MPTCP  *bool  `json:"mptcp,omitempty"`   // the server speaks it itself
+	Joins  *bool  `json:"joins,omitempty"`   // second subflows to it come up
+	OnPath *bool  `json:"on_path,omitempty"` // MPTCP was answered where a converter stands on the path
+	Lends  *bool  `json:"lends,omitempty"`   // an address was announced for WANs that do not reach it
+	Lent   string `json:"lent,omitempty"`    // the last that was
 }
 
 // ExpectedSubflow is a subflow that a connection would have.
@@ -218,6 +229,7 @@ type ExpectedSubflow struct {
 	WAN    string `json:"wan"`
 	Family string `json:"family"` // ipv4, ipv6
 	Remote string `json:"remote"`
+	Peer   string `json:"peer"` // converter, server, mcp, server or mcp, lent
 }
 
 // Try is the answer of the method "try": what a converter says, and how long

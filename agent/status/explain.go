@@ -42,19 +42,57 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
 		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
 	}
-	dec := n.Decide(f, v.proxy.Memory.Lookup(dest), v.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
-	e := report.Explanation{Address: dest.Addr(), Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}}
+	known := v.proxy.Memory.Lookup(dest)
+	dec := n.Decide(f, known, v.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
+	e := report.Explanation{Address: dest.Addr(), Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}, Seen: seen(known)}
 	if len(dec.Attempts()) == 0 {
 		return e, nil
 	}
-	for _, s := range n.Expected(dec.Attempts()[0]) {
-		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source.Is6()), Remote: "announced"}
-		if s.Remote.IsValid() {
+	first := dec.Attempts()[0]
+	for _, s := range n.Expected(first) {
+		x := report.ExpectedSubflow{WAN: s.WAN, Family: family(s.Source.Is6()), Remote: "announced", Peer: peer(first, s, known)}
+		switch {
+		case s.Remote.IsValid():
 			x.Remote = s.Remote.String()
+		case first.Converter == nil && known.Lent.IsValid():
+			x.Remote = known.Lent.String()
 		}
 		e.Subflows = append(e.Subflows, x)
 	}
 	return e, nil
+}
+
+// peer says who is expected at the far end of a subflow.
+func peer(a path.Attempt, s path.Subflow, k path.Known) string {
+	switch {
+	case a.Converter != nil:
+		return "converter"
+	case !s.Remote.IsValid():
+		return "lent"
+	case a.Converts:
+		return "mcp"
+	case a.OnPath != "" && k.MPTCP != path.Yes && s.WAN == a.WAN:
+		return "server or mcp"
+	}
+	return "server"
+}
+
+// seen is what is known of a server as it is reported.
+func seen(k path.Known) report.Seen {
+	s := report.Seen{MPTCP: yesNo(k.MPTCP), Joins: yesNo(k.Joins), OnPath: yesNo(k.OnPath), Lends: yesNo(k.Lends)}
+	if k.Lent.IsValid() {
+		s.Lent = k.Lent.String()
+	}
+	return s
+}
+
+// yesNo is nil for what is not known.
+func yesNo(t path.Tri) *bool {
+	if t == path.Unknown {
+		return nil
+	}
+	yes := t == path.Yes
+	return &yes
 }
 
 // passes says why something is not intercepted, nothing if it is. Others come

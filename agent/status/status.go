@@ -136,13 +136,22 @@ func (v *View) Show(c config.Config, p plan.Plan, problems config.Problems) (tol
 	conditions := make(map[string]condition, len(c.Converters))
 	for _, conv := range c.Converters {
 		old := v.conditions[conv.Name]
-		now := old.become(known[conv.Name].State.String(), "")
+		now := old.become(v.converterState(conv, known).String(), "")
 		if conditions[conv.Name] = now; now.state != old.state {
 			told = append(told, report.ConverterEvent{Name: conv.Name, From: cmp.Or(old.state, "down"), To: now.state})
 		}
 	}
 	v.wans, v.conditions = wans, conditions
 	return append(told, v.tellModemsLocked(p)...)
+}
+
+// converterState is what is known of a converter. One on the path is asked by
+// nobody: it is up once it has been seen to do something.
+func (v *View) converterState(c config.Converter, known map[string]converter.Status) path.ConverterState {
+	if c.OnPath != "" && v.proxy.Memory.Seen(c.Name) {
+		return path.ConverterUp
+	}
+	return known[c.Name].State
 }
 
 // Status is the answer of the method "status".
@@ -189,7 +198,7 @@ func overall(c config.Config, wans []report.WAN, converters map[string]condition
 	for _, w := range wans {
 		count[w.State]++
 	}
-	answers := len(converters) == 0
+	answers := !slices.ContainsFunc(c.Converters, func(conv config.Converter) bool { return conv.OnPath == "" })
 	for _, s := range converters {
 		answers = answers || s.state == path.ConverterUp.String()
 	}
@@ -303,12 +312,16 @@ func Measured(w plan.WAN, known map[health.Leg]health.Health) health.Health {
 	return known[w.Health(l)]
 }
 
-// reportConverters tells of the configured ones, an entry for each address.
+// reportConverters tells of the configured ones, an entry for each address; one
+// on the path has none.
 func (v *View) reportConverters(c config.Config, states map[string]condition) []report.Converter {
 	known := v.converters.Status()
 	all := []report.Converter{}
 	for _, conv := range c.Converters {
 		s := states[conv.Name]
+		if conv.OnPath != "" {
+			all = append(all, report.Converter{Name: conv.Name, WAN: conv.OnPath, State: s.state, Since: elapsed(s.since)})
+		}
 		for _, a := range conv.Addresses {
 			all = append(all, report.Converter{
 				Name: conv.Name, Address: a.String(), Port: conv.Port,
@@ -328,9 +341,5 @@ func (v *View) reaches(converter string, says path.Tri, ipv6 bool) *bool {
 	if known != path.No {
 		known = cmp.Or(says, known)
 	}
-	if known == path.Unknown {
-		return nil
-	}
-	yes := known == path.Yes
-	return &yes
+	return yesNo(known)
 }

@@ -151,7 +151,7 @@ func answers(t *testing.T) map[string]any {
 		"events":  events.Report(now, 0),
 		"connections": report.Connections{Total: 1, Connections: []report.Connection{{ID: 1, Src: "a", Dst: "b", Path: config.PathConvert, Converter: "mcp",
 			Subflows: []report.Subflow{{WAN: "fibre", Local: "c", Remote: "d", Backup: true}}}}},
-		"explain": report.Explanation{Path: config.PathConvert, Reason: "x", Rule: "y", Subflows: []report.ExpectedSubflow{{WAN: "fibre", Family: "ipv4", Remote: "z"}}},
+		"explain": report.Explanation{Path: config.PathConvert, Reason: "x", Rule: "y", Subflows: []report.ExpectedSubflow{{WAN: "fibre", Family: "ipv4", Remote: "z", Peer: "lent"}}},
 	}
 	out := make(map[string]any)
 	for name, v := range raw {

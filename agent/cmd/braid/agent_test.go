@@ -84,8 +84,10 @@ func explain(_ context.Context, r *ubus.Request) (any, error) {
 	if err := r.Args(&args); err != nil {
 		return nil, err
 	}
+	known := true
 	return report.Explanation{Path: "convert", Reason: fmt.Sprintf("asked about %v port %d", args.Addr, args.Port), Rule: "games",
-		Subflows: []report.ExpectedSubflow{{WAN: "fibre", Family: "ipv4", Remote: "192.0.2.10:5124"}}}, nil
+		Subflows: []report.ExpectedSubflow{{WAN: "fibre", Family: "ipv4", Remote: "192.0.2.10:5124", Peer: "converter"}},
+		Seen:     report.Seen{MPTCP: &known, Lends: &known}}, nil
 }
 
 func someWANs() []report.WAN {

@@ -36,7 +36,11 @@ func showStatus(s *screen, st *report.Status) {
 		s.line("")
 		var rows [][]string
 		for _, c := range st.Converters {
-			rows = append(rows, []string{c.Name, net.JoinHostPort(c.Address, strconv.Itoa(int(c.Port))), c.State, milliseconds(c.RTT), duration(c.Since)})
+			at := net.JoinHostPort(c.Address, strconv.Itoa(int(c.Port)))
+			if c.WAN != "" {
+				at = "on the path of " + c.WAN
+			}
+			rows = append(rows, []string{c.Name, at, c.State, milliseconds(c.RTT), duration(c.Since)})
 		}
 		s.table([]column{{head: "CONVERTER"}, {head: "ADDRESS"}, {head: "STATE", colour: stateColour},
 			{head: "RTT", right: true}, {head: "SINCE", right: true}}, rows)
@@ -167,9 +171,23 @@ func showExplanation(s *screen, dest destination, e *report.Explanation) {
 	s.line("")
 	var rows [][]string
 	for _, f := range e.Subflows {
-		rows = append(rows, []string{f.WAN, f.Family, f.Remote})
+		rows = append(rows, []string{f.WAN, f.Family, f.Remote, f.Peer})
 	}
-	s.table([]column{{head: "SUBFLOW"}, {head: "FAMILY"}, {head: "TO"}}, rows)
+	s.table([]column{{head: "SUBFLOW"}, {head: "FAMILY"}, {head: "TO"}, {head: "PEER"}}, rows)
+	var seen []string
+	for _, fact := range []struct {
+		is   *bool
+		what string
+	}{{e.Seen.MPTCP, "the server speaks MPTCP"}, {e.Seen.Joins, "it takes further subflows"},
+		{e.Seen.OnPath, "MPTCP is answered on the path"}, {e.Seen.Lends, "an address is lent"}} {
+		if fact.is != nil {
+			seen = append(seen, fact.what+": "+yes(*fact.is))
+		}
+	}
+	if len(seen) > 0 {
+		s.line("")
+		s.text(plain, "seen: "+strings.Join(seen, ", "))
+	}
 }
 
 // amount writes bytes the way people say them.

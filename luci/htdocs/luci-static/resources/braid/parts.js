@@ -213,7 +213,7 @@ return baseclass.extend({
 	explanation(e) {
 		return [
 			el('p', [ el('b', [ words.path(e.path) ]), ': ', words.reason(e.reason), e.rule ? ' (' + _('rule') + ' ' + e.rule + ')' : '', e.address ? [ ' ', el('samp', [ e.address ]) ] : null ]),
-			e.subflows.length ? el('ul', e.subflows.map(f => el('li', [ el('b', [ f.wan ]), ' ', f.family, ' → ', el('samp', [ f.remote == 'announced' ? _('an address that the converter announces') : f.remote ]) ]))) : null
+			e.subflows.length ? el('ul', e.subflows.map(f => el('li', [ el('b', [ f.wan ]), ' ', f.family, ' → ', el('samp', [ f.remote == 'announced' ? _('an address that is announced') : f.remote ]), f.peer ? ' (' + words.peer(f.peer) + ')' : '' ]))) : null
 		];
 	}
 });

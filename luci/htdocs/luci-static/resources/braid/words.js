@@ -16,7 +16,7 @@ const duties = {
 
 const states = {
 	up: _('works'), degraded: _('works in part'), down: _('does not work'), off: _('switched off'),
-	full: _('is full'), refused: _('refuses this router'), unknown: _('not asked yet')
+	full: _('is full'), refused: _('refuses this router'), unknown: _('not known yet')
 };
 
 const ipv4 = {
@@ -26,6 +26,11 @@ const ipv4 = {
 
 const paths = {
 	auto: _('automatic'), convert: _('through the converter'), direct: _('straight to the server'), pass: _('plain forwarding'), reject: _('refused')
+};
+
+const peers = {
+	converter: _('the converter'), server: _('the server'), mcp: _('the converter on the path'),
+	'server or mcp': _('the server, or a converter on the path'), lent: _('an address lent on the path')
 };
 
 const types = { wan: _('Line'), converter: _('Converter'), config: _('Configuration'), modem: _('Modem'), quota: _('Quota') };
@@ -44,6 +49,7 @@ return baseclass.extend({
 	reason,
 	state: word => of(states, word),
 	ipv4: word => of(ipv4, word),
+	peer: word => of(peers, word),
 	path: word => of(paths, word),
 	type: word => of(types, word),
 
@@ -60,7 +66,8 @@ return baseclass.extend({
 	headline(s) {
 		const total = s.wans.filter(w => w.effective_role != 'off').length;
 		const good = s.wans.filter(w => w.state == 'up' || w.state == 'degraded').length;
-		const answers = s.converters.length == 0 || s.converters.some(c => c.state == 'up' || c.state == 'full');
+		const asked = s.converters.filter(c => c.address);
+		const answers = asked.length == 0 || asked.some(c => c.state == 'up' || c.state == 'full');
 		if (s.state == 'disabled')
 			return [ 'off', s.wans.length ? _('braid is switched off: traffic takes the ordinary default route.') : _('Nothing is set up yet.') ];
 		if (s.state == 'down')

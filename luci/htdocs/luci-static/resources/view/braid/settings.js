@@ -250,7 +250,7 @@ return view.extend({
 			[ [ 'early', _('early') ], [ 'late', _('late, when the far side has answered') ] ]);
 		flag(s, 'advanced', 'steer', _('Steer the rest'), _('Choose a line for each flow of all that is not taken: UDP, ICMP and others. Default: on.'), true);
 		choose(s, 'advanced', 'lan_mptcp', _('Multipath hosts'), _('Hosts in the LAN that speak Multipath TCP themselves. Default: left alone.'),
-			[ [ 'pass', _('are left alone') ], [ 'convert', _('are carried like others') ] ]);
+			[ [ 'pass', _('are left alone') ], [ 'convert', _('are carried like others') ], [ 'extend', _('keep their connections, with the other lines added') ] ]);
 		choose(s, 'advanced', 'ipv6', _('Steered IPv6'), _('Where lines have different prefixes. Default: masquerade.'),
 			[ [ 'masquerade', _('masquerade') ], [ 'npt', _('translate prefixes') ] ]);
 		choose(s, 'advanced', 'firewall', _('Packet filter'), _('Default: nftables where there is one.'),
@@ -344,7 +344,7 @@ return view.extend({
 		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server, or at the provider. The one with the lowest priority that answers is used.'));
 		s.tab('general', _('General'));
 		s.tab('advanced', _('Advanced'));
-		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || '–');
+		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || (get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) : '–'));
 		const test = s.option(form.Button, '_test', _('Test'));
 		test.editable = true;
 		test.modalonly = false;
@@ -369,10 +369,21 @@ return view.extend({
 					return m.save(null, true).then(() => this.refresh(), () => this.reread());
 				}) }, [ _('Add') ]), wrong ]);
 		};
-		list(s, 'general', 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10');
-		text(s, 'general', 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124');
-		text(s, 'general', 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')).password = true;
-		text(s, 'general', 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.')).password = true;
+		const asked = [
+			list(s, 'general', 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10'),
+			text(s, 'general', 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124'),
+			text(s, 'general', 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')),
+			text(s, 'general', 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.'))
+		];
+		asked[2].password = asked[3].password = true;
+		choose(s, 'advanced', 'mode', _('Place'), _('One that stands on the path of a line is addressed by nobody, and converts unasked. Default: it is asked.'),
+			[ [ 'explicit', _('is asked') ], [ 'onpath', _('on the path of a line') ] ]);
+		for (const o of asked)
+			for (const mode of [ '', 'explicit' ])
+				o.depends('mode', mode);
+		const wan = choose(s, 'advanced', 'wan', _('Line'), _('The one on whose path it stands.'), [ [ '', '–' ] ]);
+		offer(wan, () => uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ]));
+		wan.depends('mode', 'onpath');
 		text(s, 'advanced', 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
 	},
 
