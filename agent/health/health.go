@@ -50,8 +50,8 @@ type Target struct {
 	Source netip.Addr
 	// Others are addresses to try instead of Source as long as nobody answers.
 	Others [2]netip.Addr
-	// Ways are how it is asked. When there are none, the leg fares as those of
-	// the same WAN over the same device do.
+	// Ways are how it is asked. When there are none, the leg is dead with that of
+	// the other family over the same device, if nothing comes in there any more.
 	Ways Ways
 	// Patient legs stall now and then without being dead, as cellular ones do.
 	Patient bool
@@ -93,12 +93,14 @@ const (
 	doubtMemory = 10 * time.Second
 
 	// lostInARow is how many probes without an answer make a path dead, if the
-	// first of them was sent lostFor ago, or lostForPatient on a path that is
-	// patient or busy: a modem takes a while to wake, and a full queue delays
-	// and drops probes as it does everything.
-	lostInARow     = 3
-	lostFor        = time.Second
-	lostForPatient = 3 * time.Second
+	// first of them was sent lostFor ago; lostForPatient on a path that is
+	// patient, for a modem takes a while to wake; lostForReceiving on one that
+	// receives something else, for a full queue delays and drops probes as it does
+	// everything.
+	lostInARow       = 3
+	lostFor          = time.Second
+	lostForPatient   = 3 * time.Second
+	lostForReceiving = 5 * time.Second
 	// overdueFixed and overduePatient are the least time after which a probe
 	// is lost.
 	overdueFixed   = 250 * time.Millisecond

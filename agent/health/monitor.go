@@ -55,7 +55,7 @@ func (m *Monitor) Health() map[Leg]Health {
 	}
 	for p, t := range m.targets {
 		other := Leg{p.WAN, p.Device, !p.IPv6}
-		if o := m.targets[other]; !t.Ways.any() && o.Ways.any() && all[other].Verdict == Down {
+		if o := m.probers[other]; !t.Ways.any() && o != nil && o.target.Ways.any() && m.trackers[other].mute(o.received) {
 			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
 		}
 	}
@@ -141,40 +141,6 @@ func (m *Monitor) note(p Leg, change func(*tracker)) {
 		select {
 		case m.changedC <- struct{}{}:
 		default:
-		}
-	}
-}
-
-// othersAnswerLocked says whether paths other than a target's have been
-// answered since its first loss, so that the loss is its own. Those that ask
-// a peer it asks too are heard, if there are any. Where no other path was ever
-// answered, none can tell.
-func (m *Monitor) othersAnswerLocked(t Target) bool {
-	since := m.trackers[t.Leg].missedFrom
-	same := false
-	for path, p := range m.probers {
-		same = same || path != t.Leg && p.target.Ways.meet(&t.Ways)
-	}
-	others, known := false, false
-	for path, p := range m.probers {
-		if path == t.Leg || same && !p.target.Ways.meet(&t.Ways) {
-			continue
-		}
-		o := m.trackers[path]
-		if o.heard.After(since) {
-			return true
-		}
-		others, known = true, known || o.samples > 0
-	}
-	return others && !known && m.trackers[t.Leg].samples > 0
-}
-
-// askOthersLocked has every other path probed now, so that it is known whether
-// they are answered.
-func (m *Monitor) askOthersLocked(p Leg) {
-	for path, other := range m.probers {
-		if path != p {
-			other.kick()
 		}
 	}
 }

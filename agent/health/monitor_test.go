@@ -268,7 +268,7 @@ func TestICMPFiltered(t *testing.T) {
 	})
 	f.nft("delete table inet t")
 	wait(t, m, 3*deadInterval, "no longer", func(h map[Leg]Health) bool { return h[fibre4].RTT > 0 && h[lte4].RTT > 0 })
-	if h := m.Health(); h[fibre4].Reason == "no WAN's probes are answered" || h[lte4].Verdict == Down {
+	if h := m.Health(); h[fibre4].Reason == "its probes are not answered" || h[lte4].Verdict == Down {
 		t.Errorf("answered again: %+v", h)
 	}
 	cancel()

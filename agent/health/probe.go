@@ -5,6 +5,7 @@ package health
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -35,7 +36,7 @@ func (m *Monitor) Kick(wan string) {
 	defer m.mu.Unlock()
 	for path, p := range m.probers {
 		if path.WAN == wan {
-			p.kick()
+			p.kick(netip.Addr{})
 		}
 	}
 }

@@ -23,12 +23,17 @@ type prober struct {
 	target Target
 	ctx    context.Context
 	stop   context.CancelFunc
-	kickC  chan struct{}
+	kickC  chan netip.Addr // whom to ask now; invalid: whoever is next
 
 	// Under the monitor's lock.
-	busy    bool      // the device carries traffic
-	suspect bool      // it has fallen silent
-	asked   time.Time // when the first probe after that was sent
+	busy     bool                     // the device carries traffic
+	received time.Time                // when it last received something, as far as was looked
+	suspect  bool                     // it has fallen silent
+	asked    time.Time                // when the first probe after that was sent
+	vain     map[netip.Addr]time.Time // when the first probe after a peer's last answer was sent
+	called   int                      // how often other paths were asked about the present silence
+	calledAt time.Time
+	heardAt  time.Time // when the peer lived by all accounts, while this path was silent
 
 	wondered time.Time // when nothing was last seen to come back for what was sent
 
@@ -51,7 +56,8 @@ func newProber(ctx context.Context, m *Monitor, t Target) *prober {
 	ctx, stop := context.WithCancel(ctx)
 	p := &prober{
 		m: m, target: t, ctx: ctx, stop: stop,
-		kickC:   make(chan struct{}, 1),
+		kickC:   make(chan netip.Addr, len(t.Ways)),
+		vain:    make(map[netip.Addr]time.Time),
 		answerC: make(chan answer, remembered),
 		id:      uint16(rand.Uint32()),
 	}
@@ -63,10 +69,10 @@ func newProber(ctx context.Context, m *Monitor, t Target) *prober {
 	return p
 }
 
-// kick has a probe sent now.
-func (p *prober) kick() {
+// kick has a probe sent now, to a peer if it is valid.
+func (p *prober) kick(peer netip.Addr) {
 	select {
-	case p.kickC <- struct{}{}:
+	case p.kickC <- peer:
 	default:
 	}
 }
@@ -88,20 +94,20 @@ func (p *prober) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		kicked := false
+		kicked, peer := false, netip.Addr{}
 		select {
 		case <-p.ctx.Done():
 			return
 		case a := <-p.answerC:
 			p.answered(a)
-		case <-p.kickC:
+		case peer = <-p.kickC:
 			kicked = true
 		case <-timer.C:
 		}
 		now := time.Now()
 		p.expire(now)
 		if kicked || !now.Before(p.last.Add(p.interval())) {
-			p.send(now)
+			p.send(now, peer)
 		}
 		timer.Reset(p.next(now).Sub(now))
 	}
@@ -148,31 +154,49 @@ func (p *prober) receive(c conn) {
 	}
 }
 
-// send sends a probe. When it cannot, that is an answer that never comes.
-func (p *prober) send(now time.Time) {
-	p.m.mu.Lock()
-	soon := p.m.trackers[p.target.Leg].soon()
-	p.m.mu.Unlock()
-	n := p.ways.next(now, soon)
+// send sends a probe, to a peer if it is valid. When it cannot, that is an
+// answer that never comes.
+func (p *prober) send(now time.Time, peer netip.Addr) {
+	n, counts := p.choose(now, peer)
 	p.seq++
 	i := p.seq % remembered
-	p.sent[i], p.by[i], p.open[i], p.last = now, n, true, now
+	p.sent[i], p.by[i], p.open[i], p.last = now, n, counts, now
 	p.started = min(p.started+1, startProbes)
 	w := &p.ways[n]
 	err := p.transmit(w)
+	p.m.mu.Lock()
+	if p.vain[w.to.Addr()].IsZero() {
+		p.vain[w.to.Addr()] = now
+	}
+	if err == nil && p.suspect && p.asked.IsZero() {
+		p.asked = now
+	}
+	p.m.mu.Unlock()
 	if err == nil {
 		w.problem = ""
-		p.m.mu.Lock()
-		if p.suspect && p.asked.IsZero() {
-			p.asked = now
-		}
-		p.m.mu.Unlock()
 		return
 	}
 	if err.Error() != w.problem {
 		w.problem = err.Error()
 		p.m.log.Warn("probing", "wan", p.target.WAN, "ipv6", p.target.IPv6, "error", err)
 	}
+}
+
+// choose says in which way to ask, and whether it counts that it is not
+// answered: not where all is well and a peer is asked for the first time.
+func (p *prober) choose(now time.Time, peer netip.Addr) (n int, counts bool) {
+	if n = p.ways.by(peer); n >= 0 {
+		return n, true
+	}
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	t := p.m.trackers[p.target.Leg]
+	if p.started == startProbes && !p.suspect && t.lost == 0 && t.samples > 0 {
+		if n = p.ways.stranger(t.peers); n >= 0 {
+			return n, false
+		}
+	}
+	return p.ways.next(now, t.soon()), true
 }
 
 func (p *prober) transmit(w *way) error {
@@ -217,11 +241,12 @@ func (p *prober) answered(a answer) {
 	source := p.sources()[p.source]
 	p.m.note(p.target.Leg, func(t *tracker) {
 		t.source = source
+		delete(p.vain, a.from)
 		// Not what another peer takes that only stands in for a moment.
 		if t.samples == 0 || a.from == p.ways.preferred().to.Addr() {
 			t.measure(a.from, a.at.Sub(sent))
 		}
-		t.answered(a.at, sent, late)
+		t.answered(a.at, sent, a.from, late)
 	})
 }
 
@@ -241,19 +266,28 @@ func (p *prober) expire(now time.Time) {
 		p.m.note(p.target.Leg, func(t *tracker) {
 			if w.mute() && !p.ways.allMute() && t.heard.After(w.since) {
 				// The way is to blame, not the path; unless that has died just now.
-				if w.misses == 2 {
+				for ; w.blamed > 0; w.blamed-- {
 					t.amend()
 				}
-				p.kick()
+				p.kick(netip.Addr{})
 				return
 			}
-			others := p.m.othersAnswerLocked(p.target)
-			// Not at the first loss, which is common on a lossy line; nor for
-			// ever, which a cellular line would pay for.
-			if !others && t.lost > 0 && t.lost < lostInARow {
-				p.m.askOthersLocked(p.target.Leg)
+			from := t.lostFrom
+			if t.lost == 0 {
+				from, p.called = p.sent[i], 0
 			}
-			t.missed(now, p.sent[i], others, p.busy)
+			receiving := p.received.After(from) && now.Sub(p.received) < lostForReceiving
+			_, condemned := p.m.condemnedLocked(p, from, now)
+			condemned = condemned || !receiving && p.m.strangersLocked(p)
+			// Not at the first loss, which is common on a lossy line.
+			if !condemned && t.lost > 0 {
+				p.m.callLocked(p, from, now)
+			}
+			if p.busy { // a line that carries something is not dead for one peer's silence
+				condemned = condemned && p.m.silentLocked(p, from, now) > 1
+			}
+			w.blamed++
+			t.missed(now, p.sent[i], condemned, receiving)
 		})
 	}
 	p.turn()

@@ -42,7 +42,7 @@ func TestBlackHoleBusy(t *testing.T) {
 				"fibre": {rtt: until(at, long, steady(20*ms)), stream: flow(ms, [2]time.Duration{0, at})},
 				"lte":   {rtt: steady(60 * ms)},
 			}, both(), func(*sim) { time.Sleep(13 * time.Second) })
-			s.died(fibre4, at, 190*ms)
+			s.died(fibre4, at, 210*ms) // LTE has been asked meanwhile
 			s.lived(lte4)
 		})
 	}
@@ -95,7 +95,9 @@ func TestBlackHoleIdle(t *testing.T) {
 					s := run(t, lines, targets, func(*sim) { time.Sleep(5 * time.Minute) })
 					s.died(Leg{WAN: tt.dead, Device: tt.dead}, at, idleInterval+tt.within)
 					for _, c := range s.changes(Leg{WAN: tt.dead, Device: tt.dead}, at) {
-						found = append(found, c.at)
+						if c.Verdict == Down {
+							found = append(found, c.at)
+						}
 					}
 					for p := range s.m.Health() {
 						if p.WAN != tt.dead {

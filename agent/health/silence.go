@@ -5,6 +5,7 @@ package health
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"braid/agent/netstate"
@@ -25,6 +26,9 @@ const (
 	// oneWay at the earliest.
 	noAnswer = 250 * time.Millisecond
 	oneWay   = 10 * time.Second
+	// queued is what has to be sent within lostForPatient to fill a queue that
+	// delays answers for longer than a line may be silent.
+	queued = 16 << 10
 	// hesitation is the least time after which a probe that asks for the reason
 	// of a silence is a reason for doubt.
 	hesitation = 50 * time.Millisecond
@@ -35,6 +39,9 @@ type deviceWatch struct {
 	packets uint64
 	changed time.Time // when packets last rose
 	sent    uint64    // bytes
+	uploads bool      // many of them, of late
+	sentBy  uint64    // sent, when that was last looked at
+	looked  time.Time // when that was
 	waiting time.Time // when something was first sent after that; zero: nothing was
 	recent  uint16    // a bit for each of the last ticks, set if it did
 	wasBusy bool      // when it last did
@@ -63,7 +70,8 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 		for _, p := range m.probers {
 			name := p.target.Device
 			if devices[name] == nil {
-				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX}
+				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX,
+					sentBy: counters[name].TX, looked: now}
 			}
 			devices[name].probers = append(devices[name].probers, p)
 		}
@@ -96,6 +104,11 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, tick time.Duratio
 		d.waiting = now
 	}
 	d.sent = t.TX
+	if now.Sub(d.looked) >= lostForPatient {
+		d.uploads = t.TX-d.sentBy >= queued
+		d.sentBy, d.looked = t.TX, now
+	}
+	d.uploads = d.uploads || t.TX-d.sentBy >= queued
 	rose := packets - d.packets
 	if packets < d.packets { // another device of that name
 		rose = packets
@@ -132,7 +145,7 @@ func (d *deviceWatch) busy(now time.Time) bool {
 func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bool) {
 	silence := now.Sub(d.changed)
 	m.note(p.target.Leg, func(t *tracker) {
-		p.busy = d.busy(now)
+		p.busy, p.received = d.busy(now), d.changed
 		mute := !d.waiting.IsZero() && now.Sub(d.waiting) >= max(noAnswer, t.timeout()) && (p.suspect || now.Sub(p.wondered) >= oneWay)
 		suspicious = p.busy && silence >= suspicion || mute
 		if mute {
@@ -144,11 +157,24 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 		t.doubt(now, suspicious && p.suspect && !p.asked.IsZero() && now.Sub(p.asked) >= max(hesitation, t.timeout()))
 		switch {
 		case suspicious && !p.suspect:
-			p.suspect, p.asked = true, time.Time{}
-			p.kick()
+			p.suspect, p.asked, p.called, p.heardAt = true, time.Time{}, 0, time.Time{}
+			p.kick(netip.Addr{})
 		case suspicious:
-			// Where no probe has left yet, silence proves nothing.
-			if !p.asked.IsZero() && m.spareLocked(p.target.WAN, now) {
+			// Where no probe has left yet, silence proves nothing; nor where what
+			// is sent may be queued.
+			if p.asked.IsZero() || !p.busy && d.uploads || !m.spareLocked(p.target.WAN, now) {
+				return
+			}
+			at, condemned := m.condemnedLocked(p, now.Add(-silence), now)
+			switch {
+			case !condemned && t.answers():
+				m.callLocked(p, now.Add(-silence), now)
+			case condemned && p.heardAt.IsZero():
+				p.heardAt = at
+			}
+			// Where the peer is just back, what was asked since has the time that it
+			// takes.
+			if condemned && now.Sub(p.heardAt) >= suspectInterval+t.soon() {
 				t.silent(now, silence, now.Sub(p.asked))
 			}
 		case p.suspect:

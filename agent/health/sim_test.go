@@ -43,6 +43,7 @@ type line struct {
 	rtt     func(at time.Duration) time.Duration                    // of a probe sent then; negative: it is lost
 	beyond  func(to netip.AddrPort, at time.Duration) time.Duration // what is added to that; negative: nobody answers
 	stream  func(at time.Duration) int                              // packets that have come in beside answers
+	upload  func(at time.Duration) int                              // bytes that have been sent beside probes
 	sent    int                                                     // probes
 	answers int
 	// Those by TCP among them.
@@ -149,7 +150,7 @@ func (s *sim) changes(p Leg, since time.Duration) (found []change) {
 // died fails unless a path died once, within some time.
 func (s *sim) died(p Leg, after, within time.Duration) {
 	s.t.Helper()
-	c := s.changes(p, after)
+	c := slices.DeleteFunc(s.changes(p, after), func(c change) bool { return c.Verdict == Degraded })
 	if len(c) == 0 || c[0].Verdict != Down || c[0].at-after > within {
 		s.t.Errorf("%+v: %+v, want it down between %v and %v", p, c, after, after+within)
 	}
@@ -176,7 +177,11 @@ func (s *sim) counters() map[string]netstate.Traffic {
 		if l.stream != nil {
 			n += l.stream(s.now())
 		}
-		all[name] = netstate.Traffic{RXPackets: uint64(n)}
+		sent := 0
+		if l.upload != nil {
+			sent = l.upload(s.now())
+		}
+		all[name] = netstate.Traffic{RXPackets: uint64(n), TX: uint64(sent)}
 	}
 	return all
 }

@@ -18,17 +18,17 @@ type tracker struct {
 	peer         netip.Addr    // whose round trips these are
 	srtt, rttvar time.Duration // RFC 6298 section 2
 	samples      int
-	outcomes     [window]bool // answered; a ring
-	probes       int          // whose outcome is known
-	heard        time.Time    // when the last probe that was answered was sent
+	outcomes     [window]bool             // answered; a ring
+	probes       int                      // whose outcome is known
+	heard        time.Time                // when the last probe that was answered was sent
+	peers        map[netip.Addr]time.Time // the same of each peer that ever answered
 
 	down       bool
 	reason     string
 	lost       int       // in a row
 	lostFrom   time.Time // when the first of them was sent
-	missedFrom time.Time // when it was given up
-	othersFrom time.Time // when others were first seen to be answered after that
-	alone      bool      // nobody else was answered either: the fault may be the peer's
+	condemned  time.Time // when that was first seen to be the path's fault
+	alone      bool      // nobody can tell whether it is: it may be the peer's
 	provenFrom time.Time // of the first answer since the last loss, while down
 	doubted    bool      // it may be dying
 	doubtedAt  time.Time // when it last seemed so
@@ -60,7 +60,7 @@ func (t *tracker) measure(peer netip.Addr, rtt time.Duration) {
 
 // answered notes the answer to a probe that was sent at a time. Late says that
 // it has been given up before.
-func (t *tracker) answered(now, sent time.Time, late bool) {
+func (t *tracker) answered(now, sent time.Time, peer netip.Addr, late bool) {
 	if late {
 		t.amend()
 	} else {
@@ -68,6 +68,17 @@ func (t *tracker) answered(now, sent time.Time, late bool) {
 	}
 	if sent.After(t.heard) {
 		t.heard = sent
+	}
+	if t.peers == nil {
+		t.peers = make(map[netip.Addr]time.Time)
+	}
+	if sent.After(t.peers[peer]) {
+		t.peers[peer] = sent
+	}
+	if t.alone { // it was the peer
+		for range min(t.lost, window) {
+			t.amend()
+		}
 	}
 	t.lost, t.alone = 0, false
 	if !sent.After(t.judged) && now.Sub(sent) <= maxStall {
@@ -102,31 +113,34 @@ func (t *tracker) prove(now time.Time) {
 	}
 }
 
-// missed notes a probe without an answer. Others says that other paths have
-// been answered since the first loss; if none has, the fault is the peer's as
-// likely as not, and this path is as good as any. Busy says that the path
-// receives something.
-func (t *tracker) missed(now, sent time.Time, others, busy bool) {
+// missed notes a probe without an answer. Condemned says that there is reason
+// to believe that the fault is the path's; if there is none, it is the peer's
+// as likely as not, and this path is as good as any. Receiving says that the
+// path receives something else.
+func (t *tracker) missed(now, sent time.Time, condemned, receiving bool) {
 	t.outcome(false)
 	if t.lost == 0 {
-		t.lostFrom, t.missedFrom, t.othersFrom = sent, now, time.Time{}
+		t.lostFrom, t.condemned = sent, time.Time{}
 	}
-	if others && t.othersFrom.IsZero() {
-		t.othersFrom = now
+	if condemned && t.condemned.IsZero() {
+		t.condemned = now
 	}
 	t.lost++
 	enough := lostFor
-	if t.stalls(now) || busy {
+	if t.stalls(now) {
 		enough = lostForPatient
 	}
+	if receiving {
+		enough = lostForReceiving
+	}
 	row := now.Sub(t.lostFrom)
-	t.alone = !others && t.lost >= lostInARow && row >= lostForPatient // others may be slow
+	t.alone = !condemned && t.lost >= lostInARow && row >= lostForPatient // others may be slow
 	switch {
 	case t.alone:
 		t.prove(now)
 	case t.down:
 		t.provenFrom = time.Time{}
-	case others && t.lost >= lostInARow && row >= enough && !sent.Before(t.othersFrom):
+	case condemned && t.lost >= lostInARow && row >= enough && !sent.Before(t.condemned):
 		// Not for a probe that was lost before: the peer may be back just now.
 		t.die(now, fmt.Sprintf("%d probes without an answer", t.lost))
 	}
@@ -138,6 +152,12 @@ func (t *tracker) silent(now time.Time, silence, asked time.Duration) {
 	if !t.down && t.answers() && silence >= t.patience(now) && asked >= t.soon() {
 		t.die(now, fmt.Sprintf("received nothing for %d ms", silence.Milliseconds()))
 	}
+}
+
+// mute says that the path has died of its silence, and that its device, which
+// received something last at a time, has been silent since.
+func (t *tracker) mute(received time.Time) bool {
+	return t.down && !t.judged.IsZero() && !received.After(t.lastDeath.Add(slowTick))
 }
 
 // doubt notes whether the path seems to be dying: a probe was not answered, or
@@ -276,7 +296,7 @@ func (t *tracker) health() Health {
 			h.Reason += ", and has to prove itself"
 		}
 	case t.alone:
-		h.Verdict, h.Reason = Degraded, "no WAN's probes are answered"
+		h.Verdict, h.Reason = Degraded, "its probes are not answered"
 	case h.Loss >= degradedLoss && t.probes >= window:
 		h.Verdict, h.Reason = Degraded, fmt.Sprintf("%.0f %% of the probes are lost", 100*h.Loss)
 	}

@@ -34,14 +34,14 @@ func known(c *clock, n int, rtt time.Duration) *tracker {
 // answer has a peer answer a probe within rtt.
 func (t *tracker) answer(c *clock, rtt time.Duration) {
 	t.measure(peer4.Addr(), rtt)
-	t.answered(c.pass(rtt), c.Add(-rtt), false)
+	t.answered(c.pass(rtt), c.Add(-rtt), peer4.Addr(), false)
 }
 
 func TestLost(t *testing.T) {
 	const sentBefore = 250 * ms
 	type loss struct {
-		after        time.Duration
-		others, busy bool
+		after                time.Duration
+		condemned, receiving bool
 	}
 	tests := []struct {
 		name    string
@@ -56,9 +56,10 @@ func TestLost(t *testing.T) {
 		{"three of a modem that wakes", true, []loss{{0, true, false}, {time.Second, true, false}, {time.Second, true, false}}, Up, ""},
 		{"four of a modem", true, []loss{{0, true, false}, {time.Second, true, false}, {time.Second, true, false}, {time.Second, true, false}}, Down, "4 probes without an answer"},
 		{"three while something comes in", false, []loss{{0, true, true}, {time.Second, true, true}, {time.Second, true, true}}, Up, ""},
-		{"four while something comes in", false, []loss{{0, true, true}, {time.Second, true, true}, {time.Second, true, true}, {time.Second, true, true}}, Down, "4 probes without an answer"},
+		{"four while something comes in", false, []loss{{0, true, true}, {time.Second, true, true}, {time.Second, true, true}, {time.Second, true, true}}, Up, ""},
+		{"four while something comes in, for long", false, []loss{{0, true, true}, {time.Second, true, true}, {time.Second, true, true}, {3 * time.Second, true, true}}, Down, "4 probes without an answer"},
 		{"three, nobody else is answered yet", false, []loss{{0, false, false}, {time.Second, false, false}, {time.Second, false, false}}, Up, ""},
-		{"four, nobody else is answered", false, []loss{{0, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, false, false}}, Degraded, "no WAN's probes are answered"},
+		{"four, nobody else is answered", false, []loss{{0, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, false, false}}, Degraded, "its probes are not answered"},
 		{"the peer comes back to others first", false, []loss{{0, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, true, false}}, Up, ""},
 		{"six, others are answered again", false, []loss{{0, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, false, false}, {time.Second, true, false}, {time.Second, true, false}}, Down, "6 probes without an answer"},
 	}
@@ -69,7 +70,7 @@ func TestLost(t *testing.T) {
 			tr.patient = tt.patient
 			for _, l := range tt.losses {
 				now := c.pass(l.after)
-				tr.missed(now, now.Add(-sentBefore), l.others, l.busy)
+				tr.missed(now, now.Add(-sentBefore), l.condemned, l.receiving)
 			}
 			if h := tr.health(); h.Verdict != tt.want || h.Reason != tt.reason {
 				t.Errorf("%v, %q, want %v, %q", h.Verdict, h.Reason, tt.want, tt.reason)
@@ -151,7 +152,7 @@ func TestProof(t *testing.T) {
 	proven := func() time.Duration {
 		start := c.Time
 		for tr.down {
-			tr.answered(c.pass(250*ms), c.Add(-20*ms), false)
+			tr.answered(c.pass(250*ms), c.Add(-20*ms), peer4.Addr(), false)
 			if c.Sub(start) > time.Hour {
 				t.Fatal("never trusted again")
 			}
@@ -175,13 +176,13 @@ func TestProof(t *testing.T) {
 	}
 	// A loss begins it anew.
 	tr.gone(c.Time)
-	tr.answered(c.pass(s), c.Time, false)
+	tr.answered(c.pass(s), c.Time, peer4.Addr(), false)
 	tr.missed(c.pass(s), c.Time, true, false)
-	tr.answered(c.pass(s), c.Time, false)
+	tr.answered(c.pass(s), c.Time, peer4.Addr(), false)
 	if h := tr.health(); h.Verdict != Down || h.Reason != "was away, and has to prove itself" {
 		t.Errorf("with a loss: %+v", h)
 	}
-	tr.answered(c.pass(proof), c.Time, false)
+	tr.answered(c.pass(proof), c.Time, peer4.Addr(), false)
 	if h := tr.health(); h.Verdict == Down {
 		t.Errorf("after the proof: %+v", h)
 	}
@@ -225,11 +226,11 @@ func TestAcquitted(t *testing.T) {
 			}
 			sent := c.Add(-tt.sent)
 			c.Time = sent.Add(tt.took)
-			tr.answered(c.Time, sent, true)
+			tr.answered(c.Time, sent, peer4.Addr(), true)
 			if got := tr.stalls(c.Time); got != tt.want {
 				t.Fatalf("patient: %v", got)
 			}
-			tr.answered(c.pass(ms), c.Add(-30*ms), true) // to another of those probes
+			tr.answered(c.pass(ms), c.Add(-30*ms), peer4.Addr(), true) // to another of those probes
 			if tr.bearing > stallMemory {
 				t.Error("one death counts twice")
 			}
@@ -243,10 +244,10 @@ func TestAcquitted(t *testing.T) {
 		for !tr.down {
 			tr.silent(c.Time, 10*time.Second, 10*time.Second)
 		}
-		tr.answered(c.pass(200*ms), c.Add(-300*ms), true)
+		tr.answered(c.pass(200*ms), c.Add(-300*ms), peer4.Addr(), true)
 		start := c.Time
 		for tr.down {
-			tr.answered(c.pass(time.Second), c.Time, false)
+			tr.answered(c.pass(time.Second), c.Time, peer4.Addr(), false)
 		}
 		for tr.patience(c.Time) == silenceCellular {
 			c.pass(time.Minute)
@@ -312,7 +313,7 @@ func TestFigures(t *testing.T) {
 	}
 	tr.missed(c.pass(time.Second), c.Time, true, false)
 	tr.missed(c.pass(time.Second), c.Time, true, false)
-	tr.answered(c.pass(time.Second), c.Add(-2*time.Second), true)
+	tr.answered(c.pass(time.Second), c.Add(-2*time.Second), peer4.Addr(), true)
 	if h := tr.health(); h.Loss != 1./20 || h.Verdict != Up || tr.lost != 0 {
 		t.Errorf("%+v, %d lost in a row", h, tr.lost)
 	}
@@ -340,7 +341,7 @@ func TestInterval(t *testing.T) {
 	}
 	well := func() *tracker { return known(newClock(), minSamples, 20*ms) }
 	proving := lost(5, false, true)
-	proving.answered(newClock().Time, newClock().Time, true)
+	proving.answered(newClock().Time, newClock().Time, peer4.Addr(), true)
 	tests := []struct {
 		name                 string
 		t                    *tracker

@@ -6,6 +6,7 @@ package health
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,16 +22,24 @@ type Ways [4]netip.AddrPort
 // any says whether there are any.
 func (w *Ways) any() bool { return w[0].IsValid() }
 
-// meet says whether one peer is asked by both.
-func (w *Ways) meet(other *Ways) bool {
-	for _, a := range w {
-		for _, b := range other {
-			if a.IsValid() && a.Addr() == b.Addr() {
-				return true
-			}
+// ask says whether a peer is one of those that are asked.
+func (w *Ways) ask(peer netip.Addr) bool {
+	for _, to := range w {
+		if to.IsValid() && to.Addr() == peer {
+			return true
 		}
 	}
 	return false
+}
+
+// peers are those that are asked, in whatever ways, each once.
+func (w *Ways) peers() (all []netip.Addr) {
+	for _, to := range w {
+		if to.IsValid() && !slices.Contains(all, to.Addr()) {
+			all = append(all, to.Addr())
+		}
+	}
+	return all
 }
 
 // String returns the addresses, those without a port alone, with commas.
@@ -68,6 +77,8 @@ type way struct {
 	to      netip.AddrPort
 	asked   time.Time // first since the last answer, in this turn; zero: not
 	misses  int       // in a row
+	blamed  int       // how many of them the path was blamed for
+	met     bool      // it was asked for no other reason than to know whether it answers
 	since   time.Time // when the first of them was sent
 	problem string    // the last error logged, so that a lasting one is told once
 }
@@ -115,6 +126,29 @@ func (ws ways) next(now time.Time, soon time.Duration) int {
 	return ws.next(now, soon)
 }
 
+// by is a way to ask a peer: the first that is not mute, or any; -1: none.
+func (ws ways) by(peer netip.Addr) int {
+	found := -1
+	for i := range ws {
+		if ws[i].to.Addr() == peer && (found < 0 || ws[found].mute() && !ws[i].mute()) {
+			found = i
+		}
+	}
+	return found
+}
+
+// stranger is a way to ask a peer for the first time, so that it is known
+// whether its silence says something; -1: there is none.
+func (ws ways) stranger(known map[netip.Addr]time.Time) int {
+	for i := range ws {
+		if _, ok := known[ws[i].to.Addr()]; !ok && !ws[i].met {
+			ws[i].met = true
+			return i
+		}
+	}
+	return -1
+}
+
 func (ws ways) newTurn() {
 	for i := range ws {
 		ws[i].asked = time.Time{}
@@ -129,7 +163,7 @@ func (ws ways) heard(w *way) {
 			ws[i].misses = 1
 		}
 	}
-	w.misses = 0
+	w.misses, w.blamed = 0, 0
 	ws.newTurn()
 }
 

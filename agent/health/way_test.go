@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Another peer, and its port.
+// Another peer, its port, and a third one.
 var (
+	third4    = netip.MustParseAddrPort("192.0.2.30:0")
 	second4   = netip.MustParseAddrPort("192.0.2.20:0")
 	secondTCP = netip.AddrPortFrom(second4.Addr(), 5124)
 )
@@ -204,16 +205,20 @@ func TestRoundTripOfAnotherPeer(t *testing.T) {
 // unless there is no WAN that asks that one too.
 func TestWhoIsAsked(t *testing.T) {
 	tests := []struct {
-		name         string
-		lte, cable   Ways
-		fibre        Verdict // when its peer is dead
-		peersAlive   bool    // then fibre itself is
-		withoutOther bool
+		name       string
+		lte, cable Ways
+		fibre      Verdict        // when its peer is dead
+		peersAlive bool           // then fibre itself is
+		also       netip.AddrPort // fibre asks it as well
+		answers    bool           // that one
 	}{
 		{name: "one asks the same", lte: Ways{second4}, cable: Ways{peer4}, fibre: Degraded},
 		{name: "one asks it by TCP", lte: Ways{second4}, cable: Ways{tcp4}, fibre: Degraded},
-		{name: "one asks it too, and is answered by another", lte: Ways{peer4, second4}, cable: Ways{peer4}, fibre: Down},
-		{name: "none asks the same", lte: Ways{second4}, cable: Ways{secondTCP}, fibre: Down},
+		{name: "one asks it too, and is answered by another", lte: Ways{peer4, second4}, cable: Ways{peer4}, fibre: Degraded},
+		{name: "none asks the same", lte: Ways{second4}, cable: Ways{secondTCP}, fibre: Degraded},
+		{name: "none asks the same, a second one is silent too", also: third4, lte: Ways{second4}, cable: Ways{secondTCP}, fibre: Down},
+		{name: "a second one is silent too, on all", also: second4, lte: Ways{peer4}, cable: Ways{second4}, fibre: Degraded},
+		{name: "a second one answers", also: third4, answers: true, lte: Ways{second4}, cable: Ways{secondTCP}, fibre: Up},
 		{name: "one asks the same, and is answered", lte: Ways{second4}, cable: Ways{peer4}, peersAlive: true, fibre: Down},
 	}
 	for _, tt := range tests {
@@ -224,12 +229,16 @@ func TestWhoIsAsked(t *testing.T) {
 				cable.Ways = tt.cable
 				targets := append(both(), cable)
 				targets[1].Ways = tt.lte
+				targets[0].Ways[1] = tt.also
 				lines := map[string]*line{"fibre": {rtt: steady(20 * ms)}, "lte": {rtt: steady(60 * ms)}, "cable": {rtt: steady(30 * ms)}}
 				if tt.peersAlive {
 					lines["fibre"].rtt = until(at, long, steady(20*ms))
 				} else {
 					for _, l := range lines {
-						l.beyond = unanswered(at, peer4, tcp4)
+						l.beyond = unanswered(at, peer4, tcp4, tt.also)
+						if tt.answers {
+							l.beyond = unanswered(at, peer4, tcp4)
+						}
 					}
 				}
 				run(t, lines, targets, func(s *sim) {

@@ -139,26 +139,30 @@ func (m *maker) probe() {
 	}
 }
 
-// ways are how a WAN is asked: the addresses of its own list, else those of the
-// converters, whose ports answer where no ping is answered.
+// ways are how a WAN is asked: the addresses of its own list; the converters,
+// whose ports answer where no ping is answered; and, so that one peer's silence
+// is told from a line's, who the other WANs are asked about.
 func (m *maker) ways(c config.WAN, v6 bool) (w health.Ways) {
 	n := 0
 	add := func(a netip.Addr, port uint16) {
-		if a.Is6() == v6 && n < len(w) {
-			w[n] = netip.AddrPortFrom(a, port)
+		to := netip.AddrPortFrom(a, port)
+		if a.Is6() == v6 && n < len(w) && !slices.Contains(w[:n], to) {
+			w[n] = to
 			n++
 		}
 	}
 	for _, a := range c.Probes {
 		add(a, 0)
 	}
-	if len(c.Probes) > 0 {
-		return w
-	}
 	for _, conv := range m.Config.Converters {
 		for _, a := range m.ConverterAddrs(conv) {
 			add(a, 0)
 			add(a, conv.Port)
+		}
+	}
+	for _, other := range m.Config.WANs {
+		for _, a := range other.Probes {
+			add(a, 0)
 		}
 	}
 	return w

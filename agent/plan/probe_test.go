@@ -47,9 +47,9 @@ host mcp.example 192.0.2.20 192.0.2.21 2001:db8:20::20
 			{WAN: "lte", Device: "lte"}:                 "192.0.2.10,192.0.2.10:443,192.0.2.20,192.0.2.20:5124",
 		}},
 		{"a list of its own", wans + "\tlist probe '192.0.2.30'\n\tlist probe '2001:db8:30::30'\n\tlist probe '192.0.2.31'\n" + converters, map[health.Leg]string{
-			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443",
-			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443",
-			{WAN: "lte", Device: "lte"}:                 "192.0.2.30,192.0.2.31",
+			{WAN: "fibre", Device: "fibre"}:             "192.0.2.10,192.0.2.10:443,192.0.2.30,192.0.2.31",
+			{WAN: "fibre", Device: "fibre", IPv6: true}: "2001:db8:10::10,[2001:db8:10::10]:443,2001:db8:30::30",
+			{WAN: "lte", Device: "lte"}:                 "192.0.2.30,192.0.2.31,192.0.2.10,192.0.2.10:443",
 		}},
 	}
 	for _, tt := range tests {

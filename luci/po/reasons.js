@@ -18,7 +18,7 @@ _('stands in for the primary');
 _('on trial');
 _('there is room on the WANs above it');
 _('its round trip is much longer than the others\', on trial when they are full');
-_('no WAN\'s probes are answered');
+_('its probes are not answered');
 _('a rule says so');
 _('it is not known yet whether the server speaks MPTCP');
 _('the server does not speak MPTCP');
