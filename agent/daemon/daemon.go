@@ -112,6 +112,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	defer func() { c.Close() }()
+	d.bound()
 	r, err := reconcile.New(d.State)
 	if err != nil {
 		return err

@@ -108,6 +108,8 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 			continue // until the next beat: the device may still be away
 		case <-l.netifd.Changed():
 		case <-l.servers.Changed():
+		case <-l.proxy.Crowded():
+		case <-l.reconciler.Ended():
 		case <-l.clats.Changed():
 		case <-l.modems.Changed():
 			l.heed()
@@ -168,6 +170,7 @@ func (l *loop) update(ctx context.Context) {
 		l.log.Warn("reading what the firewall forwards", "error", err)
 	}
 	in.Barred = l.barriers.barred
+	in.Crowd.All, in.Crowd.Hosts = l.proxy.Crowd(time.Now())
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {

@@ -210,6 +210,7 @@ func (m *maker) filter() {
 		PassMPTCP: m.Config.Globals.LANMPTCP != config.LANMPTCPConvert,
 		BlockQUIC: m.Config.Globals.BlockQUIC,
 		IPsec:     m.Net.IPsec,
+		Crowd:     m.Crowd.Hosts,
 		Rules:     m.rules(),
 	}
 	if len(f.LANDevices) == 0 {
@@ -221,7 +222,7 @@ func (m *maker) filter() {
 		if family.Shares = m.shares(v6); !family.Left {
 			family.Spared = m.spared(v6)
 		}
-		family.Take = !family.Left && m.plan.Network.Carries(v6)
+		family.Take = !family.Left && !m.Crowd.All && m.plan.Network.Carries(v6)
 		*f.Family(v6) = *family
 	}
 	usable := false
@@ -251,6 +252,12 @@ func (m *maker) filter() {
 	}
 	slices.SortFunc(f.Converters, netip.Addr.Compare)
 	f.Converters = slices.Compact(f.Converters)
+	if m.Crowd.All {
+		m.problem("globals", "", "too many connections are open: new ones are not taken")
+	}
+	for _, host := range m.Crowd.Hosts {
+		m.problem("globals", "", fmt.Sprintf("%v has too many connections open: its new ones are not taken", host))
+	}
 	if usable && f.Ports != (Ports{}) {
 		m.plan.Firewall = &f
 	}

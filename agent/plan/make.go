@@ -36,7 +36,9 @@ type Input struct {
 	Barred map[Barrier]bool
 	// Bulk says that a connection carries so much that a line which dies should
 	// have another at hand.
-	Bulk  bool
+	Bulk bool
+	// Crowd is whose new connections are not taken because too many are open.
+	Crowd Crowd
 	Ports Ports // zero: there is no proxy, and nothing is intercepted
 }
 
@@ -44,6 +46,12 @@ type Input struct {
 type Barrier struct {
 	Device string
 	IPv6   bool
+}
+
+// Crowd is everybody, or hosts of the LAN.
+type Crowd struct {
+	All   bool
+	Hosts []netip.Addr
 }
 
 // Make plans. The problems are what a user should know of: things configured

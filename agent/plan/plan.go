@@ -187,6 +187,7 @@ type Firewall struct {
 	LAN        []netip.Prefix // never intercepted: the LAN itself
 	Access     []netip.Prefix // never intercepted: private networks of the WANs
 	Converters []netip.Addr   // never intercepted
+	Crowd      []netip.Addr   // whose connections are not intercepted, for now
 	PassMPTCP  bool           // nor is who speaks MPTCP
 	Late       bool           // SYNs are held until the agent says what becomes of them
 	Drain      bool           // nothing more is intercepted; what is open stays with the proxy

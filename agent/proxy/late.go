@@ -47,6 +47,8 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 		switch first, ready := p.held.add(flowKey{s.Src, s.Dst}); {
 		case ready: // its handshake has got lost
 			p.answer(h.Accept, s)
+		case first && !p.crowd.enter(s.Src.Addr()):
+			p.held.drop(flowKey{s.Src, s.Dst}) // it comes again
 		case first:
 			go p.decide(ctx, h, s)
 		}
@@ -58,18 +60,21 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
 	r, err := p.reach(ctx, path.Flow{Src: s.Src.Addr(), Dest: s.Dst, Path: p.Wanted(s.Way), Class: s.Class}, nil)
 	if ctx.Err() != nil {
-		p.held.drop(key)
+		p.drop(key)
 		if err == nil {
 			relay.Reset(r.conn.TCPConn)
 		}
 		return
 	}
 	if err == nil {
-		p.held.ready(key, &r)
+		p.held.ready(key, &r, func() {
+			p.crowd.add(s.Src.Addr(), -waiting)
+			relay.Reset(r.conn.TCPConn)
+		})
 		p.answer(h.Accept, s)
 		return
 	}
-	p.held.drop(key)
+	p.drop(key)
 	p.fail(ctx, s.Dst, err)
 	p.Log.Debug("not reached", "src", s.Src, "dst", s.Dst, "error", err)
 	var answer convert.Error
@@ -82,6 +87,12 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	default:
 		p.answer(h.Unreachable, s)
 	}
+}
+
+// drop forgets a handshake that has no far side.
+func (p *Proxy) drop(key flowKey) {
+	p.held.drop(key)
+	p.crowd.add(key.src.Addr(), -waiting)
 }
 
 func (p *Proxy) answer(how func(syn.SYN) error, s syn.SYN) {
@@ -107,14 +118,14 @@ func (h *held) add(k flowKey) (first, ready bool) {
 	return true, false
 }
 
-// ready keeps a far side for its handshake, for a while.
-func (h *held) ready(k flowKey, r *reached) {
+// ready keeps a far side for its handshake, for a while; then late is called.
+func (h *held) ready(k flowKey, r *reached, late func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.flows[k].far = r
 	h.flows[k].timer = time.AfterFunc(acceptTimeout, func() {
-		if r := h.take(k); r != nil {
-			relay.Reset(r.conn.TCPConn)
+		if h.take(k) != nil {
+			late()
 		}
 	})
 }

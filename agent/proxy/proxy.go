@@ -46,6 +46,7 @@ type Proxy struct {
 	dialer  mptcp.Dialer
 	table   table
 	held    held
+	crowd   crowd
 	stats   Stats
 	failing failing
 	looked  time.Time // at all connections' subflows
@@ -62,8 +63,15 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 	})
 	defer stop()
 	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort, way int) {
+		host := hostOf(c)
+		if !p.crowd.enter(host) {
+			p.stats.Failed.Add(1)
+			relay.Reset(c)
+			return
+		}
 		conn, ok := p.table.add(ctx, c, dest, p.Wanted(way))
 		if !ok {
+			p.crowd.add(host, -waiting)
 			relay.Reset(c)
 			return
 		}
@@ -83,9 +91,10 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.fail(ctx, c.dest, err)
-		p.leave(c, done)
+		p.leave(c, waiting, done)
 		return
 	}
+	p.crowd.add(c.src.Addr(), 1-waiting)
 	far, a := r.conn, r.attempt
 	p.count(a, far)
 	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
@@ -96,7 +105,7 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	pair.Closing = func() { _ = mptcp.SetUserTimeout(c.lan, 0) }
 	if !p.table.carried(ctx, c, far, a, pair) {
 		relay.Reset(far.TCPConn)
-		p.leave(c, done)
+		p.leave(c, 1, done)
 		return
 	}
 	keepMapped(far, p.network.Load().KeepMapped)
@@ -113,15 +122,22 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 		}
 		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
 			"up", up, "down", down, "error", err)
-		p.leave(c, done)
+		p.leave(c, 1, done)
 	})
 }
 
-// leave is the end of a LAN connection. One that is open still is reset.
-func (p *Proxy) leave(c *connection, done func()) {
+// leave is the end of a LAN connection, which weighs something. One that is open
+// still is reset.
+func (p *Proxy) leave(c *connection, weight int, done func()) {
 	p.table.remove(c)
+	p.crowd.add(c.src.Addr(), -weight)
 	relay.Reset(c.lan)
 	done()
+}
+
+// hostOf is who a LAN connection is from.
+func hostOf(c *net.TCPConn) netip.Addr {
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
 // fail counts a connection that is not carried. A server's own refusal is none

@@ -40,13 +40,17 @@ func New(dir string) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns)))}
+	r := &Reconciler{file: filepath.Join(dir, fmt.Sprintf("originals-%d", inode(ns))), flows: conntrack.Sweeper{EndedC: make(chan struct{}, 1)}}
 	// In a namespace of its own an agent has nothing to say to the system's.
 	if first, err := os.Stat("/proc/1/ns/net"); err == nil && os.SameFile(first, ns) {
 		r.names = dnsmasq.OpenWrt()
 	}
 	return r, r.Resume()
 }
+
+// Ended receives when something that Apply had begun has ended, and Apply may
+// have something to do again.
+func (r *Reconciler) Ended() <-chan struct{} { return r.flows.EndedC }
 
 // Resume takes up the work after another process may have done it for a while:
 // what that one has left in the kernel is known only from the file.

@@ -21,36 +21,77 @@ import (
 
 // Sweeper deletes what has become stale. The zero value is ready.
 type Sweeper struct {
-	done []plan.FlowWAN // nothing is stale by these
+	// EndedC receives when a sweep has ended, and Apply may be called with what
+	// has changed meanwhile; nil: nobody wants to know.
+	EndedC chan struct{}
+
+	done    []plan.FlowWAN // nothing is stale by these
+	running chan error     // from the sweep that is under way, for those below; nil: there is none
+	wanted  []plan.FlowWAN
 }
 
-// Apply deletes the entries of WANs that do not work and those with a source
-// address that their WAN has no longer. It looks at the table only when
-// something has changed or the last time did not succeed: the kernel before
-// 6.5 does not delete entries of offloaded flows, which stop being such soon
-// after the routes have changed.
+// Apply has the entries deleted of WANs that do not work and those with a
+// source address that their WAN has no longer. The table may be large, and who
+// calls has a heart to beat: it is read meanwhile, and what has failed is the
+// answer to the next call. It is read only when something has changed or the
+// last time did not succeed: the kernel before 6.5 does not delete entries of
+// offloaded flows, which stop being such soon after the routes have changed.
 //
 // Without WANs, which is teardown, the entries go whose flows the system sends
-// elsewhere without braid.
+// elsewhere without braid, before Apply returns.
 func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
-	if slices.EqualFunc(wans, s.done, equal) {
-		return nil
+	err := s.collect(len(wans) == 0)
+	if s.running != nil || slices.EqualFunc(wans, s.done, equal) {
+		return err
 	}
-	good := wans
+	good := slices.Clone(wans)
 	if len(wans) == 0 {
 		for _, w := range s.done {
 			good = append(good, plan.FlowWAN{Mark: w.Mark, IPv4: w.Main4, IPv6: w.Main6, Addrs: w.Addrs})
 		}
 	}
+	s.wanted, s.running = wans, make(chan error, 1)
+	go func(doneC chan<- error) {
+		doneC <- sweep(good)
+		select {
+		case s.EndedC <- struct{}{}:
+		default:
+		}
+	}(s.running)
+	if len(wans) == 0 {
+		err = errors.Join(err, s.collect(true))
+	}
+	return err
+}
+
+// collect takes in what has become of a sweep, if it has ended or is to be waited
+// for.
+func (s *Sweeper) collect(wait bool) (err error) {
+	if s.running == nil {
+		return nil
+	}
+	if wait {
+		err = <-s.running
+	} else {
+		select {
+		case err = <-s.running:
+		default:
+			return nil
+		}
+	}
+	if s.running = nil; err == nil {
+		s.done = s.wanted
+	}
+	return err
+}
+
+func sweep(good []plan.FlowWAN) error {
 	var errs []error
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale{good, family == unix.AF_INET6})
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("deleting connection tracking entries: %w", err))
 		}
-	}
-	if errs == nil {
-		s.done = wans
 	}
 	return errors.Join(errs...)
 }

@@ -4,12 +4,14 @@
 package conntrack
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -85,9 +87,13 @@ func TestSweep(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			conntrack(t, "-F")
 			var s Sweeper
-			if err := s.Apply(both); err != nil {
-				t.Fatal(err)
+			apply := func(wans []plan.FlowWAN) {
+				t.Helper()
+				if err := errors.Join(s.Apply(wans), s.collect(true)); err != nil {
+					t.Fatal(err)
+				}
 			}
+			apply(both)
 			entry(t, 1, fibre, "198.51.100.2", "192.0.2.80")
 			entry(t, 2, lte, "100.64.0.2", "192.0.2.80")
 			entry(t, 3, 0x100, "198.51.100.9", "192.0.2.80") // somebody else's mark
@@ -95,12 +101,55 @@ func TestSweep(t *testing.T) {
 			entry(t, 5, fibre, "2001:db8:1::20", "2001:db8:80::80")
 			entry(t, 6, fibre|0x100, "192.168.1.20", "192.0.2.80") // not translated
 			entry(t, 7, lte, "2001:db8:1::20", "2001:db8:80::80")
-			if err := s.Apply(tt.wans); err != nil {
-				t.Fatal(err)
-			}
+			apply(tt.wans)
 			if diff := cmp.Diff(tt.left, there(t)); diff != "" {
 				t.Errorf("entries (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A table that takes long to read keeps nobody waiting, and what changes
+// meanwhile is seen to afterwards.
+func TestSweepBesideTheLoop(t *testing.T) {
+	conntrack(t, "-F")
+	var restore strings.Builder
+	const many = 20_000
+	for n := range many {
+		fmt.Fprintf(&restore, "-I -p udp -s 192.168.1.20 -d 192.0.%d.%d --sport %d --dport 53 -t 600 -m %d\n", n/256%256, n%256, 1024+n, lte)
+	}
+	load := exec.Command("conntrack", "-R", "-")
+	load.Stdin = strings.NewReader(restore.String())
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { conntrack(t, "-F") })
+	s := Sweeper{EndedC: make(chan struct{}, 1)}
+	wans := []plan.FlowWAN{{Mark: fibre, IPv4: true}, {Mark: lte, IPv4: true}}
+	var longest time.Duration
+	apply := func(wans []plan.FlowWAN) {
+		t.Helper()
+		began := time.Now()
+		if err := s.Apply(wans); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(began))
+	}
+	began := time.Now()
+	apply(wans)
+	wans = slices.Clone(wans)
+	wans[1].IPv4 = false
+	for range 2 {
+		apply(wans)
+		<-s.EndedC
+	}
+	apply(wans)
+	took := time.Since(began)
+	t.Logf("%d entries took %v, a call at most %v", many, took, longest)
+	if n := strings.TrimSpace(conntrack(t, "-C")); n != "0" {
+		t.Errorf("%s entries are left", n)
+	}
+	if longest > took/4 {
+		t.Errorf("a call took %v of %v", longest, took)
 	}
 }

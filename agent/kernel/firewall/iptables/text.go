@@ -249,6 +249,11 @@ func (t *text) candidate(f plan.Firewall) []string {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", netip.PrefixFrom(a, a.BitLen())))
 		}
 	}
+	for _, a := range f.Crowd {
+		if a.Is6() == t.v6 {
+			rules = append(rules, fmt.Sprintf("-s %v -j RETURN", netip.PrefixFrom(a, a.BitLen())))
+		}
+	}
 	if f.Drain || !f.Family(t.v6).Take {
 		return rules
 	}

@@ -82,15 +82,22 @@ func when(on bool, line string) []string {
 	return []string{line}
 }
 
-// never leads the destinations back that are not intercepted.
+// never leads the destinations and sources back that are not intercepted.
 func never(f plan.Firewall) (rules []string) {
 	nets := append(append([]netip.Prefix(nil), f.LAN...), f.Access...)
 	for _, a := range f.Converters {
 		nets = append(nets, netip.PrefixFrom(a, a.BitLen()))
 	}
+	var hosts []netip.Prefix
+	for _, a := range f.Crowd {
+		hosts = append(hosts, netip.PrefixFrom(a, a.BitLen()))
+	}
 	for _, ip := range []string{"ip", "ip6"} {
 		if list := family(nets, ip == "ip6"); list != "" {
 			rules = append(rules, fmt.Sprintf("%s daddr { %s } return", ip, list))
+		}
+		if list := family(hosts, ip == "ip6"); list != "" {
+			rules = append(rules, fmt.Sprintf("%s saddr { %s } return", ip, list))
 		}
 	}
 	return rules
