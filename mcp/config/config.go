@@ -54,6 +54,7 @@ type Config struct {
 	DenyDestinations  []netip.Prefix
 	DenyPorts         []uint16
 	Clients           []Client
+	OnPath            *OnPath // nil: not on the path
 }
 
 // Client is who may use the converter: whoever comes from one of the networks,
@@ -83,6 +84,7 @@ type file struct {
 	AllowDestinations []string      `toml:"allow_destinations"`
 	DenyDestinations  []string      `toml:"deny_destinations"`
 	DenyPorts         []uint16      `toml:"deny_ports"`
+	OnPath            *onPath       `toml:"on_path"`
 	clientsFile
 }
 
@@ -232,6 +234,7 @@ func (p *parser) parse(f file) {
 		c.Drain = time.Duration(*f.Drain) * time.Second
 		p.bad("drain", atLeast(0, *f.Drain))
 	}
+	p.parseOnPath(f.OnPath)
 	p.parseClients(f.Clients)
 }
 
@@ -253,7 +256,7 @@ func (p *parser) parseFlags(listen, networks []string) {
 	}
 }
 
-func each[T any](in []string, parse func(string) (T, error)) (out []T, err error) {
+func each[S, T any](in []S, parse func(S) (T, error)) (out []T, err error) {
 	for _, s := range in {
 		v, err := parse(s)
 		if err != nil {

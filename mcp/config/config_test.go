@@ -101,6 +101,49 @@ networks = ["203.0.113.7"]
 	}
 }
 
+func TestOnPath(t *testing.T) {
+	prefixes := func(list ...string) (ps []netip.Prefix) {
+		for _, s := range list {
+			ps = append(ps, netip.MustParsePrefix(s))
+		}
+		return ps
+	}
+	const head = "[on_path]\ninterfaces = [\"eth1\", \"eth2.7\"]\nclients = [\"203.0.113.0/24\", \"2001:db8::/32\"]\n"
+	want := OnPath{Interfaces: []string{"eth1", "eth2.7"}, Clients: prefixes("203.0.113.0/24", "2001:db8::/32")}
+	lend := netip.MustParsePrefix("2001:db8:64::/96")
+	for text, lends := range map[string]OnPath{
+		"":                            {LendTo: LendTo{Learned: true}},
+		"lend = \"2001:db8:64::/96\"": {Lend: lend, LendTo: LendTo{Learned: true}},
+		"lend_to = \"learned\"":       {LendTo: LendTo{Learned: true}},
+		"lend = \"2001:db8:64::/96\"\nlend_to = \"all\"":    {Lend: lend, LendTo: LendTo{All: true}},
+		"lend_to = [\"203.0.113.0/25\", \"203.0.113.200\"]": {LendTo: LendTo{Prefixes: prefixes("203.0.113.0/25", "203.0.113.200/32")}},
+	} {
+		got, err := load(write(t, head+text), nil, nil)
+		want.Lend, want.LendTo = lends.Lend, lends.LendTo
+		if err != nil || got.OnPath == nil || !got.OnPath.Equal(want) {
+			t.Errorf("%s: %+v, %v", text, got.OnPath, err)
+		}
+	}
+	for text, key := range map[string]string{
+		"[on_path]":                                      "on_path.interfaces",
+		"[on_path]\ninterfaces = [\"eth1\"]":             "on_path.clients",
+		"[on_path]\ninterfaces = [\"a b\"]":              "on_path.interfaces",
+		"[on_path]\ninterfaces = [\"sixteencharacter\"]": "on_path.interfaces",
+		"[on_path]\nclients = [\"203.0.113.1/24\"]":      "on_path.clients",
+		head + "lend = \"2001:db8:64::/64\"":             "on_path.lend",
+		head + "lend = \"2001:db8:64:0:100::/96\"":       "on_path.lend",
+		head + "lend = \"192.0.2.0/24\"":                 "on_path.lend",
+		head + "lend_to = \"some\"":                      "on_path.lend_to",
+		head + "lend_to = [\"learned\"]":                 "on_path.lend_to",
+		head + "lend_to = 7":                             "on_path.lend_to",
+		head + "lend_for = \"all\"":                      "on_path.lend_for: unknown key",
+	} {
+		if _, err := load(write(t, text), nil, nil); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v, want one about %s", text, err, key)
+		}
+	}
+}
+
 func TestFlagsAlone(t *testing.T) {
 	got, err := load("", []string{":443"}, []string{"0.0.0.0/0"})
 	if err != nil {

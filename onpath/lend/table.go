@@ -78,14 +78,14 @@ type What uint8
 
 // The values of What.
 const (
-	Nothing What = iota
-	Opened       // a connection's keys are known
-	Told         // there is a packet to send to the client
-	Heard        // the client has acknowledged an address
-	Joined       // the client opens another subflow
-	Left         // a subflow has ended, others go on
-	Closed       // the last one has; the connection is forgotten
-	Needless     // the server's segments need not be shown: nothing is to be announced
+	Nothing  What = iota
+	Opened        // a connection's keys are known
+	Told          // there is a packet to send to the client
+	Heard         // the client has acknowledged an address
+	Joined        // the client opens another subflow
+	Left          // a subflow has ended, others go on
+	Closed        // the last one has; the connection is forgotten
+	Needless      // the server's segments need not be shown: nothing is to be announced
 )
 
 // Seen is what a packet has told of a connection.
