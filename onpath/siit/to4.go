@@ -9,7 +9,7 @@ import (
 	"braid/onpath/checksum"
 )
 
-// Translate6to4 translates an IPv6 packet for us (RFC 7915, 5) into dst, of
+// Translate6to4 translates an IPv6 packet for us, or with Outward from us, (RFC 7915, 5) into dst, of
 // which it needs len(src)+Growth bytes, and returns the length of the result.
 // The error is one of the reasons above.
 //
@@ -23,7 +23,11 @@ func (t *Translator) Translate6to4(dst, src []byte) (int, error) {
 	if len(src) < header6 {
 		return 0, ErrMalformed
 	}
-	if ours := string(t.ipv6[:]); string(src[24:40]) != ours || string(src[8:24]) == ours {
+	ours, other := src[24:40], src[8:24]
+	if t.Outward {
+		ours, other = other, ours
+	}
+	if string(ours) != string(t.ipv6[:]) || string(other) == string(t.ipv6[:]) {
 		return 0, ErrForeign
 	}
 	return t.packet4(dst, src, false)

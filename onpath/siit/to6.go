@@ -16,7 +16,7 @@ const (
 	offsetMask    = 0x1fff
 )
 
-// Translate4to6 translates an IPv4 packet of ours (RFC 7915, 4) into dst, of
+// Translate4to6 translates an IPv4 packet of ours, or with Outward for us, (RFC 7915, 4) into dst, of
 // which it needs len(src)+Growth bytes, and returns the length of the result.
 // The error is one of the reasons above.
 func (t *Translator) Translate4to6(dst, src []byte) (int, error) {
@@ -26,7 +26,11 @@ func (t *Translator) Translate4to6(dst, src []byte) (int, error) {
 	if len(src) < header4 {
 		return 0, ErrMalformed
 	}
-	if ours := string(t.ipv4[:]); string(src[12:16]) != ours || string(src[16:20]) == ours {
+	ours, other := src[12:16], src[16:20]
+	if t.Outward {
+		ours, other = other, ours
+	}
+	if string(ours) != string(t.ipv4[:]) || string(other) == string(t.ipv4[:]) {
 		return 0, ErrForeign
 	}
 	return t.packet6(dst, src, false)

@@ -57,6 +57,10 @@ type Translator struct {
 	// MSS, if not 0, is the largest maximum segment size that passes in a SYN,
 	// in bytes. Servers need not learn of the longer headers by losing packets.
 	MSS uint16
+	// Outward has IPv6 packets translated that come from us, and IPv4 ones for us:
+	// it stands at the edge of an IPv6 network, as a NAT64 does (RFC 7915, 1.3),
+	// where it else stands at a host's.
+	Outward bool
 
 	ipv4   [4]byte
 	ipv6   [16]byte

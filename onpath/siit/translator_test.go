@@ -293,3 +293,37 @@ func BenchmarkTranslate(b *testing.B) {
 		})
 	}
 }
+
+// Outward it undoes what a host's translator does, and takes nothing that comes
+// for a host's.
+func TestOutward(t *testing.T) {
+	here, _ := ends(t)
+	edge := newTranslator(t, prefix.String(), ours4, ours6)
+	edge.Outward = true
+	for _, name := range []string{"TCP, traffic class and hop limit", "UDP"} {
+		out4 := find(t, golden4to6, name)
+		six, err := translate(here.Translate4to6).do(out4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := translate(edge.Translate6to4).do(six)
+		if err != nil || !bytes.Equal(back[12:], out4[12:]) {
+			t.Errorf("%s to a server: %v\n%x, want\n%x", name, err, back, out4)
+		}
+		if _, err := translate(edge.Translate4to6).do(out4); !errors.Is(err, siit.ErrForeign) {
+			t.Errorf("%s from us by IPv4: %v", name, err)
+		}
+		in6 := find(t, golden6to4, name)
+		four, err := translate(here.Translate6to4).do(in6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err = translate(edge.Translate4to6).do(four)
+		if err != nil || !bytes.Equal(back[4:], in6[4:]) {
+			t.Errorf("%s from a server: %v\n%x, want\n%x", name, err, back, in6)
+		}
+		if _, err := translate(edge.Translate6to4).do(in6); !errors.Is(err, siit.ErrForeign) {
+			t.Errorf("%s for us by IPv6: %v", name, err)
+		}
+	}
+}

@@ -20,6 +20,7 @@ import (
 type Endpoint struct {
 	ID     uint8 // 1..255; 0 on adding: the kernel's choice
 	Addr   netip.Addr
+	Port   uint16 // of its own, announced with it: the kernel listens there (kernel 5.12); 0: none
 	Device int // interface index; 0: any
 	Flags  EndpointFlags
 }
@@ -59,6 +60,7 @@ const (
 	epAttrID     = 2
 	epAttrAddr4  = 3
 	epAttrAddr6  = 4
+	epAttrPort   = 5
 	epAttrFlags  = 6
 	epAttrDevice = 7
 )
@@ -171,6 +173,9 @@ func (e Endpoint) attr() *nl.RtAttr {
 		a.AddRtAttr(epAttrFamily, nl.Uint16Attr(unix.AF_INET6))
 		a.AddRtAttr(epAttrAddr6, e.Addr.AsSlice())
 	}
+	if e.Port != 0 {
+		a.AddRtAttr(epAttrPort, nl.Uint16Attr(e.Port))
+	}
 	a.AddRtAttr(epAttrFlags, nl.Uint32Attr(uint32(e.Flags)))
 	if e.Device != 0 {
 		a.AddRtAttr(epAttrDevice, nl.Uint32Attr(uint32(e.Device)))
@@ -187,6 +192,8 @@ func parseEndpoint(b []byte) Endpoint {
 			e.ID = v[0]
 		case epAttrAddr4, epAttrAddr6:
 			e.Addr, _ = netip.AddrFromSlice(v)
+		case epAttrPort:
+			e.Port = native.Uint16(v)
 		case epAttrFlags:
 			e.Flags = EndpointFlags(native.Uint32(v))
 		case epAttrDevice:
