@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"braid/onpath/checksum"
+	"braid/onpath/segment"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -82,15 +83,13 @@ var (
 
 // packet is one of a connection, with more bytes of payload than are there.
 func packet(src, dst netip.AddrPort, flags byte, seq, ack uint32, payload int, options ...[]byte) []byte {
-	b := build(src, dst, seq, ack, 502, slices.Concat(options...))
-	tcp := headerIPv4
+	s := segment.Segment{Src: src, Dst: dst, Seq: seq, Ack: ack, Flags: flags, Window: 502, Options: slices.Concat(options...)}
+	b := s.Build()
 	if src.Addr().Is6() {
-		tcp = headerIPv6
 		binary.BigEndian.PutUint16(b[4:], binary.BigEndian.Uint16(b[4:])+uint16(payload))
 	} else {
 		binary.BigEndian.PutUint16(b[2:], binary.BigEndian.Uint16(b[2:])+uint16(payload))
 	}
-	b[tcp+13] = flags
 	return b
 }
 
@@ -108,10 +107,10 @@ func TestConnection(t *testing.T) {
 		client, server netip.AddrPort
 		third          []byte
 	}{
-		{"IPv4", client4, server4, packet(client4, server4, flagACK, 1001, 5001, 0, times, capable(20))},
-		{"IPv4, data", client4, server4, packet(client4, server4, flagACK, 1001, 5001, 1000, capable(22), times[:2], times)},
-		{"IPv4, data and checksum", client4, server4, packet(client4, server4, flagACK, 1001, 5001, 1000, capable(24))},
-		{"IPv6", client6, server6, packet(client6, server6, flagACK, 1001, 5001, 0, times, capable(20))},
+		{"IPv4", client4, server4, packet(client4, server4, segment.ACK, 1001, 5001, 0, times, capable(20))},
+		{"IPv4, data", client4, server4, packet(client4, server4, segment.ACK, 1001, 5001, 1000, capable(22), times[:2], times)},
+		{"IPv4, data and checksum", client4, server4, packet(client4, server4, segment.ACK, 1001, 5001, 1000, capable(24))},
+		{"IPv6", client6, server6, packet(client6, server6, segment.ACK, 1001, 5001, 0, times, capable(20))},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			tb := newTable(10, lent)
@@ -123,8 +122,8 @@ func TestConnection(t *testing.T) {
 			if again := tb.See(start, v.third); again.What != Nothing {
 				t.Errorf("third packet again: %+v", again)
 			}
-			down := packet(v.server, v.client, flagACK, 5001, 2001, 1400, times, dss)
-			if s := tb.See(start, packet(v.server, v.client, flagACK, 5001, 2001, 1400, times)); s.What != Nothing {
+			down := packet(v.server, v.client, segment.ACK, 5001, 2001, 1400, times, dss)
+			if s := tb.See(start, packet(v.server, v.client, segment.ACK, 5001, 2001, 1400, times)); s.What != Nothing {
 				t.Errorf("without a DSS: %+v", s)
 			}
 			now := start
@@ -133,9 +132,9 @@ func TestConnection(t *testing.T) {
 				if s.What != Told || s.Flow != flow || s.ID != 200 {
 					t.Fatalf("try %d: %+v", try, s)
 				}
-				got, ok := parse(s.Packet)
-				if !ok || got.src != v.server || got.dst != v.client || got.seq != 5001+1400+step || got.ack != 2000 ||
-					got.flags != flagACK || got.window != 502 || got.length != 0 {
+				got, ok := segment.Parse(s.Packet)
+				if !ok || got.Src != v.server || got.Dst != v.client || got.Seq != 5001+1400+step || got.Ack != 2000 ||
+					got.Flags != segment.ACK || got.Window != 502 || got.Length != 0 {
 					t.Errorf("try %d: %+v", try, got)
 				}
 				if !bytes.Contains(s.Packet, lent.option(keyS, keyC)) {
@@ -147,23 +146,23 @@ func TestConnection(t *testing.T) {
 				}
 				now = now.Add(Interval)
 			}
-			if s := tb.See(now, packet(v.client, v.server, flagACK, 2001, 7000, 0, echo(7))); s.What != Nothing {
+			if s := tb.See(now, packet(v.client, v.server, segment.ACK, 2001, 7000, 0, echo(7))); s.What != Nothing {
 				t.Errorf("the echo of another's: %+v", s)
 			}
-			if s := tb.See(now, packet(v.client, v.server, flagACK, 2001, 7000, 0, echo(200))); s.What != Heard || s.ID != 200 || s.Connection.Pending() {
+			if s := tb.See(now, packet(v.client, v.server, segment.ACK, 2001, 7000, 0, echo(200))); s.What != Heard || s.ID != 200 || s.Connection.Pending() {
 				t.Errorf("echo: %+v", s)
 			}
 			if s := tb.See(now, down); s.What != Needless {
 				t.Errorf("heard already: %+v", s)
 			}
 			second := Flow{client6, netip.AddrPortFrom(lent.Addr.Addr(), 443)}
-			if s := tb.See(now, packet(second.Client, second.Server, flagSYN, 1, 0, 0, join(keyS.Token()))); s.What != Joined || s.Flow != second {
+			if s := tb.See(now, packet(second.Client, second.Server, segment.SYN, 1, 0, 0, join(keyS.Token()))); s.What != Joined || s.Flow != second {
 				t.Errorf("join: %+v", s)
 			}
-			if s := tb.See(now, packet(second.Client, second.Server, flagSYN, 1, 0, 0, join(keyS.Token()))); s.What != Nothing {
+			if s := tb.See(now, packet(second.Client, second.Server, segment.SYN, 1, 0, 0, join(keyS.Token()))); s.What != Nothing {
 				t.Errorf("join again: %+v", s)
 			}
-			if s := tb.See(now, packet(second.Client, second.Server, flagSYN, 1, 0, 0, join(keyC.Token()))); s.What != Nothing {
+			if s := tb.See(now, packet(second.Client, second.Server, segment.SYN, 1, 0, 0, join(keyC.Token()))); s.What != Nothing {
 				t.Errorf("join of nobody's: %+v", s)
 			}
 			// The line returns, and the connection is told on either subflow.
@@ -171,13 +170,13 @@ func TestConnection(t *testing.T) {
 				t.Errorf("shown again: %v", flows)
 			}
 			now = now.Add(Interval)
-			if s := tb.See(now, packet(second.Server, second.Client, flagACK, 9001, 3001, 100, dss)); s.What != Told || s.Flow != second {
+			if s := tb.See(now, packet(second.Server, second.Client, segment.ACK, 9001, 3001, 100, dss)); s.What != Told || s.Flow != second {
 				t.Errorf("on the other subflow: %+v", s)
 			}
-			if s := tb.See(now, packet(v.server, v.client, flagFIN|flagACK, 8000, 2001, 0)); s.What != Left || s.Flow != flow {
+			if s := tb.See(now, packet(v.server, v.client, segment.FIN|segment.ACK, 8000, 2001, 0)); s.What != Left || s.Flow != flow {
 				t.Errorf("end of the first: %+v", s)
 			}
-			if s := tb.See(now, packet(second.Client, second.Server, flagRST, 8000, 0, 0)); s.What != Closed || tb.Len() != 0 {
+			if s := tb.See(now, packet(second.Client, second.Server, segment.RST, 8000, 0, 0)); s.What != Closed || tb.Len() != 0 {
 				t.Errorf("end of the last: %+v, %d left", s, tb.Len())
 			}
 			if len(tb.flows)+len(tb.clients) != 0 || tb.Again(s.Connection, lent) != nil {
@@ -196,7 +195,7 @@ func checkSums(t *testing.T, b []byte) {
 			t.Errorf("%x: IP checksum", b)
 		}
 	}
-	if sum := checksum.Of(checksum.Sum(addrs) + checksum.Pseudo(len(tcp), protoTCP) + checksum.Sum(tcp)); sum != 0 {
+	if sum := checksum.Of(checksum.Sum(addrs) + checksum.Pseudo(len(tcp), 6) + checksum.Sum(tcp)); sum != 0 {
 		t.Errorf("%x: TCP checksum is off by %#x", b, sum)
 	}
 }
@@ -206,11 +205,11 @@ func checkSums(t *testing.T, b []byte) {
 func TestTries(t *testing.T) {
 	other := Address{201, netip.MustParseAddrPort("192.168.1.1:40001")}
 	tb := newTable(10, lent, other)
-	c := tb.See(start, packet(client4, server4, flagACK, 1, 1, 0, capable(20))).Connection
+	c := tb.See(start, packet(client4, server4, segment.ACK, 1, 1, 0, capable(20))).Connection
 	told := make(map[uint8]int)
 	var order []uint8
 	for i := range 50 {
-		s := tb.See(start.Add(time.Duration(i)*Interval), packet(server4, client4, flagACK, 1, 1, 0, dss))
+		s := tb.See(start.Add(time.Duration(i)*Interval), packet(server4, client4, segment.ACK, 1, 1, 0, dss))
 		if s.What == Told {
 			told[s.ID]++
 			order = append(order, s.ID)
@@ -221,7 +220,7 @@ func TestTries(t *testing.T) {
 	}
 	tb.Withdraw(c, 201)
 	tb.Again(c, lent)
-	if s := tb.See(start.Add(time.Hour), packet(server4, client4, flagACK, 1, 1, 0, dss)); s.What != Told || s.ID != 200 {
+	if s := tb.See(start.Add(time.Hour), packet(server4, client4, segment.ACK, 1, 1, 0, dss)); s.What != Told || s.ID != 200 {
 		t.Errorf("again: %+v", s)
 	}
 }
@@ -230,7 +229,7 @@ func TestTries(t *testing.T) {
 // clients together do.
 func TestBounds(t *testing.T) {
 	third := func(client, server netip.AddrPort, key byte) []byte {
-		b := packet(client, server, flagACK, 1, 1, 0, capable(20))
+		b := packet(client, server, segment.ACK, 1, 1, 0, capable(20))
 		b[len(b)-1] = key
 		return b
 	}
@@ -267,22 +266,22 @@ func TestBounds(t *testing.T) {
 }
 
 func FuzzSee(f *testing.F) {
-	f.Add(packet(client4, server4, flagACK, 1001, 5001, 0, times, capable(20)), packet(server4, client4, flagACK, 5001, 2001, 1400, times, dss))
-	f.Add(packet(client6, server6, flagACK, 1001, 5001, 9, capable(24)), packet(client6, server6, flagACK, 2001, 7000, 0, echo(200)))
-	f.Add(packet(client4, server4, flagACK, 1001, 5001, 0, capable(20)), packet(client6, server6, flagSYN, 1, 0, 0, join(keyS.Token())))
-	f.Add(packet(client4, server4, flagACK, 1001, 5001, 0, capable(20)), packet(client4, server4, flagRST, 1, 0, 0))
+	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, times, capable(20)), packet(server4, client4, segment.ACK, 5001, 2001, 1400, times, dss))
+	f.Add(packet(client6, server6, segment.ACK, 1001, 5001, 9, capable(24)), packet(client6, server6, segment.ACK, 2001, 7000, 0, echo(200)))
+	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, capable(20)), packet(client6, server6, segment.SYN, 1, 0, 0, join(keyS.Token())))
+	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, capable(20)), packet(client4, server4, segment.RST, 1, 0, 0))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		tb := newTable(4, lent)
 		// A good connection beside those of the fuzzer's.
-		good := packet(client6, server4to6, flagACK, 1, 1, 0, capable(22))
-		for i, p := range [][]byte{a, b, good, a, b, packet(server4to6, client6, flagACK, 1, 1, 0, dss), b, a} {
+		good := packet(client6, server4to6, segment.ACK, 1, 1, 0, capable(22))
+		for i, p := range [][]byte{a, b, good, a, b, packet(server4to6, client6, segment.ACK, 1, 1, 0, dss), b, a} {
 			s := tb.See(start.Add(time.Duration(i)*Interval), p)
 			if (s.What == Nothing) != (s.Connection == nil) || (s.What == Told) != (s.Packet != nil) {
 				t.Fatalf("%+v", s)
 			}
 			if s.What == Told {
-				got, ok := parse(s.Packet)
-				if !ok || got.flags != flagACK || got.dst != s.Flow.Client || got.src != s.Flow.Server {
+				got, ok := segment.Parse(s.Packet)
+				if !ok || got.Flags != segment.ACK || got.Dst != s.Flow.Client || got.Src != s.Flow.Server {
 					t.Fatalf("%+v: %x", got, s.Packet)
 				}
 				checkSums(t, s.Packet)

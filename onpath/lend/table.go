@@ -16,6 +16,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"braid/onpath/segment"
 )
 
 const (
@@ -141,27 +143,31 @@ func (t *Table) All() iter.Seq[*Connection] {
 // See takes a packet from its IP header on, of which the payload may be cut
 // off.
 func (t *Table) See(now time.Time, packet []byte) Seen {
-	s, ok := parse(packet)
-	if !ok || s.unreliable {
+	s, ok := segment.Parse(packet)
+	if !ok {
 		return Seen{}
 	}
-	up, down := Flow{s.src, s.dst}, Flow{s.dst, s.src} // as it is if sent by client or server
+	o, ok := parse(&s)
+	if !ok {
+		return Seen{}
+	}
+	up, down := Flow{s.Src, s.Dst}, Flow{s.Dst, s.Src} // as it is if sent by client or server
 	switch {
-	case s.flags&(flagFIN|flagRST) != 0:
+	case s.Flags&(segment.FIN|segment.RST) != 0:
 		if c := t.flows[up]; c != nil {
 			return t.left(c, up)
 		}
 		if c := t.flows[down]; c != nil {
 			return t.left(c, down)
 		}
-	case s.join:
-		return t.joined(s, up)
-	case s.flags&flagACK == 0:
-	case s.keys:
-		return t.opened(s, up)
-	case s.echo:
-		return t.heard(s, up)
-	case s.dss:
+	case o.join:
+		return t.joined(o.token, up)
+	case s.Flags&segment.ACK == 0:
+	case o.keys:
+		return t.opened(o, up)
+	case o.echo:
+		return t.heard(o.echoed, up)
+	case o.dss:
 		return t.tell(now, s, down)
 	}
 	return Seen{}
@@ -169,18 +175,18 @@ func (t *Table) See(now time.Time, packet []byte) Seen {
 
 // opened takes the client's third packet, or the first with data, which repeats
 // the keys.
-func (t *Table) opened(s segment, f Flow) Seen {
+func (t *Table) opened(o options, f Flow) Seen {
 	if c := t.flows[f]; c != nil {
-		if c.client == s.sender && c.server == s.receiver {
+		if c.client == o.sender && c.server == o.receiver {
 			return Seen{}
 		}
 		t.leave(c, f) // the port is used again
 	}
-	token := s.receiver.Token()
+	token := o.receiver.Token()
 	if t.tokens[token] != nil {
 		return Seen{} // the token is to be unique at the server: one of the two is forged
 	}
-	c := &Connection{First: f, Token: token, client: s.sender, server: s.receiver, flows: []Flow{f}}
+	c := &Connection{First: f, Token: token, client: o.sender, server: o.receiver, flows: []Flow{f}}
 	t.flows[f], t.tokens[token] = c, c
 	t.enter(c)
 	for _, a := range t.offer(c) {
@@ -189,8 +195,8 @@ func (t *Table) opened(s segment, f Flow) Seen {
 	return Seen{What: Opened, Connection: c, Flow: f}
 }
 
-func (t *Table) joined(s segment, f Flow) Seen {
-	c := t.tokens[s.token]
+func (t *Table) joined(token uint32, f Flow) Seen {
+	c := t.tokens[token]
 	if c == nil || t.flows[f] == c { // sent again
 		return Seen{}
 	}
@@ -205,13 +211,13 @@ func (t *Table) joined(s segment, f Flow) Seen {
 	return Seen{What: Joined, Connection: c, Flow: f}
 }
 
-func (t *Table) heard(s segment, f Flow) Seen {
+func (t *Table) heard(id uint8, f Flow) Seen {
 	c := t.flows[f]
 	if c == nil {
 		return Seen{}
 	}
 	for i := range c.offers {
-		if o := &c.offers[i]; o.ID == s.echoed && !o.heard && o.tries > 0 {
+		if o := &c.offers[i]; o.ID == id && !o.heard && o.tries > 0 {
 			o.heard = true
 			return Seen{What: Heard, Connection: c, Flow: f, ID: o.ID}
 		}
@@ -223,7 +229,7 @@ func (t *Table) heard(s segment, f Flow) Seen {
 // DSS: by it the server says that it knows the client's keys. Before that the
 // client would take any ADD_ADDR for the proof that its third packet has
 // arrived, and would not send its keys again if that was lost.
-func (t *Table) tell(now time.Time, s segment, f Flow) Seen {
+func (t *Table) tell(now time.Time, s segment.Segment, f Flow) Seen {
 	c := t.flows[f]
 	if c == nil || !c.told.IsZero() && now.Sub(c.told) < Interval {
 		return Seen{}
@@ -245,8 +251,9 @@ func (t *Table) tell(now time.Time, s segment, f Flow) Seen {
 	// Without timestamps: PAWS would drop it, and with IPv6 and a port there is
 	// no room. One less is acknowledged than the server has: a NAT that finds
 	// the packet invalid answers it by a RST, which the server then ignores.
-	packet := build(s.src, s.dst, s.end()+step, s.ack-1, s.window, o.option(c.server, c.client))
-	return Seen{What: Told, Connection: c, Flow: f, ID: o.ID, Packet: packet}
+	told := segment.Segment{Src: s.Src, Dst: s.Dst, Seq: s.End() + step, Ack: s.Ack - 1, Flags: segment.ACK, Window: s.Window,
+		Options: o.option(c.server, c.client)}
+	return Seen{What: Told, Connection: c, Flow: f, ID: o.ID, Packet: told.Build()}
 }
 
 // Again has an address announced to a connection once more, or for the first
