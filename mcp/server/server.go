@@ -67,7 +67,7 @@ func New(c config.Config, log *journal.Log) *Server {
 		memory:   mptcp.NewMemory(),
 		issuer:   proof.NewIssuer(binary.BigEndian.Uint64(run[:])),
 		started:  time.Now(),
-		most:     descriptors(),
+		most:     Descriptors(),
 		sessions: make(map[*session]struct{}),
 		deafC:    make(chan struct{}),
 
@@ -80,9 +80,9 @@ func New(c config.Config, log *journal.Log) *Server {
 	return s
 }
 
-// descriptors is for how many connections with two ends each there are files,
+// Descriptors is for how many connections with two ends each there are files,
 // when some are kept back for other things.
-func descriptors() int {
+func Descriptors() int {
 	const others = 256
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2*others {

@@ -55,8 +55,9 @@ var may = []struct {
 
 	{"onpath/...", "onpath/... transport/mptcp"},
 
-	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/server mcp/systemd transport/journal transport/mptcp"},
+	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/onpath mcp/server mcp/systemd transport/journal transport/mptcp"},
 	{"mcp/server", "mcp/config mcp/host transport/..."},
+	{"mcp/onpath", "mcp/config onpath/... transport/..."},
 	{"mcp/host", "transport/journal transport/mptcp"},
 	{"mcp/config", "transport/journal transport/proof"},
 	{"mcp/systemd", ""},
@@ -80,7 +81,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "cross/guest", "test/..."}
+	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

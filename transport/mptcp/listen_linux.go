@@ -70,11 +70,16 @@ func Accept(l *net.TCPListener) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Accepted(tc), nil
+}
+
+// Accepted is what a listener has accepted.
+func Accepted(tc *net.TCPConn) *Conn {
 	c := wrap(tc)
 	// Whoever dials keeps the NATs on the way awake, if need be; what is silent
 	// for longer than that ends by the relay's idle limit. It may be gone already.
 	_ = c.KeepMapped(false)
-	return c, nil
+	return c
 }
 
 // Gone says whether a connection has ended in both directions: by a reset, or

@@ -21,7 +21,7 @@ type Endpoint struct {
 	ID     uint8 // 1..255; 0 on adding: the kernel's choice
 	Addr   netip.Addr
 	Port   uint16 // of its own, announced with it: the kernel listens there (kernel 5.12); 0: none
-	Device int // interface index; 0: any
+	Device int    // interface index; 0: any
 	Flags  EndpointFlags
 }
 

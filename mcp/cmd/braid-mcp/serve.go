@@ -17,6 +17,7 @@ import (
 
 	"braid/mcp/config"
 	"braid/mcp/host"
+	"braid/mcp/onpath"
 	"braid/mcp/server"
 	"braid/mcp/systemd"
 	"braid/transport/journal"
@@ -28,6 +29,7 @@ type daemon struct {
 	command
 	log    *journal.Log
 	server *server.Server
+	onPath *onpath.OnPath
 	reload sync.Mutex
 	config config.Config // the last good one, under reload
 }
@@ -39,10 +41,11 @@ func (c *command) serve() int {
 	}
 	d := &daemon{command: *c, log: journal.New(c.stderr), config: conf}
 	d.setLevel(conf)
-	if len(conf.Clients) == 0 {
+	if len(conf.Clients) == 0 && conf.OnPath == nil {
 		d.log.Warn("nobody may use this converter yet", "cure", "braid-mcp add NAME")
 	}
 	d.server = server.New(conf, d.log)
+	d.onPath = onpath.New(d.log, server.Descriptors())
 	if err := d.run(); err != nil {
 		d.log.Error("serving", "error", err)
 		return exitFailed
@@ -88,8 +91,19 @@ func (d *daemon) run() error {
 		stop()
 		return err
 	}
+	// After the predecessor, who has let go of it.
+	if err := d.stand(ctx); err != nil {
+		stop()
+		return err
+	}
 	servedC := make(chan struct{})
-	go func() { d.server.Run(ctx, halt); close(servedC) }()
+	go func() {
+		defer close(servedC)
+		var serving sync.WaitGroup
+		serving.Go(func() { d.onPath.Run(ctx, halt) })
+		d.server.Run(ctx, halt)
+		serving.Wait()
+	}()
 	var limit <-chan time.Time // of the wait for what is open
 	for {
 		select {
@@ -109,6 +123,7 @@ func (d *daemon) run() error {
 					d.log.Error("handing over; this one goes on", "error", err)
 					continue
 				}
+				d.onPath.HandOver()
 				stop() // and nobody waits for the end of what is open
 				<-d.server.Deaf()
 				successor.Close()
@@ -123,6 +138,18 @@ func (d *daemon) run() error {
 			}
 		}
 	}
+}
+
+// stand takes a place on the path, if there is to be one.
+func (d *daemon) stand(ctx context.Context) error {
+	c := d.current()
+	if c.OnPath != nil {
+		return d.onPath.Apply(ctx, c.OnPath)
+	}
+	if err := onpath.Sweep(); err != nil {
+		d.log.Debug("removing what may be left of a converter on the path", "error", err)
+	}
+	return nil
 }
 
 // beside starts what goes on beside the serving.
@@ -178,6 +205,9 @@ func (d *daemon) reloadFile() error {
 	d.config = c
 	d.setLevel(c)
 	d.server.Reload(c)
+	if err := d.onPath.Apply(context.Background(), c.OnPath); err != nil {
+		return err
+	}
 	d.log.Info("reloaded", "clients", len(c.Clients))
 	return nil
 }

@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package onpath
+
+import (
+	"context"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"braid/transport/guard"
+	"braid/transport/journal"
+	"braid/transport/mptcp"
+	"braid/transport/relay"
+)
+
+// dialTimeout bounds the connection to a server, which has answered a moment
+// before.
+const dialTimeout = 20 * time.Second
+
+// sessions are the connections that are converted: MPTCP to the client, TCP to
+// the server.
+type sessions struct {
+	log    *journal.Log
+	dialer mptcp.Dialer
+	guard  guard.Guard
+	memory *mptcp.Memory
+
+	converted, failed atomic.Uint64
+	up, down          atomic.Uint64 // bytes of closed ones, from and to clients
+
+	mu      sync.Mutex
+	open    map[*session]struct{}
+	closing bool
+	running sync.WaitGroup
+}
+
+type session struct {
+	client, far *mptcp.Conn
+	pair        relay.Pair
+}
+
+func newSessions(log *journal.Log) *sessions {
+	return &sessions{
+		log:    log,
+		dialer: mptcp.Dialer{TCP: true},
+		guard:  guard.Guard{Log: log},
+		memory: mptcp.NewMemory(),
+		open:   make(map[*session]struct{}),
+	}
+}
+
+func (s *sessions) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// accept takes over a connection that was intercepted, to the server that its
+// client has dialled.
+func (s *sessions) accept(ctx context.Context, c *mptcp.Conn) {
+	se := &session{client: c}
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		relay.Reset(c.TCPConn)
+		return
+	}
+	s.open[se] = struct{}{}
+	s.mu.Unlock()
+	s.running.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("converting a connection", "panic", p, "stack", string(debug.Stack()))
+				relay.Reset(c.TCPConn)
+				s.remove(se)
+			}
+		}()
+		s.convert(ctx, se)
+	})
+}
+
+func (s *sessions) convert(ctx context.Context, se *session) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	far, err := s.dialer.Dial(ctx, netip.Addr{}, se.client.Local, nil)
+	if err != nil {
+		s.failed.Add(1)
+		s.log.Debug("converting", "from", se.client.Remote, "error", err)
+		relay.Reset(se.client.TCPConn)
+		s.remove(se)
+		return
+	}
+	s.mu.Lock()
+	se.far = far
+	s.mu.Unlock()
+	s.converted.Add(1)
+	memory := s.memory.Give(se.client)
+	unguard := s.guard.Add(se.client, &se.pair.BToA)
+	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
+	s.running.Add(1)
+	se.pair.Start(func(err error) {
+		defer s.running.Done()
+		unguard()
+		s.memory.Return(memory)
+		s.up.Add(se.pair.AToB.Load())
+		s.down.Add(se.pair.BToA.Load())
+		s.remove(se)
+		s.log.Debug("closed", "from", se.client.Remote, "server", se.far.Remote, "error", err)
+	})
+}
+
+func (s *sessions) remove(se *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, se)
+}
+
+// end waits for the end of what is open, until halt ends; the rest is reset.
+func (s *sessions) end(halt context.Context) {
+	const interval = 10 * time.Millisecond
+	for s.count() > 0 && halt.Err() == nil {
+		time.Sleep(interval)
+	}
+	s.mu.Lock()
+	s.closing = true
+	for se := range s.open {
+		relay.Reset(se.client.TCPConn)
+		if se.far != nil {
+			relay.Reset(se.far.TCPConn)
+		}
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
