@@ -89,10 +89,10 @@ func (o *OnPath) Apply(ctx context.Context, want *config.OnPath) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
+	case want == nil && o.listener == nil, want != nil && want.Equal(o.now):
+		return nil
 	case want == nil:
 		return o.stopLocked(ctx)
-	case want.Equal(o.now):
-		return nil
 	}
 	if err := o.startLocked(ctx, *want); err != nil {
 		return errors.Join(fmt.Errorf("standing on the path: %w", err), o.stopLocked(ctx))
@@ -265,10 +265,14 @@ func (o *OnPath) stopLocked(ctx context.Context) error {
 		return errors.Join(append(errs, o.filterLocked(ctx))...)
 	}
 	o.now = config.OnPath{}
-	if o.listener != nil {
-		errs = append(errs, o.listener.Close(), o.heart.Close())
-		o.listener, o.heart = nil, nil
+	if o.listener == nil && o.heart == nil {
+		return errors.Join(errs...)
 	}
+	if o.listener != nil {
+		errs = append(errs, o.listener.Close())
+	}
+	errs = append(errs, o.heart.Close())
+	o.listener, o.heart = nil, nil
 	return errors.Join(append(errs, Sweep())...)
 }
 
