@@ -62,9 +62,8 @@ func runTwice(t *tally, args []string) error {
 		again = append(again, "-count=1", "-run", "^("+strings.Join(tests, "|")+")$", pkg)
 		fmt.Fprintln(t.out, "once more: go test", strings.Join(again, " "))
 		second := newTally(t.out)
-		if run(second, again) == nil && second.passed > 0 {
-			t.passedNow(pkg)
-		}
+		run(second, again)
+		t.forgive(second)
 	}
 	return nil
 }
@@ -126,6 +125,7 @@ func (t test) String() string {
 type tally struct {
 	out             io.Writer
 	passed, skipped int
+	good            map[test]bool // passed, those that have others below them too
 	failed          []test
 	late            []test // passed at the second try
 	// What is known of the package's tests that run.
@@ -134,7 +134,7 @@ type tally struct {
 }
 
 func newTally(out io.Writer) *tally {
-	return &tally{out: out, said: make(map[string][]string), parents: make(map[string]bool)}
+	return &tally{out: out, good: make(map[test]bool), said: make(map[string][]string), parents: make(map[string]bool)}
 }
 
 // read takes what a `go test -json` says. As without -json, it shows of a test
@@ -171,6 +171,7 @@ func (t *tally) add(e event) {
 			io.WriteString(t.out, e.Output)
 		}
 	case "pass", "skip":
+		t.good[test{e.Package, e.Test}] = e.Action == "pass"
 		switch {
 		case e.Test == "" || t.parents[name]:
 		case e.Action == "pass":
@@ -215,14 +216,15 @@ func (t *tally) end(pkg string) {
 	}
 }
 
-// passedNow takes a package's tests out of those that have failed.
-func (t *tally) passedNow(pkg string) {
+// forgive takes the tests that have passed the second time out of those that
+// have failed.
+func (t *tally) forgive(second *tally) {
 	t.failed = slices.DeleteFunc(t.failed, func(f test) bool {
-		if f.pkg == pkg {
+		if second.good[f] {
 			t.late = append(t.late, f)
 			t.passed++
 		}
-		return f.pkg == pkg
+		return second.good[f]
 	})
 }
 

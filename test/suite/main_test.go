@@ -27,6 +27,8 @@ func TestSuite(t *testing.T) {
 			"FAIL: 1 of 2 tests in 1s: sample.TestA/2", "no cheese", true},
 		{"one passes the second time", `func TestA(t *testing.T) { t.Run("1", ok); t.Run("2", func(t *testing.T) { if _, err := os.Stat("been"); err != nil { os.Mkdir("been", 0o700); t.Error("too late") } }) }; func TestB(t *testing.T) {}`,
 			"ok: 3 tests in 1s; passed at the second try only: sample.TestA/2", "too late", false},
+		{"two fail, and one again", `func TestA(t *testing.T) { if _, err := os.Stat("been"); err != nil { os.Mkdir("been", 0o700); t.Error("too late") } }; func TestB(t *testing.T) { t.Error("no tea") }`,
+			"FAIL: 1 of 2 tests in 1s: sample.TestB; passed at the second try only: sample.TestA", "no tea", true},
 		{"all fail", `func TestA(t *testing.T) { if _, err := os.Stat("been"); err != nil { os.Mkdir("been", 0o700); for i := range 21 { t.Run(fmt.Sprint(i), func(t *testing.T) { t.Error("too late") }) } } }`,
 			"FAIL: 21 of 21 tests in 1s: ", "too late", true},
 		{"one above fails", `func TestA(t *testing.T) { t.Run("1", ok); t.Error("no bread") }`,
