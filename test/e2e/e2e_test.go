@@ -154,13 +154,19 @@ func endless(t *testing.T, d traffic.Dial, op traffic.Op) (stop func() traffic.R
 	must(t, <-dialedC)
 	return func() traffic.Report {
 		t.Helper()
-		// Which to the transfer is the end of For.
-		if past := time.Unix(1, 0); op == traffic.Download {
-			conn.SetReadDeadline(past)
-		} else {
-			conn.SetWriteDeadline(past)
+		end := conn.SetReadDeadline
+		if op != traffic.Download {
+			end = conn.SetWriteDeadline
 		}
-		res := <-resultC
+		var res result
+		for ended := false; !ended; {
+			end(time.Unix(1, 0)) // which to the transfer is the end of For, once it has begun
+			select {
+			case res = <-resultC:
+				ended = true
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
 		if res.err != nil {
 			t.Errorf("%v: %v", res.rep, res.err)
 		}

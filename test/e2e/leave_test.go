@@ -44,6 +44,12 @@ func serveMPTCP(t *testing.T, r *rig.Rig) *traffic.Server {
 // subflows it had towards the end.
 func carriedBy(t *testing.T, r *rig.Rig, to netip.Addr, bytes int64) report.Connection {
 	t.Helper()
+	eventually(t, 5*time.Second, func() error { // beside an open one it would take the same way
+		if n := status(t, r).Connections.Open; n > 0 {
+			return fmt.Errorf("%d connections are still open", n)
+		}
+		return nil
+	})
 	var seen report.Connection
 	done := make(chan error, 1)
 	go func() {
