@@ -35,6 +35,9 @@ type Health struct {
 	Source  netip.Addr    // from which the last answered probe was sent
 	// Doubted says that it may be dying, and that it is time to prepare for that.
 	Doubted bool
+	// Unheard says that its probes are not answered, that nothing else came in
+	// either, and that nobody can tell whether that is the path's fault.
+	Unheard bool
 }
 
 // Leg is one family of a WAN over one device.

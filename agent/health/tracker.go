@@ -29,6 +29,7 @@ type tracker struct {
 	lostFrom   time.Time // when the first of them was sent
 	condemned  time.Time // when that was first seen to be the path's fault
 	alone      bool      // nobody can tell whether it is: it may be the peer's
+	receiving  bool      // something else came in when the last one was lost
 	provenFrom time.Time // of the first answer since the last loss, while down
 	doubted    bool      // it may be dying
 	doubtedAt  time.Time // when it last seemed so
@@ -126,6 +127,7 @@ func (t *tracker) missed(now, sent time.Time, condemned, receiving bool) {
 		t.condemned = now
 	}
 	t.lost++
+	t.receiving = receiving
 	enough := lostFor
 	if t.stalls(now) {
 		enough = lostForPatient
@@ -279,7 +281,7 @@ func (t *tracker) interval(busy, suspect, fresh bool) time.Duration {
 }
 
 func (t *tracker) health() Health {
-	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source, Doubted: t.doubted}
+	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source, Doubted: t.doubted, Unheard: t.alone && !t.receiving}
 	if n := min(t.probes, window); n > 0 {
 		lost := 0
 		for _, answered := range t.outcomes[:n] {

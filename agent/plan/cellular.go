@@ -36,9 +36,14 @@ func (m *maker) restrict(w *WAN, c config.WAN) {
 const spentReason = "its quota is used up"
 
 // spare keeps WANs whose quota is used up from carrying anything while another
-// one works.
+// one works. One that nothing comes in from may be dead or not: who could tell
+// is a line that hears the same peer, so those that are spent are asked then.
 func (m *maker) spare() {
-	if _, works := m.plan.Primary(); !works {
+	works := slices.ContainsFunc(m.plan.WANs, func(w WAN) bool {
+		heard := func(l Leg) bool { return l.Usable() && !l.Unheard }
+		return w.Usable && !m.Spent[w.Name] && slices.ContainsFunc(w.Legs, heard)
+	})
+	if !works {
 		return
 	}
 	for i := range m.plan.WANs {

@@ -55,6 +55,8 @@ link spare wwan 100.65.0.2/30 via 100.65.0.1
 		{"spent, and off", "option quota '1'\noption quota_action 'off'", "spent lte", "primary endpoint probed", "off: its quota is used up", 0},
 		{"spent, and the first line is dead", "option quota '1'", "spent lte\ndead fibre ipv4 x", "primary probed: x", "backup idle: its quota is used up", 0},
 		{"spent, and alone", "option quota '1'", "spent lte\n" + allBut, "primary probed: x", "primary endpoint probed: stands in for the primary", 0},
+		{"spent, and nobody knows", "option quota '1'", "spent lte\nunheard fibre ipv4\ndead spare ipv4 x", "primary endpoint probed", "backup probed: its quota is used up", 0},
+		{"spent, and nobody knows of one", "option quota '1'", "spent lte\nunheard fibre ipv4", "primary endpoint probed", "backup idle: its quota is used up", 0},
 		{"spent, off and alone", "option quota '1'\noption quota_action 'off'", "spent lte\n" + allBut, "primary probed: x", "off: its quota is used up", 0},
 		{"spent, and nothing works", "option quota '1'", "spent lte\ndead lte ipv4 y\n" + allBut, "primary probed: x", "backup probed: y", 0},
 		{"spent and roaming", "option quota '1'", "spent lte\nmodem lte roaming", "primary endpoint probed", "off: roaming with Acme", 0},

@@ -101,6 +101,7 @@ func parse(t *testing.T, text string) config.Config {
 //	barred DEVICE ipv4|ipv6
 //	host NAME ADDRESS...
 //	dead WAN ipv4|ipv6 REASON
+//	unheard WAN ipv4|ipv6
 //	held WAN REASON
 //	clat WAN DEVICE ADDRESS PREFIX INNER
 //	modem WAN roaming|denied|MTU
@@ -171,6 +172,9 @@ func readNetwork(in *plan.Input, text string) error {
 				in.Health[health.Leg{WAN: args[0], Device: l.Name, IPv6: args[1] == "ipv6"}] =
 					health.Health{Verdict: health.Down, Reason: strings.Join(args[2:], " ")}
 			}
+		case verb == "unheard" && len(args) == 2:
+			in.Health[health.Leg{WAN: args[0], Device: args[0], IPv6: args[1] == "ipv6"}] =
+				health.Health{Verdict: health.Degraded, Unheard: true}
 		case verb == "clat" && len(args) == 5:
 			in.CLAT[args[0]] = plan.CLAT{
 				Device: args[1], IPv4: netip.MustParseAddr(args[2]), Prefix: netip.MustParsePrefix(args[3]), Inner: netip.MustParseAddr(args[4]),

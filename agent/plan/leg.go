@@ -33,6 +33,7 @@ type Leg struct {
 	Table    int
 	Verdict  health.Verdict
 	Reason   string // for the verdict
+	Unheard  bool   // nobody can tell whether it is dead
 	// Subflows says that subflows may start from Source: MPTCP tells paths apart
 	// by address, and of legs with one in common only one can have it.
 	Subflows bool
@@ -158,7 +159,7 @@ func (m *maker) addLeg(w *WAN, leg Leg) {
 	}
 	leg.Table = TableLocal + w.Index + second*maxWANs
 	h := m.Health[w.Health(leg)]
-	leg.Verdict, leg.Reason = h.Verdict, h.Reason
+	leg.Verdict, leg.Reason, leg.Unheard = h.Verdict, h.Reason, h.Unheard
 	if down := m.Modems[w.Name].Down(); down != "" {
 		leg.Verdict, leg.Reason = health.Down, down
 	}
