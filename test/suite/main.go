@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command suite runs several `go test` as one: each argument is what one of
-// them is given, words with spaces between. It shows what they show, goes on
-// when one fails, and ends with one line for all: how many tests, how long.
+// them is given, words with spaces between, or what several are that run beside
+// each other, with & between. It shows what they show, goes on when one fails,
+// and ends with one line for all: how many tests, how long.
 //
 // Tests that fail are run a second time, with nothing beside them: they watch
 // the clocks of a real kernel, and the machine may have been elsewhere. Those
@@ -22,6 +23,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,42 +32,63 @@ func main() {
 	// An interrupt is for the tests, which clean up behind them.
 	signal.Ignore(os.Interrupt)
 	began := time.Now()
-	t := newTally(os.Stdout)
-	broken := false
+	out := &lines{w: os.Stdout}
+	all := newTally(out)
 	for _, arg := range os.Args[1:] {
-		fmt.Println("go test", arg)
-		if err := runTwice(t, strings.Fields(arg)); err != nil {
-			fmt.Printf("go test %s: %v\n", arg, err)
-			broken = true
-		}
+		fmt.Fprintln(out, "go test", arg)
+		all.take(runTwice(out, strings.Split(arg, " & ")))
 	}
-	fmt.Println(t.summary(time.Since(began).Round(time.Second)))
-	if broken || len(t.failed) > 0 || t.passed == 0 {
+	fmt.Println(all.summary(time.Since(began).Round(time.Second)))
+	if len(all.failed) > 0 || all.passed == 0 {
 		os.Exit(1)
 	}
+}
+
+// lines has what several write come out whole.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
 }
 
 // manyFailed tests are not the machine's fault, and not tried again.
 const manyFailed = 20
 
-// runTwice runs a `go test`, and once more those of its tests that have failed.
-// Failures that t has counted are no errors here.
-func runTwice(t *tally, args []string) error {
-	before := len(t.failed)
-	err := run(t, args)
-	failed := slices.Clone(t.failed[before:])
-	if len(failed) == 0 || len(failed) > manyFailed {
-		return err
+// runTwice runs several `go test` beside each other, and afterwards once more
+// those of their tests that have failed.
+func runTwice(out io.Writer, runs []string) *tally {
+	tallies := make([]*tally, len(runs))
+	var running sync.WaitGroup
+	for i, r := range runs {
+		tallies[i] = newTally(out)
+		running.Go(func() { run(tallies[i], strings.Fields(r)) })
 	}
-	for pkg, tests := range byPackage(failed) {
-		again := slices.DeleteFunc(slices.Clone(args), func(word string) bool { return strings.HasPrefix(word, "./") })
-		again = append(again, "-count=1", "-run", "^("+strings.Join(tests, "|")+")$", pkg)
-		fmt.Fprintln(t.out, "once more: go test", strings.Join(again, " "))
+	running.Wait()
+	all := newTally(out)
+	for i, t := range tallies {
+		if len(t.failed) <= manyFailed {
+			again(t, strings.Fields(runs[i]))
+		}
+		all.take(t)
+	}
+	return all
+}
+
+// again runs a second time the tests that have failed.
+func again(t *tally, args []string) {
+	for pkg, tests := range byPackage(t.failed) {
+		args := slices.DeleteFunc(slices.Clone(args), func(word string) bool { return strings.HasPrefix(word, "./") })
+		args = append(args, "-count=1", "-run", "^("+strings.Join(tests, "|")+")$", pkg)
+		fmt.Fprintln(t.out, "once more: go test", strings.Join(args, " "))
 		second := newTally(t.out)
-		run(second, again)
+		run(second, args)
 		t.forgive(second)
 	}
-	return nil
 }
 
 // byPackage has the names of tests, without those below them, by their packages;
@@ -82,8 +105,8 @@ func byPackage(failed []test) map[string][]string {
 	return names
 }
 
-// run is one `go test`, whose failures are errors too.
-func run(t *tally, args []string) error {
+// run is one `go test`. That it could not be run is a failure of its own.
+func run(t *tally, args []string) {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Stderr = os.Stderr
 	if slices.Contains(args, "-race") {
@@ -92,13 +115,16 @@ func run(t *tally, args []string) error {
 	// A suite that is killed takes the tests with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
+	if err == nil {
+		err = cmd.Start()
 	}
-	if err := cmd.Start(); err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(t.read(out), cmd.Wait())
 	}
-	return errors.Join(t.read(out), cmd.Wait())
+	if err != nil && len(t.failed) == 0 {
+		fmt.Fprintf(t.out, "go test %s: %v\n", strings.Join(args, " "), err)
+		t.failed = append(t.failed, test{pkg: "go test " + strings.Join(args, " ")})
+	}
 }
 
 // event is a line of `go test -json`, see `go doc test2json`.
@@ -214,6 +240,14 @@ func (t *tally) end(pkg string) {
 	if !slices.ContainsFunc(t.failed, func(f test) bool { return f.pkg == pkg }) {
 		t.failed = append(t.failed, test{pkg: pkg})
 	}
+}
+
+// take counts another one's tests too.
+func (t *tally) take(o *tally) {
+	t.passed += o.passed
+	t.skipped += o.skipped
+	t.failed = append(t.failed, o.failed...)
+	t.late = append(t.late, o.late...)
 }
 
 // forgive takes the tests that have passed the second time out of those that

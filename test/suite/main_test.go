@@ -52,9 +52,9 @@ func TestSuite(t *testing.T) {
 			}
 			t.Chdir(dir)
 			var shown strings.Builder
-			tally := newTally(&shown)
-			if err := runTwice(tally, []string{"./..."}); (err != nil || len(tally.failed) > 0) != tt.fails {
-				t.Errorf("go test ended with %v", err)
+			tally := runTwice(&shown, []string{"./..."})
+			if len(tally.failed) > 0 != tt.fails {
+				t.Errorf("%v have failed", tally.failed)
 			}
 			if got := tally.summary(time.Second); got != tt.summary && (len(tally.failed) < manyFailed || !strings.HasPrefix(got, tt.summary)) {
 				t.Errorf("it says %q, want %q", got, tt.summary)
@@ -63,5 +63,23 @@ func TestSuite(t *testing.T) {
 				t.Errorf("it shows %s", &shown)
 			}
 		})
+	}
+}
+
+// What runs beside each other counts together.
+func TestBeside(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":         "module sample\n\ngo 1.26\n",
+		"sample_test.go": "package sample\n\nimport \"testing\"\n\nfunc TestA(t *testing.T) {}\n\nfunc TestB(t *testing.T) { t.Error(\"no jam\") }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	tally := runTwice(&lines{w: t.Output()}, []string{"-run TestA ./...", "-skip TestA ./...", "./nowhere"})
+	if got, want := tally.summary(time.Second), "FAIL: 2 of 3 tests in 1s: sample.TestB "; !strings.HasPrefix(got, want) {
+		t.Errorf("it says %q, want %q", got, want)
 	}
 }
