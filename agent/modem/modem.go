@@ -66,14 +66,18 @@ type Facts struct {
 	MTU     int    // bytes, of the bearer
 }
 
-// Down is why the WAN cannot work, as far as its modem knows; "" if nothing
-// speaks against it.
+// Down is why the WAN cannot work; "" if nothing speaks against it, or if what
+// does may be over: uqmi is asked seldom.
 func (f Facts) Down() string {
-	switch {
-	case f.Source != SourceManager:
-		// uqmi is asked so seldom that what it says may be over.
+	if f.Source != SourceManager {
 		return ""
-	case f.Lock != "":
+	}
+	return f.Trouble()
+}
+
+// Trouble is what the modem knows of why a WAN does not work; "" if nothing.
+func (f Facts) Trouble() string {
+	if f.Lock != "" {
 		return "SIM locked: " + f.Lock
 	}
 	reason := ""

@@ -104,7 +104,7 @@ func parse(t *testing.T, text string) config.Config {
 //	unheard WAN ipv4|ipv6
 //	held WAN REASON
 //	clat WAN DEVICE ADDRESS PREFIX INNER
-//	modem WAN roaming|denied|MTU
+//	modem WAN roaming|denied|denied-uqmi|MTU
 //	spent WAN
 //	set WAN ROLE
 //
@@ -186,6 +186,8 @@ func readNetwork(in *plan.Input, text string) error {
 				f.Registration, f.Roaming = modem.Roaming, true
 			case "denied":
 				f.Registration = modem.Denied
+			case "denied-uqmi":
+				f.Source, f.Registration = modem.SourceUQMI, modem.Denied
 			default:
 				f.MTU, err = strconv.Atoi(args[1])
 			}

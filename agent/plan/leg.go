@@ -160,8 +160,11 @@ func (m *maker) addLeg(w *WAN, leg Leg) {
 	leg.Table = TableLocal + w.Index + second*maxWANs
 	h := m.Health[w.Health(leg)]
 	leg.Verdict, leg.Reason, leg.Unheard = h.Verdict, h.Reason, h.Unheard
-	if down := m.Modems[w.Name].Down(); down != "" {
-		leg.Verdict, leg.Reason = health.Down, down
+	switch facts := m.Modems[w.Name]; {
+	case facts.Down() != "":
+		leg.Verdict, leg.Reason = health.Down, facts.Down()
+	case leg.Verdict == health.Down && facts.Trouble() != "":
+		leg.Reason = facts.Trouble() + ", " + leg.Reason
 	}
 	if len(leg.Sources) > 0 {
 		leg.Source = leg.Sources[0]
