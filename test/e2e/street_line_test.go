@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/traffic"
+	"braid/transport/mptcp"
+)
+
+// A server that takes no joins at its own address (the C flag), as those behind a
+// balancer say, is lent nothing: a join would come to another machine.
+func TestOnPathCFlag(t *testing.T) {
+	s := newStreet(t, onPathConfig)
+	must(t, s.server.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
+	before := s.count(onPathCounters...)
+	transfer(t, s.dial(mptcpPort), traffic.Download, 4e6)
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "client:MPTcpExtAddAddr": 0, "client:MPTcpExtMPJoinSynTx": 0, "box:MPTcpExtMPCapableSYNRX": 0})
+	must(t, s.server.Sysctl("net.mptcp.allow_join_initial_addr_port", "1"))
+	stop := background(t, s.dial(mptcpPort))
+	s.joined(t, before, 1)
+	stop()
+}
+
+// The second line dies, in silence, and comes back: the connections that are
+// open get it again, forwarded and converted ones, though nobody tells the
+// converter and the kernel does not join again by itself.
+func TestOnPathLineReturns(t *testing.T) {
+	s := newStreet(t, onPathConfig)
+	for _, port := range []uint16{mptcpPort, plainPort} {
+		t.Run(fmt.Sprint(port), func(t *testing.T) {
+			name := map[uint16]string{mptcpPort: "server:MPTcpExtMPJoinAckRx", plainPort: "box:MPTcpExtMPJoinAckRx"}[port]
+			before := s.count(name)
+			joins := func(n uint64) func() error {
+				return func() error {
+					if got := s.count(name)[name] - before[name]; got != n {
+						return fmt.Errorf("%d joins, not %d", got, n)
+					}
+					return nil
+				}
+			}
+			stop := background(t, s.dial(port))
+			eventually(t, 3*time.Second, joins(1))
+			s.Link("lte").Blackhole(true)
+			sh(t, s.client, "ip mptcp endpoint del id 2") // as whoever looks after the line does
+			time.Sleep(2 * time.Second)
+			s.Link("lte").Blackhole(false)
+			sh(t, s.client, "ip mptcp endpoint add 2001:db8:c::2 dev lte id 2 subflow fullmesh")
+			eventually(t, 10*time.Second, joins(2))
+			from := s.received(t, "lte")
+			eventually(t, 3*time.Second, func() error {
+				if n := s.received(t, "lte") - from; n < 1e6 {
+					return fmt.Errorf("%d bytes over the line that is back", n)
+				}
+				return nil
+			})
+			rep := stop()
+			t.Log(rep)
+			if rep.Stall > 1500*time.Millisecond*patience {
+				t.Errorf("%v", rep)
+			}
+		})
+	}
+}
+
+// A line that is not there when a connection begins is added when it comes, for
+// clients that are known to have such lines.
+func TestOnPathLearns(t *testing.T) {
+	s := newStreet(t, strings.Replace(onPathConfig, `"all"`, `"learned"`, 1))
+	sh(t, s.client, "ip mptcp endpoint del id 2")
+	before := s.count(onPathCounters...)
+	for range 3 { // of which the first is a trial
+		transfer(t, s.dial(mptcpPort), traffic.Download, 1e5)
+	}
+	s.grown(t, before, mib{"client:MPTcpExtAddAddr": 1, "client:MPTcpExtMPJoinSynTx": 0})
+	must(t, s.MCP.Stop())
+	must(t, s.StartOnPath(s.box, strings.Replace(onPathConfig, `"all"`, `"learned"`, 1)))
+	sh(t, s.client, "ip mptcp endpoint add 2001:db8:c::2 dev lte id 2 subflow fullmesh")
+	before = s.count(onPathCounters...)
+	for i := range uint64(3) { // the first is a trial, and is taken
+		stop := background(t, s.dial(mptcpPort))
+		s.joined(t, before, i+1)
+		stop()
+	}
+	s.grown(t, before, mib{"client:MPTcpExtAddAddr": 3})
+}
+
+// Five hundred connections at once: each has both lines, the converter no socket,
+// and what it remembers ends with them.
+func TestOnPathMany(t *testing.T) {
+	const many = 500
+	s := newStreet(t, onPathConfig)
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := s.server.Listen(t.Context(), lc, "tcp", ":9000")
+	must(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	before := s.count(onPathCounters...)
+	forwarded := sh(t, s.box, "nft list table inet braid_mcp | wc -l") // it answers
+	conns := make([]*mptcp.Conn, many)
+	var wg sync.WaitGroup
+	for i := range conns {
+		wg.Go(func() {
+			err := s.client.Do(func() (err error) {
+				conns[i], err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, 9000), nil)
+				return err
+			})
+			if err != nil {
+				t.Errorf("connection %d: %v", i, err)
+				return
+			}
+			conns[i].SetDeadline(time.Now().Add(time.Minute))
+			conns[i].Write([]byte("x"))
+			if _, err := io.ReadFull(conns[i], make([]byte, 1)); err != nil {
+				t.Errorf("connection %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	// What is idle hears of the address when its server says something.
+	const name = "server:MPTcpExtMPJoinAckRx"
+	eventually(t, 10*time.Second, func() error {
+		for _, c := range conns {
+			c.Write([]byte("x"))
+			io.ReadFull(c, make([]byte, 1))
+		}
+		if got := s.count(name)[name] - before[name]; got != many {
+			return fmt.Errorf("%d of %d joins", got, many)
+		}
+		return nil
+	})
+	if open := s.sockets(t); open != "" {
+		t.Errorf("the converter has sockets:\n%s", open)
+	}
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": many, "client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPCapableSYNRX": 0})
+	u, err := s.MCP.Usage()
+	must(t, err)
+	t.Logf("%d rules, %v of CPU, %d bytes of memory for %d connections", len(forwarded), u.CPU, u.Anonymous, many)
+	for _, c := range conns {
+		c.Close()
+	}
+	eventually(t, 5*time.Second, func() error {
+		out := sh(t, s.box, "nft list set inet braid_mcp lent_known_ip; nft list set inet braid_mcp tokens")
+		if strings.Contains(out, "expires") {
+			return fmt.Errorf("remembered: %.300s", out)
+		}
+		return nil
+	})
+}
