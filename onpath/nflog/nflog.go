@@ -20,6 +20,7 @@ const (
 
 	configCommand   = 1
 	configMode      = 2
+	configBuffer    = 3
 	configThreshold = 5
 	commandBind     = 1
 	copyPacket      = 2
@@ -30,8 +31,10 @@ const (
 const (
 	headerLen = 16 // of a netlink message
 	familyLen = 4  // struct nfgenmsg
-	// buffer is that of the socket: a thousand connections that begin at once.
-	buffer = 4 << 20
+	// buffer is what the socket may hold, in bytes: some ten thousand packets.
+	buffer = 16 << 20
+	// overhead is what the kernel tells of a packet beside it.
+	overhead = 256
 )
 
 // Log is one group's.
@@ -66,6 +69,8 @@ func set(fd int, group uint16, snap int) error {
 	}{
 		{configCommand, []byte{commandBind}},
 		{configMode, mode},
+		// For each packet the kernel takes a buffer of a page else.
+		{configBuffer, binary.BigEndian.AppendUint32(nil, uint32(snap+overhead))},
 		{configThreshold, []byte{0, 0, 0, 1}}, // at once
 	} {
 		if err := configure(fd, group, c.attr, c.value); err != nil {
