@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,9 +246,9 @@ func TestOnPathDead(t *testing.T) {
 			_, err := s.Serve(s.server, false, mptcpPort+1)
 			must(t, err)
 			if how == "killed" {
-				sh(t, s.box, "kill -9 $(pgrep -x braid-mcp)")
+				s.MCP.Kill()
 			} else {
-				sh(t, s.box, "kill -STOP $(pgrep -x braid-mcp)")
+				must(t, s.MCP.Signal(syscall.SIGSTOP))
 			}
 			eventually(t, 4*time.Second, func() error {
 				if out := sh(t, s.box, "nft list set inet braid_mcp alive"); strings.Contains(out, "expires") {
@@ -269,7 +270,7 @@ func TestOnPathDead(t *testing.T) {
 				t.Errorf("the forwarded connection: %v", rep)
 			}
 			if how == "hung" {
-				sh(t, s.box, "kill -9 $(pgrep -x braid-mcp)")
+				s.MCP.Kill()
 			}
 			must(t, s.StartOnPath(s.box, onPathConfig))
 			s.shares(t, mptcpPort, 20e6, 0.3, 0.1)
