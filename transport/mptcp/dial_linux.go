@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,42 +87,16 @@ type attempt struct {
 	synData bool
 }
 
-func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
-	fd, family, err := socket(a.mptcp, a.peer.Addr())
-	if err != nil {
-		return nil, fmt.Errorf("opening socket: %w", err)
+func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
+	sent := 0
+	if a.mptcp || a.synData && len(a.data) > 0 {
+		c, sent, err = d.dialSocket(ctx, a)
+	} else {
+		c, err = dialTCP(ctx, a)
 	}
-	f := os.NewFile(uintptr(fd), "tcp") // hands fd to the runtime's poller
-	defer f.Close()
-	if err := prepare(fd, family, a.source); err != nil {
-		return nil, err
-	}
-	if a.class != 0 {
-		if err := setClass(fd, a.class); err != nil {
-			return nil, fmt.Errorf("setting the traffic class: %w", err)
-		}
-	}
-	// A byte of urgent data stays in its place. (MPTCP has none, and no option.)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-	if a.mptcp && !d.Mutes {
-		fixReceiveBuffer(fd, receiveBuffer())
-	}
-	sent, err := connect(fd, family, a)
 	if err != nil {
 		return nil, err
 	}
-	if err := established(ctx, f); err != nil {
-		if sent > 0 && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
-			d.syn.learn(a.source, a.peer.Addr(), false) // no answer, perhaps for its data
-		}
-		return nil, err
-	}
-	nc, err := net.FileConn(f) // a duplicate, of the type that the net package knows
-	if err != nil {
-		return nil, fmt.Errorf("adopting socket: %w", err)
-	}
-	c := wrap(nc.(*net.TCPConn))
-	_ = c.KeepMapped(true) // it may be gone already
 	if sent > 0 {
 		d.synDataSent(c, a)
 	}
@@ -132,6 +107,67 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// dialTCP is for what package net can do itself, in half of the system calls.
+func dialTCP(ctx context.Context, a attempt) (*Conn, error) {
+	nd := net.Dialer{KeepAliveConfig: mapped, Control: func(_, _ string, rc syscall.RawConn) (err error) {
+		if ctlErr := rc.Control(func(fd uintptr) { err = prepare(int(fd), a) }); ctlErr != nil {
+			return ctlErr
+		}
+		return err
+	}}
+	nd.SetMultipathTCP(false)
+	if a.source.IsValid() {
+		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.source, 0))
+	}
+	nc, err := nd.DialContext(ctx, "tcp", a.peer.String())
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, err
+	}
+	return wrapTCP(nc.(*net.TCPConn)), nil
+}
+
+// dialSocket is for what package net cannot: MPTCP from an AF_INET6 socket to an
+// IPv4 address, and data in the SYN, of which it says how much was sent.
+func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, err error) {
+	fd, family, err := socket(a.mptcp, a.peer.Addr())
+	if err != nil {
+		return nil, 0, fmt.Errorf("opening socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "tcp") // hands fd to the runtime's poller
+	defer f.Close()
+	if err := prepare(fd, a); err != nil {
+		return nil, 0, err
+	}
+	if a.source.IsValid() {
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(a.source, 0), family)); err != nil {
+			return nil, 0, fmt.Errorf("binding to %v: %w", a.source, err)
+		}
+	}
+	if a.mptcp && !d.Mutes {
+		fixReceiveBuffer(fd, receiveBuffer())
+	}
+	sent, err = connect(fd, family, a)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := established(ctx, f); err != nil {
+		if sent > 0 && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
+			d.syn.learn(a.source, a.peer.Addr(), false) // no answer, perhaps for its data
+		}
+		return nil, 0, err
+	}
+	nc, err := net.FileConn(f) // a duplicate, of the type that the net package knows
+	if err != nil {
+		return nil, 0, fmt.Errorf("adopting socket: %w", err)
+	}
+	c = wrap(nc.(*net.TCPConn))
+	_ = c.KeepMapped(true) // it may be gone already
+	return c, sent, nil
 }
 
 // synDataSent learns what became of the SYN's data. The kernel sends it again
@@ -165,18 +201,19 @@ func socket(mptcp bool, peer netip.Addr) (fd, family int, err error) {
 	return fd, family, err
 }
 
-func prepare(fd, family int, source netip.Addr) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return fmt.Errorf("setting TCP_NODELAY: %w", err)
+// prepare sets what a socket has to have before its handshake.
+func prepare(fd int, a attempt) error {
+	if a.class != 0 {
+		if err := setClass(fd, a.class); err != nil {
+			return fmt.Errorf("setting the traffic class: %w", err)
+		}
 	}
-	if !source.IsValid() {
-		return nil
-	}
-	// Leaves the port to connect, which knows the peer: without it bind would
-	// take one of 28,000 ports for every connection. MPTCP knows it from 6.8.
-	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0), family)); err != nil {
-		return fmt.Errorf("binding to %v: %w", source, err)
+	// A byte of urgent data stays in its place. (MPTCP has none, and no option.)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	if a.source.IsValid() {
+		// Leaves the port to connect, which knows the peer: without it bind would
+		// take one of 28,000 ports for every connection. MPTCP knows it from 6.8.
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
 	return nil
 }
@@ -231,11 +268,14 @@ func established(ctx context.Context, f *os.File) error {
 }
 
 func wrap(tc *net.TCPConn) *Conn {
-	c := &Conn{TCPConn: tc}
-	c.Remote = addrPort(tc.RemoteAddr())
-	c.Local = addrPort(tc.LocalAddr())
+	c := wrapTCP(tc)
 	c.MPTCP, _ = tc.MultipathTCP()
 	return c
+}
+
+// wrapTCP is for what is known to be plain TCP.
+func wrapTCP(tc *net.TCPConn) *Conn {
+	return &Conn{TCPConn: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -4,7 +4,7 @@
 // Package mptcp dials, accepts and reads Multipath TCP (RFC 8684) sockets of
 // the Linux kernel, and speaks to its in-kernel path manager.
 //
-// Sockets are AF_INET6 throughout and reach IPv4 peers by v4-mapped
+// MPTCP sockets are AF_INET6 throughout and reach IPv4 peers by v4-mapped
 // addresses: only then does the kernel allow IPv4 and IPv6 subflows on one
 // connection. Plain TCP is the fallback everywhere: a kernel without MPTCP, a
 // peer without it, a middlebox that strips or refuses it.
