@@ -158,7 +158,7 @@ func TestStrangers(t *testing.T) {
 			relay.Reset(c.(*net.TCPConn))
 		}
 	}()
-	const each = maxStrangersSource + 100
+	each := s.strangers.mostOfSource + 100
 	for i := range 2 * each {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i/each+1))}}
 		c, err := d.Dial("tcp", listen)
@@ -179,7 +179,7 @@ func TestStrangers(t *testing.T) {
 			t.Fatalf("%d were shed", s.Stats.Shed.Load())
 		}
 	}
-	if n := s.strangers.waiting(); n > 2*maxStrangersSource {
+	if n := s.strangers.waiting(); n > 2*s.strangers.mostOfSource {
 		t.Errorf("%d strangers", n)
 	}
 	conns[0].SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -190,7 +190,8 @@ func TestStrangers(t *testing.T) {
 
 // Of all strangers, the oldest goes; the bookkeeping is right and takes no time.
 func TestGate(t *testing.T) {
-	var g gate
+	g := newGate()
+	g.most = 1000
 	var all []*stranger
 	at := func(i int) netip.Prefix {
 		return source(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
@@ -198,11 +199,11 @@ func TestGate(t *testing.T) {
 	for i := range 100000 {
 		st, oldest := g.enter(new(mptcp.Conn), at(i))
 		all = append(all, st)
-		if i >= maxStrangers && oldest != all[i-maxStrangers].conn || i < maxStrangers && oldest != nil {
+		if i >= g.most && oldest != all[i-g.most].conn || i < g.most && oldest != nil {
 			t.Fatalf("at the %dth", i)
 		}
 	}
-	if len(g.sources) != maxStrangers || g.waiting() != maxStrangers {
+	if len(g.sources) != g.most || g.waiting() != g.most {
 		t.Errorf("%d sources, %d waiting", len(g.sources), g.waiting())
 	}
 	began := time.Now()
@@ -246,7 +247,7 @@ func BenchmarkFind(b *testing.B) {
 }
 
 func BenchmarkGate(b *testing.B) {
-	var g gate
+	g := newGate()
 	for i := range 16000 {
 		g.enter(new(mptcp.Conn), source(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
 	}

@@ -15,7 +15,8 @@ import (
 // Limits of strangers.
 const (
 	maxStrangersSource = 1024  // connections of one source
-	maxStrangers       = 16384 // of all
+	maxStrangers       = 16384 // of all, on hosts with 16 GB; less in proportion
+	minStrangers       = 512
 	answersPerSecond   = 100   // error messages to one source
 	maxAnswered        = 65536 // sources that get any, within a second
 )
@@ -23,9 +24,10 @@ const (
 // gate holds the connections of whom it is not known who they are. There is
 // always room for one more: where there are too many, the oldest goes. A client
 // has said who it is within a round trip, and with its first packet where it
-// can; so it is not the oldest unless the flood is faster than that. The zero
-// value is ready.
+// can; so it is not the oldest unless the flood is faster than that.
 type gate struct {
+	most, mostOfSource int
+
 	mu        sync.Mutex
 	strangers list.List // of *stranger, the oldest first
 	sources   map[netip.Prefix]*list.List
@@ -39,6 +41,12 @@ type stranger struct {
 	conn         *mptcp.Conn
 	source       netip.Prefix
 	all, sourced *list.Element
+}
+
+// newGate makes a gate for as many strangers as the host has memory for.
+func newGate() gate {
+	most := max(minStrangers, min(mptcp.Confined(), maxStrangers))
+	return gate{most: most, mostOfSource: min(most/2, maxStrangersSource)}
 }
 
 // enter lets a connection in until it leaves. The connection that has to go for
@@ -56,9 +64,9 @@ func (g *gate) enter(c *mptcp.Conn, source netip.Prefix) (st *stranger, oldest *
 	}
 	var out *stranger
 	switch {
-	case from.Len() >= maxStrangersSource:
+	case from.Len() >= g.mostOfSource:
 		out = from.Front().Value.(*stranger)
-	case g.strangers.Len() >= maxStrangers:
+	case g.strangers.Len() >= g.most:
 		out = g.strangers.Front().Value.(*stranger)
 	}
 	st = &stranger{conn: c, source: source}

@@ -61,15 +61,17 @@ func New(c config.Config, log *journal.Log) *Server {
 	var run [8]byte
 	rand.Read(run[:]) // never fails, see its documentation
 	s := &Server{
-		Log:      log,
-		dialer:   mptcp.Dialer{Mutes: true},
-		guard:    guard.Guard{Log: log},
-		memory:   mptcp.NewMemory(),
-		issuer:   proof.NewIssuer(binary.BigEndian.Uint64(run[:])),
-		started:  time.Now(),
-		most:     Descriptors(),
-		sessions: make(map[*session]struct{}),
-		deafC:    make(chan struct{}),
+		Log:        log,
+		dialer:     mptcp.Dialer{Mutes: true},
+		guard:      guard.Guard{Log: log},
+		memory:     mptcp.NewMemory(),
+		issuer:     proof.NewIssuer(binary.BigEndian.Uint64(run[:])),
+		started:    time.Now(),
+		strangers:  newGate(),
+		neighbours: newGate(),
+		most:       Descriptors(),
+		sessions:   make(map[*session]struct{}),
+		deafC:      make(chan struct{}),
 
 		requestTimeout: requestTimeout,
 		dialTimeout:    dialTimeout,

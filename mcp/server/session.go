@@ -85,6 +85,7 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 		s.Stats.Shed.Add(1)
 		relay.Reset(oldest.TCPConn)
 	}
+	c.Confine()
 	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
 	b, err := convert.Receive(c)
 	var m convert.Message

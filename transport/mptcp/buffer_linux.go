@@ -65,8 +65,12 @@ type Memory struct {
 	left atomic.Int64
 }
 
-// leastBuffer is below what the kernel would come to by itself.
-const leastBuffer = 256 << 10
+const (
+	// leastBuffer is below what the kernel would come to by itself.
+	leastBuffer = 256 << 10
+	// commonBuffer, which the kernel doubles, is net.ipv4.tcp_rmem's default.
+	commonBuffer = 64 << 10
+)
 
 // NewMemory makes one of half of what TCP may have on this host.
 func NewMemory() *Memory {
@@ -91,15 +95,41 @@ func tcpMemory() int64 {
 	return int64(host.Totalram) * int64(host.Unit) * 3 / 32
 }
 
+// strangerBuffer, which the kernel doubles, is what is received of a connection
+// of which it is not known whose it is: a request, and what a client sends right
+// behind it.
+const strangerBuffer = 16 << 10
+
+// Confine has a connection take no more than 32 KiB of what its peer sends and
+// nobody reads, which otherwise is 128 KiB and, behind a gap in the data, never
+// is read. Give lets a client out. Without CAP_NET_ADMIN, without which it could
+// not be let out, nothing happens.
+func (c *Conn) Confine() {
+	_ = c.control(func(fd int) error {
+		fixReceiveBuffer(fd, strangerBuffer)
+		return nil
+	})
+}
+
+// Confined is how many confined connections take an eighth of what TCP may have
+// on this host.
+func Confined() int { return int(tcpMemory() / 8 / (2 * strangerBuffer)) }
+
 // Give fixes the receive buffer of an accepted connection, of whom it is known
-// who it is: until then it is what the kernel gives to everybody, because what
-// arrives behind a gap fills it without ever being read. Each takes a part of
-// what is left, so that it never runs out; where that is too little, the buffer
-// is left to the kernel. Return gives back what Give has returned.
+// who it is: until then it is confined. Each takes a part of what is left, so
+// that it never runs out; where that is too little, it gets what the kernel
+// gives to everybody. Return gives back what Give has returned.
 func (m *Memory) Give(c *Conn) (bytes int64) {
 	const share = 64 // of what is left, to each
 	size := min(int64(receiveBuffer()), m.left.Load()/share/2)
 	if !c.MPTCP || size < leastBuffer {
+		_ = c.control(func(fd int) error {
+			fixReceiveBuffer(fd, commonBuffer)
+			if !c.MPTCP { // MPTCP has no such option
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
+			}
+			return nil
+		})
 		return 0
 	}
 	_ = c.control(func(fd int) error {

@@ -291,7 +291,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	pushed := func(m *Memory) (sent uint64, given int64) {
+	pushed := func(m *Memory) (sent uint64, given int64) { // nil: to a stranger
 		var d Dialer
 		c, err := d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), nil)
 		if err != nil {
@@ -303,7 +303,10 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		given = m.Give(s)
+		s.Confine()
+		if m != nil {
+			given = m.Give(s)
+		}
 		c.SetWriteDeadline(time.Now().Add(700 * time.Millisecond))
 		c.Write(make([]byte, 64<<20))
 		flows, err := c.Subflows()
@@ -313,6 +316,9 @@ func TestMemory(t *testing.T) {
 		return flows[0].BytesAcked, given
 	}
 	var none, some Memory
+	if sent, _ := pushed(nil); sent > 64<<10 {
+		t.Errorf("%d bytes of a stranger were taken", sent)
+	}
 	if sent, given := pushed(&none); sent > 256<<10 || given != 0 {
 		t.Errorf("without: %d bytes were taken, %d given", sent, given)
 	}
