@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -73,6 +74,7 @@ func world(t *testing.T) {
 	t.Helper()
 	for _, c := range []string{
 		"link add v0 type veth peer name v1", "link set v0 up", "link set v1 up",
+		"addr add 2001:db8:10:1::10/64 dev v1 nodad", // v1 has no default route
 		"addr add 192.0.2.10/24 dev v0", "addr add 192.0.2.11/24 dev v0", "addr add 10.0.0.1/8 dev v0", "addr add 100.64.0.1/10 dev v0",
 		"addr add 2001:db8:10::10/64 dev v0 nodad", "addr add fd00::1/64 dev v0 nodad",
 		"addr add 2001:db8:10::bad/64 dev v0 nodad preferred_lft 0", // deprecated
@@ -141,6 +143,24 @@ func TestFollow(t *testing.T) {
 	expect(t, "after a reload", signalled("192.0.2.99"))
 	h.close()
 	expect(t, "after", endpoints{})
+}
+
+// An address that is to change by itself within the day (RFC 8981) is nobody's to
+// join tomorrow.
+func TestTemporary(t *testing.T) {
+	world(t)
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/v0/use_tempaddr", []byte("2"), 0); err != nil {
+		t.Fatal(err)
+	}
+	ip(t, "addr add 2001:db8:11::10/64 dev v0 nodad mngtmpaddr")
+	out, err := exec.Command("ip", "-6", "addr", "show", "dev", "v0", "temporary").Output()
+	if err != nil || !bytes.Contains(out, []byte("2001:db8:11:")) {
+		t.Fatalf("no temporary address: %s, %v", out, err)
+	}
+	h := newHost(t.TempDir())
+	h.Prepare()
+	defer h.close()
+	expect(t, "beside a temporary address", signalled("192.0.2.10", "192.0.2.11", "2001:db8:10::10", "2001:db8:11::10"))
 }
 
 // A converter that was killed leaves nothing that its successor takes for the

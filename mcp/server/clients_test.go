@@ -383,6 +383,66 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// All ports to one server from one address are taken: that is about this server,
+// which is what the client is told, and another address has ports left.
+func TestPorts(t *testing.T) {
+	const ports = 8
+	l := netns.ListenFar(t, false)
+	fromC := make(chan string, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			fromC <- c.RemoteAddr().(*net.TCPAddr).IP.String()
+		}
+	}()
+	const name = "/proc/sys/net/ipv4/ip_local_port_range"
+	before, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name, fmt.Appendf(nil, "40000 %d", 40000+ports-1), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(name, before, 0)
+	c := testConfig()
+	c.Source = []netip.Addr{netip.MustParseAddr("198.18.0.1")}
+	s := startWith(t, c)
+	clients := 0
+	ask := func() string {
+		clients++
+		answer, _, err := tell(t, fmt.Sprintf("127.0.3.%d", clients), connectTo(t, l.Addr().String()))
+		return code(t, answer, err)
+	}
+	for i := range ports {
+		if got := ask(); got != "served" {
+			t.Fatalf("connection %d: %s", i, got)
+		}
+		if from := <-fromC; from != "198.18.0.1" {
+			t.Errorf("from %s", from)
+		}
+	}
+	if got := ask(); got != convert.NetworkFailure.String() {
+		t.Errorf("with all ports taken: %s", got)
+	}
+	c.Source = append(c.Source, netip.MustParseAddr("198.18.0.2"))
+	s.Reload(c)
+	for i := range ports {
+		if got := ask(); got != "served" {
+			t.Fatalf("connection %d with another address: %s", i, got)
+		}
+		if from := <-fromC; from != "198.18.0.2" {
+			t.Errorf("from %s", from)
+		}
+	}
+	if got := ask(); got != convert.NetworkFailure.String() {
+		t.Errorf("with all ports of both taken: %s", got)
+	}
+}
+
 // FuzzAccept holds that a stranger, whatever he sends, gets error 32 or nothing.
 func FuzzAccept(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))

@@ -282,6 +282,24 @@ func TestMutes(t *testing.T) {
 	}
 }
 
+// However many peers there are, what was learned last is not forgotten, and the
+// memory is bounded.
+func TestManyMutes(t *testing.T) {
+	var m mutes
+	peer := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 443)
+	}
+	for i := range 10 * mutePeers {
+		m.learn(peer(i))
+		if last := max(0, i-mutePeers+1); !m.has(peer(last)) || !m.has(peer(i)) {
+			t.Fatalf("after %d, %d is forgotten", i, last)
+		}
+	}
+	if n := len(m.peers) + len(m.old); n > 2*mutePeers {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
 // What a stranger sends behind a gap, or faster than anybody reads, finds no
 // more room than the kernel gives to all; a client that has been told apart
 // gets what it needs at once, and all of them together no more than there is.

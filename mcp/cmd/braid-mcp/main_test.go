@@ -543,6 +543,69 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
+// What the service manager must not take for "never again" is not what it does:
+// a crash, a port that is taken. A wrong configuration is.
+func TestExits(t *testing.T) {
+	unit, err := os.ReadFile("../../packaging/root/usr/lib/systemd/system/braid-mcp.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := func(name string) string {
+		_, rest, _ := strings.Cut(string(unit), "\n"+name+"=")
+		value, _, _ := strings.Cut(rest, "\n")
+		return value
+	}
+	if setting("Restart") != "on-failure" || setting("StartLimitIntervalSec") != "0" {
+		t.Error("it is not restarted after every failure")
+	}
+	never := strings.Fields(setting("RestartPreventExitStatus"))
+	for _, tt := range []struct {
+		name, text string
+		end        syscall.Signal
+		again      bool
+	}{
+		{"a fault", "", syscall.SIGSEGV, true}, // the runtime ends as after a panic
+		{"out of memory", "", syscall.SIGKILL, true},
+		{"stuck", "", syscall.SIGABRT, true}, // as the watchdog does
+		{"a port that is taken", "listen = [\"127.0.0.1:5124\"]\n", 0, true},
+		{"a wrong configuration", "nonsense = 1\n", 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.end == 0 {
+				l, err := net.Listen("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+			}
+			p := newPlace(t, "metrics = \"\"\n"+tt.text)
+			exe, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(exe, "serve", "-config", p.file(), "-socket", p.socket())
+			cmd.Env = append(os.Environ(), asProgram+"=1")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(20 * time.Second); tt.end != 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(p.socket()); err == nil {
+					cmd.Process.Signal(tt.end)
+					break
+				}
+			}
+			var exit *exec.ExitError
+			if err := cmd.Wait(); !errors.As(err, &exit) {
+				t.Fatalf("it ended with %v", err)
+			}
+			status := strconv.Itoa(exit.ExitCode())
+			if again := !slices.Contains(never, status); again != tt.again {
+				t.Errorf("status %s, started again: %v", status, again)
+			}
+		})
+	}
+}
+
 func TestUsage(t *testing.T) {
 	p := newPlace(t, "")
 	for _, tt := range []struct {
