@@ -50,6 +50,7 @@ type Config struct {
 	AddressLog        string       // file of a line for each connection; empty: none
 	LogLevel          journal.Level
 	Drain             time.Duration // for what is open, after SIGTERM
+	Rate              int           // kbit/s of all clients, both directions together, which they share; 0: no limit
 	AllowDestinations []netip.Prefix
 	DenyDestinations  []netip.Prefix
 	DenyPorts         []uint16
@@ -81,6 +82,7 @@ type file struct {
 	AddressLog        string        `toml:"address_log"`
 	LogLevel          journal.Level `toml:"log_level"`
 	Drain             *int          `toml:"drain"`
+	Rate              int           `toml:"rate"`
 	AllowDestinations []string      `toml:"allow_destinations"`
 	DenyDestinations  []string      `toml:"deny_destinations"`
 	DenyPorts         []uint16      `toml:"deny_ports"`
@@ -234,6 +236,8 @@ func (p *parser) parse(f file) {
 		c.Drain = time.Duration(*f.Drain) * time.Second
 		p.bad("drain", atLeast(0, *f.Drain))
 	}
+	c.Rate = f.Rate
+	p.bad("rate", atLeast(0, f.Rate))
 	p.parseOnPath(f.OnPath)
 	p.parseClients(f.Clients)
 }

@@ -57,6 +57,7 @@ allow_destinations = ["10.1.0.0/16", "fd00::1"]
 deny_destinations = ["192.0.2.0/24"]
 deny_ports = [25, 465]
 source = ["198.51.100.9"]
+rate = 900000
 drain = 20
 log_level = "debug"
 address_log = "/var/log/braid-mcp/addresses"
@@ -86,6 +87,7 @@ networks = ["203.0.113.7"]
 		DenyDestinations:  []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 		DenyPorts:         []uint16{25, 465},
 		Source:            []netip.Addr{netip.MustParseAddr("198.51.100.9")},
+		Rate:              900000,
 		Drain:             20 * time.Second,
 		LogLevel:          journal.Debug,
 		AddressLog:        "/var/log/braid-mcp/addresses",
@@ -184,6 +186,7 @@ func TestBadInput(t *testing.T) {
 		{"pending", ok + "pending = 0", "client[0].pending: 0, at least 1"},
 		{"expires", ok + "expires = \"soon\"", "expires"},
 		{"drain", "drain = -1" + ok, "drain: -1, at least 0"},
+		{"rate of all", "rate = -1" + ok, "rate: -1, at least 0"},
 		{"address log", "address_log = \"x\"" + ok, "address_log: \"x\" does not begin with /"},
 		{"source", "source = [\"::1%lo\"]" + ok, "source: "},
 		{"port", "deny_ports = [70000]" + ok, "deny_ports"},

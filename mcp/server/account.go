@@ -23,6 +23,7 @@ const maxLines = 16
 type account struct {
 	name     string
 	up, down atomic.Uint64 // bytes of closed connections, from and to the client
+	queue    queue
 
 	mu            sync.Mutex
 	client        config.Client
@@ -140,9 +141,11 @@ func (a *account) pace(n int) time.Duration {
 	if a.client.Rate == 0 {
 		return 0
 	}
-	const bytesPerKbit = 1000 / 8
-	return a.bytes.spend(float64(n), float64(a.client.Rate)*bytesPerKbit, time.Now())
+	return a.bytes.spend(float64(n), bytesPerSecond(a.client.Rate), time.Now())
 }
+
+// bytesPerSecond is a rate in kbit/s.
+func bytesPerSecond(rate int) float64 { return float64(rate) * 1000 / 8 }
 
 // bucket holds back what is more than a rate, over a second.
 type bucket struct {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -381,6 +382,106 @@ func TestLimits(t *testing.T) {
 			relay.Reset(c.TCPConn)
 		}
 	})
+}
+
+// When the line is full, one connection of one client gets as much as twenty of
+// another's, who wants little does not wait, and who is alone has all.
+func TestShare(t *testing.T) {
+	const rate = 80_000 // kbit/s
+	c := testConfig()
+	c.Rate = rate
+	c.Clients[2].Connections, c.Clients[2].Pending = 100, 100
+	s := startWith(t, c)
+	l := netns.ListenFar(t, false)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 1<<16)
+				if n, _ := c.Read(b[:1]); n == 0 {
+					return
+				} else if b[0] == 'e' { // an echo
+					c.Write(b[:1])
+					io.Copy(c, c)
+					return
+				}
+				for {
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	to := netip.MustParseAddrPort(l.Addr().String())
+	open := func(from string, cookie []byte, first string) *mptcp.Conn {
+		_, c, err := tell(t, from, encode(t, convert.Request(convert.NewConnect(to), cookie)))
+		if err == nil {
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+			_, err = c.Write([]byte(first))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	var got [2]atomic.Int64
+	download := func(who int, c *mptcp.Conn) {
+		b := make([]byte, 1<<16)
+		for {
+			n, err := c.Read(b)
+			got[who].Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}
+	measure := func() (rates [2]float64) { // kbit/s
+		before, began := [2]int64{got[0].Load(), got[1].Load()}, time.Now()
+		time.Sleep(2 * time.Second)
+		for i := range rates {
+			rates[i] = float64(got[i].Load()-before[i]) * 8 / 1000 / time.Since(began).Seconds()
+		}
+		return rates
+	}
+	var many []*mptcp.Conn
+	for range 20 {
+		many = append(many, open("127.0.0.2", nil, "d"))
+		go download(0, many[len(many)-1])
+	}
+	time.Sleep(500 * time.Millisecond) // what the buffers take
+	alone := measure()
+	one := open("127.0.0.1", cookie, "d")
+	go download(1, one)
+	small := open("127.0.0.1", cookie, "e")
+	if _, err := io.ReadFull(small, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	both := measure()
+	t.Logf("kbit/s: twenty alone %.0f, beside one %.0f, the one %.0f", alone[0], both[0], both[1])
+	if alone[0] < 0.8*rate || alone[0] > 1.1*rate || both[0]+both[1] > 1.1*rate {
+		t.Errorf("of %d kbit/s: %v, then %v", rate, alone, both)
+	}
+	if ratio := both[1] / both[0]; ratio < 0.8 || ratio > 1.25 {
+		t.Errorf("one has %.2f times what the other's twenty have", ratio)
+	}
+	for _, c := range many {
+		relay.Reset(c.TCPConn)
+	}
+	relay.Reset(one.TCPConn)
+	c.Rate = 0
+	s.Reload(c)
+	if _, err := small.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(small, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
 }
 
 // All ports to one server from one address are taken: that is about this server,

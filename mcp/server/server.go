@@ -41,6 +41,7 @@ type Server struct {
 	strangers, neighbours gate // the latter are in a client's network
 	nat64                 atomic.Pointer[[]netip.Prefix]
 	wrong                 seldom
+	share                 share
 	records               addressLog
 	started               time.Time
 	most                  int // connections that there are descriptors for
@@ -77,6 +78,7 @@ func New(c config.Config, log *journal.Log) *Server {
 		dialTimeout:    dialTimeout,
 	}
 	s.config.Store(&c)
+	s.share.set(bytesPerSecond(c.Rate))
 	s.clients.Store(newClients(c.Clients, nil))
 	s.nat64.Store(new([]netip.Prefix))
 	return s
@@ -97,6 +99,7 @@ func Descriptors() int {
 // address log. Open connections stay, but for those of clients that are gone.
 func (s *Server) Reload(c config.Config) {
 	s.config.Store(&c)
+	s.share.set(bytesPerSecond(c.Rate))
 	s.clients.Store(newClients(c.Clients, s.clients.Load()))
 	stay := make(map[*account]bool)
 	for _, a := range s.clients.Load().accounts {
@@ -160,6 +163,7 @@ func (s *Server) Run(ctx, halt context.Context) {
 	s.draining = true
 	s.mu.Unlock()
 	s.reset(func(*session) bool { return true })
+	s.share.set(0) // nobody waits for a turn
 	s.running.Wait()
 	s.records.close()
 }

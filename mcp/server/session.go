@@ -254,8 +254,9 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 	memory := s.memory.Give(se.client)
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
-	if se.account.config().Rate > 0 {
-		se.pair.Pace = se.account.pace
+	se.pair.Pace = func(n int) time.Duration {
+		s.share.wait(se.account, n)
+		return se.account.pace(n)
 	}
 	s.running.Add(1)
 	se.carried.Store(true)
