@@ -234,6 +234,16 @@ func (n *Node) nft(rules string) error {
 	return err
 }
 
+// AddStub makes a node behind the core with addresses of its own, as the converter
+// and the server have them.
+func (w *World) AddStub(name string, a4, a6 netip.Addr) (*Node, error) {
+	n, err := w.node(name)
+	if err != nil {
+		return nil, err
+	}
+	return n, w.buildStub(n, name, a4, a6, 0)
+}
+
 // buildStub connects a node without forwarding to core.
 func (w *World) buildStub(n *Node, name string, a4, a6 netip.Addr, delay time.Duration) error {
 	p4, p6 := netip.PrefixFrom(a4, 26), netip.PrefixFrom(a6, 64)

@@ -138,12 +138,18 @@ func (r *Rig) Socket() string { return filepath.Join(r.dir, "ubus.sock") }
 
 // StartMCP starts the converter and waits until it listens.
 func (r *Rig) StartMCP(args ...string) (err error) {
-	r.MCP, err = r.start(r.Converter, "braid-mcp", append([]string{"serve"}, args...)...)
+	r.MCP, err = r.StartMCPAt(r.Converter, args...)
+	return err
+}
+
+// StartMCPAt is StartMCP on any node.
+func (r *Rig) StartMCPAt(n *lab.Node, args ...string) (*Process, error) {
+	p, err := r.start(n, "braid-mcp", append([]string{"serve"}, args...)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.wait(r.MCP, func() error {
-		c, err := r.Converter.Dial(r.ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Converter4, 5124).String())
+	return p, r.wait(p, func() error {
+		c, err := n.Dial(r.ctx, net.Dialer{}, "tcp", "127.0.0.1:5124")
 		if err == nil {
 			c.Close()
 		}

@@ -77,9 +77,10 @@ func (p *place) must(args ...string) string {
 
 // manager does for a converter what systemd does, as far as it is told.
 type manager struct {
-	place  *place
-	socket *net.UnixConn
-	log    *os.File
+	place    *place
+	socket   *net.UnixConn
+	log      *os.File
+	watchdog string // interval, µs
 
 	mu    sync.Mutex
 	pid   int
@@ -99,7 +100,7 @@ func (p *place) manage() *manager {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	m := &manager{place: p, socket: c, log: log, told: make(map[string]string), doneC: make(map[int]chan error)}
+	m := &manager{place: p, socket: c, log: log, watchdog: "200000", told: make(map[string]string), doneC: make(map[int]chan error)}
 	go m.listen()
 	p.t.Cleanup(func() {
 		m.stop()
@@ -169,7 +170,7 @@ func (m *manager) start() {
 	}
 	cmd.Args[3] = exe
 	cmd.Env = append(os.Environ(), asProgram+"=1", "NOTIFY_SOCKET="+m.socket.LocalAddr().String(),
-		"WATCHDOG_USEC=200000", "LISTEN_FDS="+strconv.Itoa(len(m.files)))
+		"WATCHDOG_USEC="+m.watchdog, "LISTEN_FDS="+strconv.Itoa(len(m.files)))
 	cmd.ExtraFiles = m.files
 	cmd.Stdout, cmd.Stderr = m.log, m.log
 	err = cmd.Start()
