@@ -80,7 +80,7 @@ func TestCost(t *testing.T) {
 	each := (after.memory - before.memory) / n
 	t.Logf("%d idle connections: %d bytes of the program's memory each, %d files, %.2f %% of a processor", n, each, after.files-before.files,
 		100*(m.processor()-ticks).Seconds()/5)
-	if each > 20<<10 || after.files-before.files > 2*n {
+	if each > raceMemory*20<<10 || after.files-before.files > 2*n {
 		t.Errorf("an idle connection takes %d bytes; all take %d files", each, after.files-before.files)
 	}
 

@@ -128,7 +128,7 @@ func TestFloods(t *testing.T) {
 			if slowest > 5*time.Second {
 				t.Errorf("a client waited %v", slowest)
 			}
-			if grown := after.memory - before.memory; grown > 32<<20+st.Strangers*24<<10 {
+			if grown := after.memory - before.memory; grown > raceMemory*(32<<20+st.Strangers*24<<10) {
 				t.Errorf("the program has grown by %d bytes", grown)
 			}
 			if kernel > 1<<20+min(count, 16384)*48<<10 {
