@@ -4,11 +4,14 @@
 package mptcp
 
 import (
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // joined is a connection, dialled to an address of the other family's or its
@@ -36,6 +39,10 @@ func joined(t *testing.T, listen, source, second, peer string) (c, accepted *Con
 	at, acceptedC := echo(t, listen)
 	var d Dialer
 	c, err := d.Dial(t.Context(), netip.MustParseAddr(source), netip.AddrPortFrom(netip.MustParseAddr(peer), at.Port()), []byte("hello"))
+	// The kernel makes an IPv6 address usable a moment after it was added.
+	for deadline := time.Now().Add(5 * time.Second); errors.Is(err, unix.ENETUNREACH) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		c, err = d.Dial(t.Context(), netip.MustParseAddr(source), netip.AddrPortFrom(netip.MustParseAddr(peer), at.Port()), []byte("hello"))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
