@@ -6,6 +6,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -411,4 +412,99 @@ func TestPrefixes64(t *testing.T) {
 	if got := prefixes64(addrs); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+}
+
+// Over sockets: what nobody is to reach is refused, whoever asks, and nothing is
+// sent there; what becomes this host's own is so from that moment on.
+func TestHostile(t *testing.T) {
+	netns.Far(t)
+	c := testConfig()
+	c.Metrics = "198.18.0.1:9124"
+	c.AllowDestinations = prefixes("10.9.0.0/16")
+	c.Announce = []netip.Addr{netip.MustParseAddr("192.0.2.7")} // of a 1:1 NAT
+	s := startWith(t, c)
+	s.nat64.Store(&[]netip.Prefix{netip.MustParsePrefix("2001:db8:64::/96")})
+	// Everything that is sent anywhere arrives here, and is counted.
+	run(t, "", "ip", "link", "add", "trap0", "type", "veth", "peer", "name", "trap1")
+	defer run(t, "", "ip", "link", "del", "trap0")
+	for _, args := range []string{"link set trap0 up", "link set trap1 up", "addr add 203.0.113.201/24 dev trap0", "addr add 2001:db8:7::1/64 dev trap0 nodad",
+		"route add default dev trap0", "-6 route add default dev trap0"} {
+		run(t, "", append([]string{"ip"}, strings.Fields(args)...)...)
+	}
+	run(t, `table inet trap { chain out { type filter hook output priority 0
+		oifname "trap0" meta l4proto tcp counter name sent drop
+	}
+	counter sent { }
+	}`, "nft", "-f", "-")
+	defer run(t, "", "nft", "delete", "table", "inet", "trap")
+	sent := func() string {
+		out, err := exec.Command("nft", "list", "counter", "inet", "trap", "sent").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(out), "packets ")
+		n, _, _ := strings.Cut(rest, " ")
+		return n
+	}
+	request := func(dest string) []byte { // the codec itself refuses some
+		to := netip.MustParseAddrPort(dest)
+		b := connectTo(t, "192.0.2.1:80")
+		binary.BigEndian.PutUint16(b[6:], to.Port())
+		a := to.Addr().As16()
+		copy(b[8:], a[:])
+		return b
+	}
+	refused := func(dest string) {
+		t.Helper()
+		answer, _, err := tell(t, "127.0.0.1", request(dest))
+		if got := code(t, answer, err); got != convert.NotAuthorized.String() && got != convert.MalformedMessage.String() {
+			t.Errorf("%s: %s", dest, got)
+		}
+	}
+	before := sent()
+	for _, dest := range []string{
+		// own ones, the metrics among them
+		"127.0.0.1:9124", "198.18.0.1:9124", "[::1]:9124", "[::ffff:198.18.0.1]:9124", "203.0.113.201:22", "203.0.113.255:80", "192.0.2.7:5124",
+		"[2001:db8:7::1]:5124", "[64:ff9b::198.18.0.1]:9124", "[64:ff9b::192.0.2.7]:5124", "[2002:c612:1::1]:9124", "[2001:db8:64::198.18.0.1]:9124",
+		"[::198.18.0.1]:9124", "[::ffff:0:198.18.0.1]:9124", "[2001:db8:5::5efe:198.18.0.1]:9124", "[2001:0:c612:1::1]:9124",
+		// networks behind
+		"10.0.0.1:80", "172.31.255.255:80", "192.168.0.1:80", "100.64.0.1:80", "192.0.0.8:80", "0.0.0.0:80", "0.1.2.3:80", "240.0.0.1:80",
+		"[fd00::1]:80", "[fe80::1]:80", "[fec0::1]:80", "[64:ff9b:1::10.0.0.1]:80", "[64:ff9b:1:ffff::1]:80", "[64:ff9b::10.0.0.1]:80",
+		"[2002:a00:1::1]:80", "[2002:7f00:1::]:80", "[2001:db8:64::192.168.0.1]:80", "[2001:0:4136:e378:8000:63bf:f5ff:fffe]:80", // Teredo of 10.0.0.1
+		"[::10.0.0.1]:80", "[::ffff:0:10.0.0.1]:80", "[2001:db8:5:0:200:5efe:10.0.0.1]:80",
+		// everybody's and nobody's
+		"224.0.0.251:5353", "255.255.255.255:80", "[ff02::fb]:5353", "[::]:80",
+		// the clouds' own services
+		"169.254.169.254:80", "[64:ff9b::169.254.169.254]:80", "[::ffff:169.254.169.254]:80", "[2002:a9fe:a9fe::]:80", "168.63.129.16:80", "192.0.0.192:80",
+		"100.100.100.200:80", "[fd00:ec2::254]:80", "[fd20:ce::254]:80", "[fe80::a9fe:a9fe]:80", "[2001:db8:64::168.63.129.16]:80",
+		// mail, where all else may be reached
+		"198.51.100.25:25", "[2001:db8::25]:25", "10.9.0.1:25",
+	} {
+		refused(dest)
+	}
+	if n := sent(); n != before {
+		t.Errorf("packets were sent: %s, before %s", n, before)
+	}
+	// To what is allowed something is sent, until it becomes this host's own: by an
+	// address, by a route, by what is to be announced.
+	allowed := func(dest string) {
+		t.Helper()
+		before := sent()
+		tell(t, "127.0.0.1", request(dest))
+		if sent() == before {
+			t.Errorf("nothing was sent to %s", dest)
+		}
+	}
+	for _, become := range [][2]string{{"addr add 198.51.100.77/32 dev lo", "addr del 198.51.100.77/32 dev lo"},
+		{"route add local 198.51.100.64/26 dev lo", "route del local 198.51.100.64/26 dev lo"}} {
+		allowed("198.51.100.77:80")
+		run(t, "", append([]string{"ip"}, strings.Fields(become[0])...)...)
+		refused("198.51.100.77:80")
+		run(t, "", append([]string{"ip"}, strings.Fields(become[1])...)...)
+	}
+	allowed("198.51.100.77:80")
+	c.Announce = append(c.Announce, netip.MustParseAddr("198.51.100.77"))
+	s.Reload(c)
+	refused("198.51.100.77:80")
+	allowed("10.9.0.1:80")
 }
