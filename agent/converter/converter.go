@@ -265,12 +265,13 @@ func wake(c chan struct{}) {
 // settleLocked judges a converter by what its ways have come to. One by which
 // it has not answered fails once it has answered by another one since, or there
 // is no other left to wait for: before that nobody knows which of the two is to
-// blame.
+// blame. One that has not answered either is not waited for again: with a
+// connection each second there is always one that is being asked.
 func (m *Monitor) settleLocked(p *peer) {
 	asking := false
 	var heard time.Time // last, over any
 	for _, a := range p.askers {
-		asking = asking || a.asking
+		asking = asking || a.asking && !a.suspected && a.answer.State != path.ConverterDown
 		if a.heard.After(heard) {
 			heard = a.heard
 		}

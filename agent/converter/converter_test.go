@@ -420,7 +420,7 @@ func TestDoubt(t *testing.T) {
 }
 
 // A converter that is away is not known to be until it has been asked by all
-// its ways, and is found by all when it is back.
+// its ways, and is found by all when it is back. Connections go on to miss it.
 func TestReturn(t *testing.T) {
 	at, _ := counting(t)
 	ways := []Way{way("fibre", netip.MustParseAddr("127.0.0.6"), at), way("lte", netip.MustParseAddr("127.0.0.6"), at)}
@@ -429,6 +429,20 @@ func TestReturn(t *testing.T) {
 	until(t, m, func() string { return each(m, ways) }, "fibre up, lte up")
 	find := lose(t, ways[0].Source, at.Port())
 	m.Doubt("mcp", ways[0].Way, errTest)
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		// So that one is always being asked when the other is given up.
+		for wait := time.Second; ; wait = 200 * time.Millisecond {
+			select {
+			case <-ended:
+				return
+			case <-time.After(wait):
+				m.Doubt("mcp", ways[0].Way, errTest)
+				m.Doubt("mcp", ways[1].Way, errTest)
+			}
+		}
+	}()
 	until(t, m, func() string {
 		got := each(m, ways)
 		if got == "fibre down, lte up" {
