@@ -62,7 +62,7 @@ func TestHouseScan(t *testing.T) {
 	const (
 		targets = 1 << 16
 		perHost = (1024 + 1024/4) / 4 // what one may have waiting
-		memory  = 32 << 20            // that this may take
+		memory  = 48 << 20            // that this may take
 	)
 	for _, filter := range []string{"nftables", "iptables"} {
 		t.Run(filter, func(t *testing.T) {
