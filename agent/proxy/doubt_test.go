@@ -66,6 +66,21 @@ func TestDoubtfulWay(t *testing.T) {
 	}
 }
 
+// That a server is reached straight while the converter has not even taken the
+// connection is a sign that it has gone.
+func TestConverterGone(t *testing.T) {
+	s := serve(t)
+	c, _ := converter(t, "mcp", forward(0))
+	h := newHouse(t, houseOptions{dest: s.at, converters: []path.Converter{c}})
+	lose(t, home, c.Addrs[0])
+	if got, err := h.ask(request); err != nil || !bytes.Equal(got, request) {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if from, _ := s.served(); !slices.Equal(from, []netip.Addr{home}) || !h.doubted(errOvertaken) {
+		t.Errorf("the server has served %v, doubts: %v", from, h.doubts)
+	}
+}
+
 // redirect has somebody else answer what home sends to an address, with a text
 // or, without one, by silence.
 func redirect(t *testing.T, at netip.AddrPort, text string) {

@@ -197,14 +197,12 @@ func (r *race) won(w reached) {
 		}
 		relay.Reset(x.conn.TCPConn) // before another far side gets the same opening
 	}
-	c := w.attempt.Converter
-	if c == nil {
-		return
+	if c := w.attempt.Converter; c != nil {
+		m.Acquit(c.Name, server)
 	}
-	m.Acquit(c.Name, server)
 	for _, a := range r.started[:slices.Index(r.started, w.attempt)] {
-		if a.Converter == c && slices.Contains(r.dialing, a) {
-			r.p.doubt(c.Name, a.Way, errOvertaken)
+		if !isDirect(a) && slices.Contains(r.dialing, a) {
+			r.p.doubt(a.Converter.Name, a.Way, errOvertaken)
 		}
 	}
 }

@@ -35,9 +35,9 @@ var (
 	errMute = errors.New("the server does not speak MPTCP any more")
 	// errSilent is a converter that was reached and said nothing for long.
 	errSilent = errors.New("no answer for the server")
-	// errOvertaken is a converter that had not been reached by one way when it
-	// answered by another.
-	errOvertaken = errors.New("it has answered by another way first")
+	// errOvertaken is a converter that had not been reached by one way when a
+	// later attempt was through.
+	errOvertaken = errors.New("a later attempt was through first")
 	// errPlain is one that was reached by a way where MPTCP arrived before.
 	errPlain = errors.New("MPTCP does not arrive")
 )
