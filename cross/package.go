@@ -54,7 +54,7 @@ var Packages = []Package{
  (RFC 8803) or straight to servers that speak Multipath TCP.
 `,
 		Depends: []string{
-			"kmod-nft-dup-inet", "kmod-nft-fib", "kmod-nft-nat", "kmod-nft-socket", "kmod-nft-tproxy", "kmod-nf-conntrack-netlink",
+			"kmod-nft-dup-inet", "kmod-nft-fib", "kmod-nft-nat", "kmod-nft-socket", "kmod-nft-tproxy", "kmod-nf-conntrack-netlink", "kmod-nfnetlink-log",
 			"kmod-tun", "nftables-json",
 		},
 		Program:   "agent/cmd/braid",

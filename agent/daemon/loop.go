@@ -57,6 +57,7 @@ type loop struct {
 	plan      plan.Plan
 	barriers  barriers
 	unhold    context.CancelFunc // nil: SYNs are not held
+	extension *extension         // nil: connections of LAN hosts are not extended
 	letGoC    chan struct{}      // they are not any more: the device was away
 	failed    string             // the last error logged, so that a lasting one is told once
 	weak      map[string]bool    // WANs whose modems receive little
@@ -191,6 +192,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	err := l.reconciler.Apply(ctx, p)
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
+	problems = append(problems, l.extend(p)...)
 	if p.Firewall != nil {
 		err = errors.Join(err, l.heart.Beat())
 	}
@@ -259,6 +261,7 @@ func (l *loop) release() {
 		f.Drain = true
 		p.Firewall = &f
 	}
+	l.stopExtending()
 	l.complain(errors.Join(l.reconciler.Apply(ctx, p), l.hold(nil)))
 }
 

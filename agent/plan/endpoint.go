@@ -208,6 +208,7 @@ func (m *maker) filter() {
 	f := Firewall{LANDevices: m.lanDevices(), LAN: m.lanPrefixes(), Access: m.accessPrefixes(), Ports: m.Ports,
 		Late:      m.Config.Globals.Accept == config.AcceptLate,
 		PassMPTCP: m.Config.Globals.LANMPTCP != config.LANMPTCPConvert,
+		Extend:    m.extend(),
 		BlockQUIC: m.Config.Globals.BlockQUIC,
 		IPsec:     m.Net.IPsec,
 		Crowd:     m.Crowd.Hosts,

@@ -318,6 +318,11 @@ func show(p plan.Plan, problems config.Problems) string {
 	each(&b, "ipv6only", p.IPv6Only)
 	each(&b, "nameserver", p.Nameservers)
 	each(&b, "modem", p.Modems)
+	if p.Firewall != nil && p.Firewall.Extend != nil {
+		for _, w := range p.Firewall.Extend.WANs {
+			fmt.Fprintf(&b, "extend Mark=%#x IPv4=%v IPv6=%v\n", w.Mark, w.IPv4, w.IPv6)
+		}
+	}
 	if p.Firewall != nil {
 		b.WriteString(rulesetMark + nft.Text(*p.Firewall))
 	}

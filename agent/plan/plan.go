@@ -189,6 +189,7 @@ type Firewall struct {
 	Converters []netip.Addr   // never intercepted
 	Crowd      []netip.Addr   // whose connections are not intercepted, for now
 	PassMPTCP  bool           // nor is who speaks MPTCP
+	Extend     *Extend        // but extended; nil: not so
 	Late       bool           // SYNs are held until the agent says what becomes of them
 	Drain      bool           // nothing more is intercepted; what is open stays with the proxy
 	Ports      Ports

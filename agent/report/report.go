@@ -84,6 +84,7 @@ type Totals struct {
 	Total       uint64 `json:"total"`
 	Convert     uint64 `json:"convert"`
 	Direct      uint64 `json:"direct"`
+	Extended    uint64 `json:"extended"` // of LAN hosts that speak MPTCP; none of the others
 	TCPFallback uint64 `json:"tcp_fallback"`
 	Failed      uint64 `json:"failed"`
 }

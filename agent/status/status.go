@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"braid/agent/config"
@@ -28,6 +29,9 @@ import (
 
 // View is what the agent has to tell. Make one with New.
 type View struct {
+	// Extended counts the connections of LAN hosts that were extended.
+	Extended atomic.Uint64
+
 	version    string
 	start      time.Time
 	proxy      *proxy.Proxy
@@ -179,7 +183,7 @@ func (v *View) Status() report.Status {
 	}
 	open, carried := v.proxy.Carried()
 	s.Connections = report.Totals{Open: open, Total: st.Total.Load(), Convert: st.Convert.Load(),
-		Direct: st.Direct.Load(), TCPFallback: st.TCPFallback.Load(), Failed: st.Failed.Load()}
+		Direct: st.Direct.Load(), Extended: v.Extended.Load(), TCPFallback: st.TCPFallback.Load(), Failed: st.Failed.Load()}
 	s.Bytes = report.Bytes{RX: carried.Down, TX: carried.Up, Direct: carried.Direct}
 	s.LastEvent = v.events.Last()
 	return s

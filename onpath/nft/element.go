@@ -24,6 +24,7 @@ const (
 	attrListSet    = 2
 	attrElements   = 3
 	attrKey        = 1
+	attrData       = 2
 	attrTimeout    = 4
 	attrDataValue  = 1
 	batchBegin     = 16
@@ -31,7 +32,7 @@ const (
 	nlmsgHeaderLen = 16
 )
 
-// Elements adds elements to sets and deletes them, without a process, many
+// Elements adds elements to sets and maps and deletes them, without a process, many
 // thousand a second. It is safe for concurrent use.
 type Elements struct {
 	family byte
@@ -63,24 +64,36 @@ func OpenElements(table string) (*Elements, error) {
 // set's own time. A key that is there stays as it is. The error is
 // ENFILE when the set is full, and ENOENT when there is none.
 func (e *Elements) Add(set string, key []byte, timeout time.Duration) error {
-	if err := e.change(newElement, unix.NLM_F_CREATE, set, key, timeout); err != nil {
+	if err := e.change(newElement, unix.NLM_F_CREATE, set, key, nil, timeout); err != nil {
 		return fmt.Errorf("adding to set %s: %w", set, err)
+	}
+	return nil
+}
+
+// Map has a map lead a key to data. One that it leads elsewhere is to be deleted
+// before: the error wraps EEXIST.
+func (e *Elements) Map(name string, key, data []byte) error {
+	if err := e.change(newElement, unix.NLM_F_CREATE, name, key, data, 0); err != nil {
+		return fmt.Errorf("adding to map %s: %w", name, err)
 	}
 	return nil
 }
 
 // Delete deletes a key, which need not be there.
 func (e *Elements) Delete(set string, key []byte) error {
-	if err := e.change(deleteElement, 0, set, key, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := e.change(deleteElement, 0, set, key, nil, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("deleting from set %s: %w", set, err)
 	}
 	return nil
 }
 
 // change sends a transaction of one element.
-func (e *Elements) change(message uint16, flags int, set string, key []byte, timeout time.Duration) error {
+func (e *Elements) change(message uint16, flags int, set string, key, data []byte, timeout time.Duration) error {
 	element := nl.NewRtAttr(1|unix.NLA_F_NESTED, nil)
 	element.AddRtAttr(attrKey|unix.NLA_F_NESTED, nil).AddRtAttr(attrDataValue, key)
+	if data != nil {
+		element.AddRtAttr(attrData|unix.NLA_F_NESTED, nil).AddRtAttr(attrDataValue, data)
+	}
 	if timeout > 0 {
 		element.AddRtAttr(attrTimeout, binary.BigEndian.AppendUint64(nil, uint64(timeout.Milliseconds())))
 	}

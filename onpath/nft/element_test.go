@@ -5,6 +5,7 @@ package nft_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -20,6 +21,8 @@ func TestElements(t *testing.T) {
 	if _, err := nft.Run(context.Background(), `
 		table inet t {
 			set flows4 { type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; timeout 1h; size 2; }
+			map servers { type inet_service : ipv4_addr . inet_service; }
+			map marks { type inet_service : mark; }
 			set flows6 { type ipv6_addr . inet_service . ipv6_addr . inet_service; flags dynamic,timeout; timeout 1h; }
 		}`, "-f", "-"); err != nil {
 		t.Fatal(err)
@@ -48,7 +51,15 @@ func TestElements(t *testing.T) {
 	if err := e.Add("flows6", flow("[2001:db8::1]:1", "[2001:db8::2]:65535"), 0); err != nil {
 		t.Fatal(err)
 	}
+	port := []byte{0xaf, 0xc8}
+	if err := errors.Join(e.Map("servers", port, nft.Key(netip.MustParseAddrPort("192.0.2.80:443"))), e.Map("marks", port, binary.NativeEndian.AppendUint32(nil, 0x2000000))); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Map("servers", port, nft.Key(netip.MustParseAddrPort("192.0.2.81:443"))); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("another meaning: %v", err)
+	}
 	for _, want := range []string{
+		"45000 : 192.0.2.80 . 443", "45000 : 0x02000000",
 		"198.51.100.2 . 40000 . 192.0.2.80 . 443 timeout 1m",
 		"2001:db8::1 . 1 . 2001:db8::2 . 65535 expires",
 	} {

@@ -16,6 +16,16 @@ import (
 	"braid/test/traffic"
 )
 
+// ownLine gives a host a line of its own, to which its kernel opens subflows.
+func ownLine(t *testing.T, r *rig.Rig, host *lab.Node) {
+	t.Helper()
+	sh(t, r.Core, "ip link add phone type veth peer name own netns "+host.Name+" && ip addr add 198.18.200.1/24 dev phone && ip link set phone up")
+	sh(t, host, "ip addr add 198.18.200.2/24 dev own && ip link set own up && "+
+		"ip rule add from 198.18.200.2 lookup 100 && ip route add default via 198.18.200.1 table 100 && "+
+		"ip route add default via 198.18.200.1 metric 1000 && "+
+		"ip mptcp limits set subflows 4 && ip mptcp endpoint add 198.18.200.2 dev own subflow")
+}
+
 // A phone on the LAN that speaks MPTCP and has a cellular line of its own: its
 // connections and joins go through untouched, and live on when it leaves the
 // house.
@@ -23,11 +33,7 @@ func TestPhone(t *testing.T) {
 	r := start(t, rig.Options{Lab: lines()})
 	serveMPTCP(t, r)
 	phone := r.Host()
-	sh(t, r.Core, "ip link add phone type veth peer name own netns "+phone.Name+" && ip addr add 198.18.200.1/24 dev phone && ip link set phone up")
-	sh(t, phone, "ip addr add 198.18.200.2/24 dev own && ip link set own up && "+
-		"ip rule add from 198.18.200.2 lookup 100 && ip route add default via 198.18.200.1 table 100 && "+
-		"ip route add default via 198.18.200.1 metric 1000 && "+
-		"ip mptcp limits set subflows 4 && ip mptcp endpoint add 198.18.200.2 dev own subflow")
+	ownLine(t, r, phone)
 	before := r.Server.MIB("MPTcpExtMPJoinAckRx")
 	total := status(t, r).Connections.Total
 	leave := time.AfterFunc(2*time.Second, func() { phone.Run("ip link set eth0 down") })

@@ -26,13 +26,14 @@ var may = []struct {
 	imports string
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/converter agent/path agent/report agent/ubus transport/..."},
-	{"agent/daemon", "agent/clat agent/config agent/converter agent/forward agent/health agent/history agent/load agent/modem agent/nameserver agent/netifd " +
+	{"agent/daemon", "agent/clat agent/config agent/converter agent/extend agent/forward agent/health agent/history agent/load agent/modem agent/nameserver agent/netifd " +
 		"agent/netstate agent/path agent/plan agent/proxy agent/quota agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/modem agent/netstate agent/path agent/plan agent/proxy " +
 		"agent/quota agent/reconcile agent/report agent/ubus transport/mptcp"},
 	{"agent/netifd", "agent/netstate agent/ubus"},
 	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
-	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/nft transport/mptcp"},
+	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/lend onpath/nft transport/mptcp"},
+	{"agent/extend", "agent/plan onpath/... transport/journal"},
 	{"agent/plan", "agent/config agent/health agent/load agent/modem agent/nameserver agent/netstate agent/path transport/mptcp"},
 	{"agent/health", "agent/config agent/netstate agent/socket/... transport/guard transport/journal"},
 	{"agent/load", "agent/config agent/netstate"},
@@ -81,7 +82,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
+	"onpath/conntrack", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

@@ -94,7 +94,7 @@ const unknown = "\x00"
 func load(ctx context.Context, text, listed string) error {
 	var drop strings.Builder
 	wanted := objects(text)
-	for _, kind := range []string{"chain", "set"} {
+	for _, kind := range []string{"chain", "set", "map"} {
 		for name := range objects(listed) {
 			if o := kind + " "; strings.HasPrefix(name, o) && !wanted[name] {
 				fmt.Fprintf(&drop, "delete %s inet braid %s\n", kind, strings.TrimPrefix(name, o))
@@ -112,7 +112,7 @@ func load(ctx context.Context, text, listed string) error {
 	return err
 }
 
-// objects are the chains and sets of the table inet braid, as in "set alive".
+// objects are the chains, sets and maps of the table inet braid, as in "set alive".
 func objects(ruleset string) map[string]bool {
 	found := make(map[string]bool)
 	_, table, _ := strings.Cut(ruleset, "table inet braid {")
@@ -120,7 +120,7 @@ func objects(ruleset string) map[string]bool {
 		if strings.HasPrefix(line, "}") {
 			break
 		}
-		if f := strings.Fields(line); len(f) == 3 && f[2] == "{" && (f[0] == "chain" || f[0] == "set") {
+		if f := strings.Fields(line); len(f) >= 3 && f[2] == "{" && (f[0] == "chain" || f[0] == "set" || f[0] == "map") {
 			found[f[0]+" "+f[1]] = true
 		}
 	}

@@ -32,6 +32,8 @@ var example = plan.Firewall{
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
 	Ports:      plan.Ports{5125, 5126, 5127},
+	PassMPTCP:  true,
+	Extend:     &plan.Extend{Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("2001:db8:1::1/64")}},
 	BlockQUIC:  true,
 	IPsec:      true,
 	Rules: []plan.FirewallRule{
@@ -85,7 +87,7 @@ func TestApply(t *testing.T) {
 	}
 	apply(&example, true)
 	ours := run(t, "list", "ruleset")
-	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125", "tproxy ip to 127.0.0.1:5127"} {
+	for _, want := range []string{"table inet braid", "table ip braid", "table ip6 braid", `"br-guest"`, "192.0.2.10", "tproxy ip6 to [::1]:5125", "tproxy ip to 127.0.0.1:5127", "dnat ip to", "chain extend_up_end_ip6", "log group 7000"} {
 		if !strings.Contains(ours, want) {
 			t.Errorf("no %q in\n%s", want, ours)
 		}
@@ -114,10 +116,19 @@ func TestApply(t *testing.T) {
 	less := example
 	less.WANs, less.Rules, less.IPv4.Shares, less.IPv6 = less.WANs[:1], less.Rules[:1], nil, plan.FirewallFamily{Left: true}
 	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass}}
+	run(t, "add", "element", "inet", "braid", "extend_known_ip", "{ 192.168.1.20 . 1 . 192.0.2.80 . 443 }")
+	run(t, "add", "element", "inet", "braid", "extend_to_ip", "{ 45000 : 192.0.2.80 . 443 }")
+	apply(&less, true)
+	for _, kept := range []string{"192.168.1.20 . 1 . 192.0.2.80 . 443", "45000 : 192.0.2.80 . 443"} {
+		if got := run(t, "list", "ruleset"); !strings.Contains(got, kept) {
+			t.Errorf("%s is lost:\n%s", kept, got)
+		}
+	}
+	less.Extend = nil
 	run(t, "add", "element", "inet", "braid", "rule_bank_4", "{ 192.0.2.1 }")
 	apply(&less, true)
 	got := run(t, "list", "ruleset")
-	for _, gone := range []string{`"lte"`, "chain wan2", "2001:db8:80::"} {
+	for _, gone := range []string{`"lte"`, "chain wan2", "2001:db8:80::", "extend"} {
 		if strings.Contains(got, gone) {
 			t.Errorf("%s is still there:\n%s", gone, got)
 		}

@@ -49,6 +49,8 @@ func Text(f plan.Firewall) string {
 		},
 		Lines: map[string][]string{
 			"sets":      sets(f.Rules),
+			"extend":    extend(f),
+			"joins":     joins(f),
 			"again":     again(f),
 			"wans":      wanChains(all),
 			"older":     older(all),
@@ -63,7 +65,7 @@ func Text(f plan.Firewall) string {
 			"ipsec":     when(f.IPsec, "rt ipsec exists accept"),
 			"spared":    slices.Concat(spared(f.IPv4, "ipv4"), spared(f.IPv6, "ipv6")),
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
-			"pass":      when(f.PassMPTCP, "tcp option mptcp subtype 0 return"),
+			"pass":      pass(f),
 			"never":     never(f),
 			"take":      take(f),
 			"theirs":    slices.Concat(theirs(f.IPv4, "ipv4"), theirs(f.IPv6, "ipv6")),

@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	"braid/onpath/nft"
+	"braid/test/netns"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+func TestConnection(t *testing.T) {
+	const rules = `table inet t {
+		chain out { type filter hook output priority 0; ct state new tcp dport 7777 ct mark set 0x3000005; }
+	}`
+	if _, err := nft.Run(t.Context(), rules, "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	defer nft.Run(context.Background(), "", "delete", "table", "inet", "t")
+	for _, addr := range []string{"127.0.0.1:7777", "[::1]:7777"} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		l, err := lc.Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		src, dst := netip.MustParseAddrPort(c.LocalAddr().String()), netip.MustParseAddrPort(addr)
+		if mark, err := Mark(src, dst); mark != 0x3000005 || err != nil {
+			t.Errorf("mark %#x, %v", mark, err)
+		}
+		for range 2 { // the second time it is gone
+			if err := Delete(src, dst); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := Mark(src, dst); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it is gone, and the error is %v", err)
+		}
+	}
+}
