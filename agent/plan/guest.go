@@ -23,7 +23,31 @@ func (m *maker) findGuests() {
 			m.problem("globals", "", fmt.Sprintf("%s is left alone: its default route %s", family(v6), where))
 		}
 		f.Guests = m.guests(v6)
+		for _, s := range f.Guests {
+			if all := m.whole(s, v6); all != "" {
+				m.problem("globals", "", fmt.Sprintf("%s from %s is left alone: a rule of others takes all of it", family(v6), all))
+			}
+		}
 	}
+}
+
+// whole says which of the LAN's devices or prefixes a selector takes all
+// packets of; nothing for one that takes some.
+func (m *maker) whole(s Selector, v6 bool) string {
+	if some := (Selector{Source: s.Source, In: s.In}); s != some {
+		return ""
+	}
+	prefixes := m.lanPrefixes()
+	i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool {
+		return p.Addr().Is6() == v6 && s.Source.IsValid() && s.Source.Bits() <= p.Bits() && s.Source.Contains(p.Addr())
+	})
+	switch lan := slices.Contains(m.lanDevices(), s.In); {
+	case i >= 0 && (s.In == "" || lan):
+		return prefixes[i].String()
+	case lan && !s.Source.IsValid():
+		return s.In
+	}
+	return ""
 }
 
 // family is what is planned for a family.
