@@ -23,7 +23,10 @@ const maxLines = 16
 type account struct {
 	name     string
 	up, down atomic.Uint64 // bytes of closed connections, from and to the client
-	queue    queue
+
+	// Under the share's lock.
+	finish float64 // the virtual time at which it has had all it wants
+	at     int     // its place among the busy
 
 	mu            sync.Mutex
 	client        config.Client

@@ -163,7 +163,6 @@ func (s *Server) Run(ctx, halt context.Context) {
 	s.draining = true
 	s.mu.Unlock()
 	s.reset(func(*session) bool { return true })
-	s.share.set(0) // nobody waits for a turn
 	s.running.Wait()
 	s.records.close()
 }

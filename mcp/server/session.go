@@ -255,8 +255,7 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
 	se.pair.Pace = func(n int) time.Duration {
-		s.share.wait(se.account, n)
-		return se.account.pace(n)
+		return max(s.share.hold(se.account, n), se.account.pace(n))
 	}
 	s.running.Add(1)
 	se.carried.Store(true)

@@ -4,118 +4,93 @@
 package server
 
 import (
-	"container/list"
+	"container/heap"
 	"sync"
 	"time"
 )
 
-const (
-	// quantum is how many bytes of a client's go in a turn.
-	quantum = 64 << 10
-	// shareBurst is what may go at once on a line that was not full.
-	shareBurst = 50 * time.Millisecond
-)
-
 // share divides what the host's line carries among the clients that want more
-// than there is: each has its turn, however many connections it has (deficit
-// round robin). Who wants less than its part does not wait. The zero value has no
-// limit.
+// than there is: each gets the same, however many connections it has, and who
+// wants less does not wait. It is a fluid server of all clients at a time
+// (Parekh and Gallager, "A Generalized Processor Sharing Approach to Flow
+// Control", 1993), whose virtual time is the bytes that each busy client has
+// had: a client's bytes go when they would begin to be served. The zero value has
+// no limit.
 type share struct {
-	mu    sync.Mutex
-	rate  float64 // bytes a second; 0: no limit
-	level float64 // bytes that may go now; less than none: have gone already
-	last  time.Time
-	turns list.List // of *queue, those in which somebody waits
-	timer *time.Timer
-}
-
-// queue is those of a client's connections that wait. It is under the share's
-// lock.
-type queue struct {
-	deficit int // bytes that may go in this turn; less than none: went too early
-	waiting []turn
-}
-
-type turn struct {
-	bytes int
-	goC   chan struct{}
+	mu      sync.Mutex
+	rate    float64 // bytes a second; 0: no limit
+	virtual float64
+	last    time.Time // of virtual
+	busy    byFinish
 }
 
 // set changes the limit.
 func (s *share) set(rate float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rate, s.level, s.last = rate, 0, time.Now()
-	s.nextLocked()
+	s.advanceLocked(time.Now())
+	s.rate = rate
 }
 
-// wait returns when n bytes of a client's may go.
-func (s *share) wait(a *account, n int) {
-	s.mu.Lock()
-	if s.rate == 0 {
-		s.mu.Unlock()
-		return
-	}
-	s.fillLocked()
-	if s.level >= 0 && s.turns.Len() == 0 {
-		s.level -= float64(n)
-		s.mu.Unlock()
-		return
-	}
-	q := &a.queue
-	if len(q.waiting) == 0 {
-		s.turns.PushBack(q)
-	}
-	t := turn{n, make(chan struct{})}
-	q.waiting = append(q.waiting, t)
-	s.nextLocked()
-	s.mu.Unlock()
-	<-t.goC
-}
-
-func (s *share) fillLocked() {
-	now := time.Now()
-	s.level = min(s.level+s.rate*now.Sub(s.last).Seconds(), s.rate*shareBurst.Seconds())
-	s.last = now
-}
-
-// nextLocked lets go what may, and comes again when more may.
-func (s *share) nextLocked() {
-	s.fillLocked()
-	for s.turns.Len() > 0 && (s.level >= 0 || s.rate == 0) {
-		e := s.turns.Front()
-		q := e.Value.(*queue)
-		if q.deficit <= 0 {
-			q.deficit += quantum
-		}
-		for q.deficit > 0 && len(q.waiting) > 0 && (s.level >= 0 || s.rate == 0) {
-			t := q.waiting[0]
-			q.waiting = q.waiting[1:]
-			q.deficit -= t.bytes
-			s.level -= float64(t.bytes)
-			close(t.goC)
-		}
-		switch {
-		case len(q.waiting) == 0:
-			s.turns.Remove(e)
-			q.waiting, q.deficit = nil, min(q.deficit, 0)
-		case q.deficit <= 0:
-			s.turns.MoveToBack(e)
-		}
-	}
-	if s.turns.Len() == 0 {
-		return
-	}
-	wait := time.Duration(-s.level / s.rate * float64(time.Second))
-	if s.timer == nil {
-		s.timer = time.AfterFunc(wait, s.next)
-		return
-	}
-	s.timer.Reset(wait)
-}
-
-func (s *share) next() {
+// hold is how long to hold back n bytes of a client's. A client that others join
+// or leave afterwards has waited too short or too long, which the next bytes make
+// up for.
+func (s *share) hold(a *account, n int) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.nextLocked()
+	s.advanceLocked(time.Now())
+	if s.rate == 0 {
+		return 0
+	}
+	if a.finish <= s.virtual {
+		a.finish = s.virtual
+		heap.Push(&s.busy, a)
+	}
+	start := a.finish
+	a.finish += float64(n)
+	heap.Fix(&s.busy, a.at)
+	return time.Duration((start - s.virtual) * float64(len(s.busy)) / s.rate * float64(time.Second))
+}
+
+// advanceLocked serves the busy clients until now.
+func (s *share) advanceLocked(now time.Time) {
+	left := now.Sub(s.last).Seconds() * s.rate // bytes, of all together
+	s.last = now
+	for len(s.busy) > 0 {
+		first := s.busy[0]
+		need := (first.finish - s.virtual) * float64(len(s.busy))
+		if need > left && s.rate > 0 {
+			s.virtual += left / float64(len(s.busy))
+			return
+		}
+		left -= need
+		s.virtual = first.finish
+		heap.Pop(&s.busy)
+	}
+}
+
+// byFinish are clients by the virtual time at which they will have had all, a
+// heap.
+type byFinish []*account
+
+func (h byFinish) Len() int           { return len(h) }
+func (h byFinish) Less(i, j int) bool { return h[i].finish < h[j].finish }
+func (h byFinish) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+func (h *byFinish) Push(x any) {
+	a := x.(*account)
+	a.at = len(*h)
+	*h = append(*h, a)
+}
+
+func (h *byFinish) Pop() any {
+	old := *h
+	last := len(old) - 1
+	a := old[last]
+	old[last] = nil
+	*h = old[:last]
+	return a
 }
