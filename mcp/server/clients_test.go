@@ -461,15 +461,17 @@ func TestShare(t *testing.T) {
 	small := open("127.0.0.4", nil, "e")
 	echo := func() time.Duration {
 		began := time.Now()
-		if _, err := io.ReadFull(small, make([]byte, 1)); err != nil {
+		if _, err := small.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := small.Write([]byte("x")); err != nil {
+		if _, err := io.ReadFull(small, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 		return time.Since(began)
 	}
-	echo()
+	if _, err := io.ReadFull(small, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	time.Sleep(2 * time.Second) // until what twenty were allowed before has gone
 	both := measure()
 	waited := time.Minute
