@@ -57,7 +57,7 @@ func TestFloods(t *testing.T) {
 	defer sh(t, "", "nft", "delete", "table", "ip", "flood")
 	sh(t, "", "ip", "link", "set", "lo", "mtu", "1500", "gso_max_segs", "1") // packets as on a line
 	defer sh(t, "", "ip", "link", "set", "lo", "mtu", "65536", "gso_max_segs", "65535")
-	sysctl(t, "net/ipv4/tcp_fastopen", "519")                                // also data in the SYN without a cookie
+	sysctl(t, "net/ipv4/tcp_fastopen", "519") // also data in the SYN without a cookie
 	info, err := convert.Reply(convert.Info{}).Append(nil)
 	if err != nil {
 		t.Fatal(err)

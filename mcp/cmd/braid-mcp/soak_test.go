@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,8 +23,8 @@ import (
 	"braid/transport/proof"
 )
 
-// soakTime is for how long TestSoak runs, unless BRAID_SOAK says otherwise, and
-// soakConnections how many live at a time.
+// soakTime is for how long TestSoak runs, and soakConnections how many live at a
+// time, unless BRAID_SOAK and BRAID_SOAK_CONNECTIONS say otherwise.
 const (
 	soakTime        = 60 * time.Second
 	soakConnections = 200
@@ -38,6 +39,13 @@ func TestSoak(t *testing.T) {
 	if text := os.Getenv("BRAID_SOAK"); text != "" {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := soakConnections
+	if text := os.Getenv("BRAID_SOAK_CONNECTIONS"); text != "" {
+		var err error
+		if live, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +71,7 @@ func TestSoak(t *testing.T) {
 	defer cancel()
 	var connections, echoed, failed atomic.Int64
 	var running sync.WaitGroup
-	for range soakConnections {
+	for range live {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				n, err := g.live(ctx, far)
