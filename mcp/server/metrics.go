@@ -56,7 +56,7 @@ func (s *Server) ServeMetrics(ctx context.Context, addr string) error {
 	counter("panics_total", "Connections that met a fault of the converter's.", &st.Panics, nil)
 	counter("wrong_cookies_total", "Cookies and proofs that are no client's.", &st.WrongCookies, nil)
 	counter("guard_destroyed_total", "Dead subflows given up.", &s.guard.Destroyed, nil)
-	reg.MustRegister(perClient{s})
+	reg.MustRegister(perClient{s}, onPath{s})
 	counter("servers_total", "Connections to servers.", &d.MPTCP, prometheus.Labels{"protocol": "mptcp"})
 	counter("servers_total", "Connections to servers.", &d.TCP, prometheus.Labels{"protocol": "tcp"})
 	for code := range st.errors {
@@ -114,5 +114,37 @@ func (p perClient) Collect(ch chan<- prometheus.Metric) {
 		for reason, n := range c.Refused {
 			count(clientRefused, n, c.Name, reason)
 		}
+	}
+}
+
+// onPath collects what the converter does on the path, if it stands there.
+type onPath struct{ s *Server }
+
+var (
+	onPathOpen       = prometheus.NewDesc("braid_mcp_on_path_open", "Connections being converted on the path.", nil, nil)
+	onPathRemembered = prometheus.NewDesc("braid_mcp_on_path_remembered", "Forwarded connections that are remembered.", nil, nil)
+	onPathTotal      = prometheus.NewDesc("braid_mcp_on_path_total", "What has happened on the path, by what.", []string{"what"}, nil)
+)
+
+// Describe is prometheus.Collector's.
+func (onPath) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{onPathOpen, onPathRemembered, onPathTotal} {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (p onPath) Collect(ch chan<- prometheus.Metric) {
+	st := p.s.OnPath.Status()
+	if st == nil {
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(onPathOpen, prometheus.GaugeValue, float64(st.Open))
+	ch <- prometheus.MustNewConstMetric(onPathRemembered, prometheus.GaugeValue, float64(st.Remembered))
+	for what, n := range map[string]uint64{
+		"converted": st.Converted, "failed": st.Failed, "forwarded": st.Forwarded, "announced": st.Announced, "heard": st.Heard,
+		"joined": st.Joined, "packets_shown": st.Shown, "packets_translated": st.Translated, "packets_dropped": st.Dropped,
+	} {
+		ch <- prometheus.MustNewConstMetric(onPathTotal, prometheus.CounterValue, float64(n), what)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"braid/mcp/config"
+	"braid/mcp/onpath"
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
@@ -30,6 +31,8 @@ import (
 type Server struct {
 	Log   *journal.Log
 	Stats Stats
+	// OnPath is the same process's place on its clients' path.
+	OnPath *onpath.OnPath
 
 	config                atomic.Pointer[config.Config]
 	clients               atomic.Pointer[clients]
@@ -63,6 +66,7 @@ func New(c config.Config, log *journal.Log) *Server {
 	rand.Read(run[:]) // never fails, see its documentation
 	s := &Server{
 		Log:        log,
+		OnPath:     onpath.New(log, descriptors()),
 		dialer:     mptcp.Dialer{Mutes: true},
 		guard:      guard.Guard{Log: log},
 		memory:     mptcp.NewMemory(),
@@ -70,7 +74,7 @@ func New(c config.Config, log *journal.Log) *Server {
 		started:    time.Now(),
 		strangers:  newGate(),
 		neighbours: newGate(),
-		most:       Descriptors(),
+		most:       descriptors(),
 		sessions:   make(map[*session]struct{}),
 		deafC:      make(chan struct{}),
 
@@ -84,9 +88,9 @@ func New(c config.Config, log *journal.Log) *Server {
 	return s
 }
 
-// Descriptors is for how many connections with two ends each there are files,
+// descriptors is for how many connections with two ends each there are files,
 // when some are kept back for other things.
-func Descriptors() int {
+func descriptors() int {
 	const others = 256
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2*others {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"braid/mcp/onpath"
 	"braid/transport/convert"
 )
 
@@ -29,6 +30,7 @@ type Status struct {
 	WrongCookies uint64            `json:"wrong_cookies"`
 	Refused      map[string]uint64 `json:"refused"` // by reason
 	Clients      []ClientStatus    `json:"clients"`
+	OnPath       *onpath.Status    `json:"on_path,omitempty"`
 }
 
 // ClientStatus is what is known of a client.
@@ -70,6 +72,7 @@ func (s *Server) Status(version string) Status {
 		WrongCookies: s.Stats.WrongCookies.Load(),
 		Refused:      make(map[string]uint64),
 		Clients:      s.clientStatus(),
+		OnPath:       s.OnPath.Status(),
 	}
 	for code := range s.Stats.errors {
 		if n := s.Stats.errors[code].Load(); n > 0 {

@@ -57,7 +57,7 @@ var may = []struct {
 	{"onpath/...", "onpath/... transport/mptcp"},
 
 	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/onpath mcp/server mcp/systemd transport/journal transport/mptcp"},
-	{"mcp/server", "mcp/config mcp/host transport/..."},
+	{"mcp/server", "mcp/config mcp/host mcp/onpath transport/..."},
 	{"mcp/onpath", "mcp/config onpath/... transport/..."},
 	{"mcp/host", "transport/journal transport/mptcp"},
 	{"mcp/config", "transport/journal transport/proof"},

@@ -132,6 +132,10 @@ func (c *command) status() int {
 	if st.WrongCookies > 0 {
 		fmt.Fprintf(c.stdout, "wrong cookies and proofs: %d\n", st.WrongCookies)
 	}
+	if p := st.OnPath; p != nil {
+		fmt.Fprintf(c.stdout, "on the path: %d open, %d converted, %d failed, %d forwarded, %d announcements, %d joins\n",
+			p.Open, p.Converted, p.Failed, p.Forwarded, p.Announced, p.Joined)
+	}
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "CLIENT\tCONNECTIONS\tSUBFLOWS\tCARRIED\tUP\tDOWN\tSEEN\tREFUSED")
 	for _, cl := range st.Clients {

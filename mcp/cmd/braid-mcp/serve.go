@@ -29,7 +29,6 @@ type daemon struct {
 	command
 	log    *journal.Log
 	server *server.Server
-	onPath *onpath.OnPath
 	reload sync.Mutex
 	config config.Config // the last good one, under reload
 }
@@ -45,7 +44,6 @@ func (c *command) serve() int {
 		d.log.Warn("nobody may use this converter yet", "cure", "braid-mcp add NAME")
 	}
 	d.server = server.New(conf, d.log)
-	d.onPath = onpath.New(d.log, server.Descriptors())
 	if err := d.run(); err != nil {
 		d.log.Error("serving", "error", err)
 		return exitFailed
@@ -100,7 +98,7 @@ func (d *daemon) run() error {
 	go func() {
 		defer close(servedC)
 		var serving sync.WaitGroup
-		serving.Go(func() { d.onPath.Run(ctx, halt) })
+		serving.Go(func() { d.server.OnPath.Run(ctx, halt) })
 		d.server.Run(ctx, halt)
 		serving.Wait()
 	}()
@@ -123,7 +121,7 @@ func (d *daemon) run() error {
 					d.log.Error("handing over; this one goes on", "error", err)
 					continue
 				}
-				d.onPath.HandOver()
+				d.server.OnPath.HandOver()
 				stop() // and nobody waits for the end of what is open
 				<-d.server.Deaf()
 				successor.Close()
@@ -144,7 +142,7 @@ func (d *daemon) run() error {
 func (d *daemon) stand(ctx context.Context) error {
 	c := d.current()
 	if c.OnPath != nil {
-		return d.onPath.Apply(ctx, c.OnPath)
+		return d.server.OnPath.Apply(ctx, c.OnPath)
 	}
 	if err := onpath.Sweep(); err != nil {
 		d.log.Debug("removing what may be left of a converter on the path", "error", err)
@@ -205,7 +203,7 @@ func (d *daemon) reloadFile() error {
 	d.config = c
 	d.setLevel(c)
 	d.server.Reload(c)
-	if err := d.onPath.Apply(context.Background(), c.OnPath); err != nil {
+	if err := d.server.OnPath.Apply(context.Background(), c.OnPath); err != nil {
 		return err
 	}
 	d.log.Info("reloaded", "clients", len(c.Clients))
