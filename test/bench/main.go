@@ -43,6 +43,7 @@ var parts = []part{
 	{name: "unshaped", run: (*bench).unshaped},
 	{name: "fetch", run: (*bench).fetch},
 	{name: "connections", run: (*bench).connections},
+	{name: "on-path", run: (*bench).onPath},
 	{name: "memory", run: (*bench).memory},
 	{name: "rest", run: (*bench).atRest},
 	{name: "stalls", run: (*bench).stalls, asked: true},

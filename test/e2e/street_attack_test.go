@@ -17,6 +17,7 @@ import (
 	"braid/onpath/raw"
 	"braid/onpath/segment"
 	"braid/test/lab"
+	"braid/test/rig"
 	"braid/test/traffic"
 )
 
@@ -53,13 +54,13 @@ func dialFor(t *testing.T, n *lab.Node, to netip.AddrPort, limit time.Duration) 
 // elements is how many a set of the box's has.
 func (s *street) elements(t *testing.T, set string) int {
 	t.Helper()
-	return strings.Count(sh(t, s.box, "nft list set inet braid_mcp "+set), "expires")
+	return strings.Count(sh(t, s.Box, "nft list set inet braid_mcp "+set), "expires")
 }
 
 // lent is how many packets the translator was given.
 func (s *street) lent(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(sh(t, s.box, "cat /sys/class/net/braid64-0/statistics/tx_packets"))
+	n, err := strconv.Atoi(sh(t, s.Box, "cat /sys/class/net/braid64-0/statistics/tx_packets"))
 	must(t, err)
 	return n
 }
@@ -77,8 +78,8 @@ func joinOption(token uint32) []byte {
 // The lent prefix is no way into the Internet: only joins to connections that
 // were seen get through, whoever guesses tokens, and nothing else does.
 func TestOnPathStrangers(t *testing.T) {
-	s := newStreet(t, onPathConfig)
-	transfer(t, s.dial(mptcpPort), traffic.Download, 8e6) // of which there was a token
+	s := newStreet(t, rig.OnPath)
+	transfer(t, s.Dial(mptcpPort), traffic.Download, 8e6) // of which there was a token
 	eventually(t, 3*time.Second, func() error {
 		if n := s.elements(t, "tokens"); n != 0 {
 			return fmt.Errorf("%d tokens of what has ended", n)
@@ -86,16 +87,16 @@ func TestOnPathStrangers(t *testing.T) {
 		return nil
 	})
 	before, carried := s.count(onPathCounters...), s.lent(t)
-	forge(t, s.client, func(send func(*segment.Segment)) {
+	forge(t, s.Client, func(send func(*segment.Segment)) {
 		for i := range 20000 {
 			send(&segment.Segment{Src: netip.AddrPortFrom(cellular6, uint16(1024+i)), Dst: netip.AddrPortFrom(lentServer, mptcpPort),
 				Flags: segment.SYN, Window: 64000, Options: joinOption(uint32(i) * 0x9e3779b1)})
 		}
 	})
-	sh(t, s.client, `ping -6 -c1 -W1 2001:db8:64::c000:250 >/dev/null || true
+	sh(t, s.Client, `ping -6 -c1 -W1 2001:db8:64::c000:250 >/dev/null || true
 		timeout 1 sh -c 'echo x >/dev/udp/2001:db8:64::c000:250/8081' 2>/dev/null || true`)
 	for _, port := range []uint16{plainPort, mptcpPort} { // neither TCP nor MPTCP is served
-		_, err := dialFor(t, s.client, netip.AddrPortFrom(lentServer, port), 500*time.Millisecond)
+		_, err := dialFor(t, s.Client, netip.AddrPortFrom(lentServer, port), 500*time.Millisecond)
 		if err == nil {
 			t.Errorf("connected to port %d by the lent address", port)
 		}
@@ -105,7 +106,7 @@ func TestOnPathStrangers(t *testing.T) {
 	}
 	s.grown(t, before, mib{"server:MPTcpExtMPJoinSynRx": 0, "server:MPTcpExtMPJoinNoTokenFound": 0})
 	// The flood over, and during it, a connection has its line.
-	stop := background(t, s.dial(mptcpPort))
+	stop := background(t, s.Dial(mptcpPort))
 	s.joined(t, before, 1)
 	stop()
 }
@@ -113,9 +114,9 @@ func TestOnPathStrangers(t *testing.T) {
 // Forged handshakes: third packets without a server's answer are not even shown;
 // with one, and wrong keys, they make an announcement that its client ignores.
 func TestOnPathForged(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	keys := append([]byte{30, 20, 1, 1}, "client__server__"...)
-	forge(t, s.client, func(send func(*segment.Segment)) {
+	forge(t, s.Client, func(send func(*segment.Segment)) {
 		for i := range 5000 {
 			send(&segment.Segment{Src: netip.AddrPortFrom(fixed4, uint16(1024+i)), Dst: netip.AddrPortFrom(lab.Server4, mptcpPort),
 				Flags: segment.ACK, Seq: 1, Ack: 1, Window: 64000, Options: keys})
@@ -127,29 +128,29 @@ func TestOnPathForged(t *testing.T) {
 		}
 	}
 	before := s.count(onPathCounters...)
-	stop := background(t, s.dial(mptcpPort))
+	stop := background(t, s.Dial(mptcpPort))
 	s.joined(t, before, 1)
 	stop()
 	// A client that is not one of those that are configured.
-	must(t, s.WriteOnPath(strings.Replace(onPathConfig, "198.51.100.0/24", "203.0.113.0/24", 1)))
+	must(t, s.WriteConfig(strings.Replace(rig.OnPath, "198.51.100.0/24", "203.0.113.0/24", 1)))
 	must(t, s.MCP.Signal(syscall.SIGHUP))
 	eventually(t, 3*time.Second, func() error {
-		if out := sh(t, s.box, "nft list chain inet braid_mcp up_ip"); !strings.Contains(out, "203.0.113.0/24") {
+		if out := sh(t, s.Box, "nft list chain inet braid_mcp up_ip"); !strings.Contains(out, "203.0.113.0/24") {
 			return fmt.Errorf("rules are as they were")
 		}
 		return nil
 	})
 	before = s.count(onPathCounters...)
-	transfer(t, s.dial(mptcpPort), traffic.Download, 1e6)
-	transfer(t, s.dial(plainPort), traffic.Download, 1e6)
+	transfer(t, s.Dial(mptcpPort), traffic.Download, 1e6)
+	transfer(t, s.Dial(plainPort), traffic.Download, 1e6)
 	s.grown(t, before, mib{"client:MPTcpExtAddAddr": 0, "box:MPTcpExtMPCapableSYNRX": 0, "server:MPTcpExtMPJoinSynRx": 0})
 }
 
 // A reload, and a successor, leave what is open as it is, and new connections
 // have what the configuration says then.
 func TestOnPathReload(t *testing.T) {
-	s := newStreet(t, onPathConfig)
-	converted, forwarded := background(t, s.dial(plainPort)), background(t, s.dial(mptcpPort))
+	s := newStreet(t, rig.OnPath)
+	converted, forwarded := background(t, s.Dial(plainPort)), background(t, s.Dial(mptcpPort))
 	s.joined(t, s.count("server:MPTcpExtMPJoinAckRx"), 0)
 	must(t, s.MCP.Signal(syscall.SIGUSR2))
 	eventually(t, 5*time.Second, func() error {

@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"braid/test/lab"
+	"braid/test/rig"
 	"braid/test/traffic"
 	"braid/transport/mptcp"
 )
@@ -21,13 +23,13 @@ import (
 // A server that takes no joins at its own address (the C flag), as those behind a
 // balancer say, is lent nothing: a join would come to another machine.
 func TestOnPathCFlag(t *testing.T) {
-	s := newStreet(t, onPathConfig)
-	must(t, s.server.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
+	s := newStreet(t, rig.OnPath)
+	must(t, s.Server.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
 	before := s.count(onPathCounters...)
-	transfer(t, s.dial(mptcpPort), traffic.Download, 4e6)
+	transfer(t, s.Dial(mptcpPort), traffic.Download, 4e6)
 	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "client:MPTcpExtAddAddr": 0, "client:MPTcpExtMPJoinSynTx": 0, "box:MPTcpExtMPCapableSYNRX": 0})
-	must(t, s.server.Sysctl("net.mptcp.allow_join_initial_addr_port", "1"))
-	stop := background(t, s.dial(mptcpPort))
+	must(t, s.Server.Sysctl("net.mptcp.allow_join_initial_addr_port", "1"))
+	stop := background(t, s.Dial(mptcpPort))
 	s.joined(t, before, 1)
 	stop()
 }
@@ -36,7 +38,7 @@ func TestOnPathCFlag(t *testing.T) {
 // open get it again, forwarded and converted ones, though nobody tells the
 // converter and the kernel does not join again by itself.
 func TestOnPathLineReturns(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	for _, port := range []uint16{mptcpPort, plainPort} {
 		t.Run(fmt.Sprint(port), func(t *testing.T) {
 			name := map[uint16]string{mptcpPort: "server:MPTcpExtMPJoinAckRx", plainPort: "box:MPTcpExtMPJoinAckRx"}[port]
@@ -49,13 +51,13 @@ func TestOnPathLineReturns(t *testing.T) {
 					return nil
 				}
 			}
-			stop := background(t, s.dial(port))
+			stop := background(t, s.Dial(port))
 			eventually(t, 3*time.Second, joins(1))
 			s.Link("lte").Blackhole(true)
-			sh(t, s.client, "ip mptcp endpoint del id 2") // as whoever looks after the line does
+			sh(t, s.Client, "ip mptcp endpoint del id 2") // as whoever looks after the line does
 			time.Sleep(2 * time.Second)
 			s.Link("lte").Blackhole(false)
-			sh(t, s.client, "ip mptcp endpoint add 2001:db8:c::2 dev lte id 2 subflow fullmesh")
+			sh(t, s.Client, "ip mptcp endpoint add 2001:db8:c::2 dev lte id 2 subflow fullmesh")
 			eventually(t, 10*time.Second, joins(2))
 			from := s.received(t, "lte")
 			eventually(t, 3*time.Second, func() error {
@@ -76,19 +78,19 @@ func TestOnPathLineReturns(t *testing.T) {
 // A line that is not there when a connection begins is added when it comes, for
 // clients that are known to have such lines.
 func TestOnPathLearns(t *testing.T) {
-	s := newStreet(t, strings.Replace(onPathConfig, `"all"`, `"learned"`, 1))
-	sh(t, s.client, "ip -6 route del default")
+	s := newStreet(t, strings.Replace(rig.OnPath, `"all"`, `"learned"`, 1))
+	sh(t, s.Client, "ip -6 route del default")
 	before := s.count(onPathCounters...)
 	for range 3 { // of which the first is a trial
-		transfer(t, s.dial(mptcpPort), traffic.Download, 1e5)
+		transfer(t, s.Dial(mptcpPort), traffic.Download, 1e5)
 	}
 	s.grown(t, before, mib{"client:MPTcpExtAddAddr": 1, "server:MPTcpExtMPJoinSynRx": 0})
 	must(t, s.MCP.Stop())
-	must(t, s.StartOnPath(s.box, strings.Replace(onPathConfig, `"all"`, `"learned"`, 1)))
-	sh(t, s.client, "ip -6 route add default via 2001:db8:c::1 dev lte")
+	must(t, s.Start(strings.Replace(rig.OnPath, `"all"`, `"learned"`, 1)))
+	sh(t, s.Client, "ip -6 route add default via 2001:db8:c::1 dev lte")
 	before = s.count(onPathCounters...)
 	for i := range uint64(3) { // the first is a trial, and is taken
-		stop := background(t, s.dial(mptcpPort))
+		stop := background(t, s.Dial(mptcpPort))
 		s.joined(t, before, i+1)
 		stop()
 	}
@@ -99,10 +101,10 @@ func TestOnPathLearns(t *testing.T) {
 // and what it remembers ends with them.
 func TestOnPathMany(t *testing.T) {
 	const many = 500
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(true)
-	l, err := s.server.Listen(t.Context(), lc, "tcp", ":9000")
+	l, err := s.Server.Listen(t.Context(), lc, "tcp", ":9000")
 	must(t, err)
 	defer l.Close()
 	go func() {
@@ -119,7 +121,7 @@ func TestOnPathMany(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range conns {
 		wg.Go(func() {
-			err := s.client.Do(func() (err error) {
+			err := s.Client.Do(func() (err error) {
 				conns[i], err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, 9000), nil)
 				return err
 			})
@@ -156,14 +158,23 @@ func TestOnPathMany(t *testing.T) {
 	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": many, "client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPCapableSYNRX": 0})
 	u, err := s.MCP.Usage()
 	must(t, err)
-	t.Logf("%v of CPU, %d bytes of memory for %d connections", u.CPU, u.Anonymous, many)
+	var st struct {
+		OnPath struct{ Forwarded, Remembered, Announced, Joined, Shown int } `json:"on_path"`
+	}
+	out, err := s.ConverterStatus()
+	must(t, err)
+	must(t, json.Unmarshal(out, &st))
+	t.Logf("%v of CPU, %d bytes of memory for %d connections: %+v", u.CPU, u.Anonymous, many, st.OnPath)
+	if p := st.OnPath; p.Forwarded != many || p.Remembered != many || p.Joined != many || p.Shown > 8*many {
+		t.Errorf("the converter has seen %+v", p)
+	}
 	for _, c := range conns {
 		c.Close()
 	}
 	eventually(t, 5*time.Second, func() error {
 		var left []int
 		for _, set := range []string{"lent_known_ip", "lent_known_ip6", "tokens"} {
-			left = append(left, strings.Count(sh(t, s.box, "nft list set inet braid_mcp "+set), "expires"))
+			left = append(left, strings.Count(sh(t, s.Box, "nft list set inet braid_mcp "+set), "expires"))
 		}
 		if fmt.Sprint(left) != "[0 0 0]" {
 			return fmt.Errorf("remembered in the filter's sets: %v", left)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"braid/test/lab"
+	"braid/test/rig"
 	"braid/test/traffic"
 )
 
@@ -38,7 +39,7 @@ func lose(t *testing.T, n *lab.Node, hook, match string) {
 // Each packet of the handshakes is lost in turn, before the converter and behind
 // it. MPTCP stays, the address is announced, and taken.
 func TestOnPathLosses(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	const (
 		up    = `ip saddr 198.51.100.2 `
 		down  = `ip daddr 198.51.100.2 `
@@ -61,8 +62,8 @@ func TestOnPathLosses(t *testing.T) {
 		for _, place := range []struct {
 			name, hook string
 			node       *lab.Node
-		}{{"on the client's side", "prerouting", s.box}, {"on the server's side", "prerouting", s.Core}} {
-			if tt.down != "" && place.node == s.box {
+		}{{"on the client's side", "prerouting", s.Box}, {"on the server's side", "prerouting", s.Core}} {
+			if tt.down != "" && place.node == s.Box {
 				place.hook = "postrouting"
 			}
 			if match == down+add && place.node == s.Core {
@@ -72,7 +73,7 @@ func TestOnPathLosses(t *testing.T) {
 				lose(t, place.node, place.hook, match)
 				defer sh(t, place.node, "nft delete table inet lose")
 				before := s.count(onPathCounters...)
-				stop := background(t, s.dial(mptcpPort))
+				stop := background(t, s.Dial(mptcpPort))
 				s.joined(t, before, 1)
 				t.Log(stop())
 				s.grown(t, before, mib{"client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPJoinSynRx": 0})
@@ -86,7 +87,7 @@ func TestOnPathLosses(t *testing.T) {
 
 // The same for a server without MPTCP, whose answer the converter drops anyway.
 func TestOnPathLossesConverting(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	for _, tt := range []struct{ name, hook, match string }{
 		{"SYN", "prerouting", `iifname "gw" tcp flags & (syn|ack) == syn`},
 		{"SYN to the server", "postrouting", `oifname "core" tcp flags & (syn|ack) == syn`},
@@ -97,13 +98,13 @@ func TestOnPathLossesConverting(t *testing.T) {
 		{"third packet", "prerouting", `iifname "gw" tcp flags & (syn|ack|psh) == ack`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			sh(t, s.box, "nft flush set inet braid_mcp plain_ip; nft flush set inet braid_mcp capable_ip")
-			lose(t, s.box, tt.hook, tt.match)
-			defer sh(t, s.box, "nft delete table inet lose")
+			sh(t, s.Box, "nft flush set inet braid_mcp plain_ip; nft flush set inet braid_mcp capable_ip")
+			lose(t, s.Box, tt.hook, tt.match)
+			defer sh(t, s.Box, "nft delete table inet lose")
 			before := s.count(onPathCounters...)
-			t.Log(transfer(t, s.dial(plainPort), traffic.Download, 4e6))
+			t.Log(transfer(t, s.Dial(plainPort), traffic.Download, 4e6))
 			s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPCapableSYNRX": 1})
-			if sh(t, s.box, "nft list table inet lose | grep -c 'counter packets 0 ' || true") != "0" {
+			if sh(t, s.Box, "nft list table inet lose | grep -c 'counter packets 0 ' || true") != "0" {
 				t.Error("nothing was lost")
 			}
 		})
@@ -112,7 +113,7 @@ func TestOnPathLossesConverting(t *testing.T) {
 
 // Whatever the two ends have agreed on.
 func TestOnPathOptions(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	for _, key := range []string{"net.ipv4.tcp_timestamps 0", "net.ipv4.tcp_sack 0", "net.mptcp.checksum_enabled 1", "net.ipv4.tcp_window_scaling 0"} {
 		t.Run(key, func(t *testing.T) {
 			var name string
@@ -120,16 +121,16 @@ func TestOnPathOptions(t *testing.T) {
 			if _, err := fmt.Sscan(key, &name, &value); err != nil {
 				t.Fatal(err)
 			}
-			for _, n := range []*lab.Node{s.client, s.server} {
+			for _, n := range []*lab.Node{s.Client, s.Server} {
 				must(t, n.Sysctl(name, fmt.Sprint(value)))
 				defer n.Sysctl(name, fmt.Sprint(1-value))
 			}
 			before := s.count(onPathCounters...)
-			stop := background(t, s.dial(mptcpPort))
+			stop := background(t, s.Dial(mptcpPort))
 			s.joined(t, before, 1)
 			t.Log(stop())
 			before = s.count(onPathCounters...)
-			transfer(t, s.dial(plainPort), traffic.Download, 8e6)
+			transfer(t, s.Dial(plainPort), traffic.Download, 8e6)
 			s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "box:MPTcpExtMPJoinAckRx": 1})
 		})
 	}

@@ -19,80 +19,34 @@ import (
 	"braid/test/link"
 	"braid/test/rig"
 	"braid/test/traffic"
-	"braid/transport/mptcp"
 )
 
-// street is a world without agent and without anything that a converter would be
-// addressed by: the client is the gateway itself, and the converter the router
-// of its fixed line.
-//
-//	         .-- fibre (IPv4, 198.51.100.2) ---- converter ----.
-//	client --+                                       ^         +-- server (IPv4)
-//	         '-- lte (IPv6 only) ---- carrier ---- core -------'
-//
-// Port 8080 of the server speaks TCP, 8081 MPTCP.
-type street struct {
-	*rig.Rig
-	client, box, server *lab.Node
-}
+// street is one with a converter on the path.
+type street struct{ *rig.Street }
 
 const (
 	plainPort = rig.Port
-	mptcpPort = rig.Port + 1
-
-	onPathHead = `
-listen = ["127.0.0.1:5124"]
-metrics = ""
-drain = 1
-log_level = "debug"
-`
-	onPathConfig = onPathHead + `
-[on_path]
-interfaces = ["gw"]
-clients = ["198.51.100.0/24"]
-lend = "2001:db8:64::/96"
-lend_to = "all"
-`
+	mptcpPort = rig.MPTCPPort
 )
 
 func newStreet(t *testing.T, config string) *street {
 	t.Helper()
 	fixed := link.Spec{Rate: 50e6, Delay: 5 * time.Millisecond}
 	cellular := link.Spec{Rate: 30e6, Delay: 10 * time.Millisecond}
-	r := start(t, rig.Options{Idle: true, Lab: lab.Options{Accesses: []lab.Access{
-		{Name: "fibre", Kind: lab.Fixed, V4: lab.Public, Up: fixed, Down: fixed},
-		{Name: "lte", Kind: lab.Cellular, V4: lab.None, V6: true, Up: cellular, Down: cellular},
-	}}})
-	s := &street{r, r.Gateway, r.WAN("fibre").Router, r.Server}
-	_, err := r.Serve(r.Server, true, mptcpPort)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	r, err := rig.NewStreet(ctx, bin, lab.Access{Up: fixed, Down: fixed}, lab.Access{Up: cellular, Down: cellular}, false)
 	must(t, err)
-	sh(t, r.Core, "ip -6 route add 2001:db8:64::/96 via fd00:255::2 dev fibre")
-	sh(t, s.server, "ip mptcp limits set subflows 8")
-	sh(t, s.client, `ip mptcp limits set subflows 8 add_addr_accepted 8
-		ip mptcp endpoint add 2001:db8:c::2 dev lte id 2 subflow fullmesh`)
-	for _, n := range []*lab.Node{s.client, s.server, s.box} {
-		must(t, n.Sysctl("net.mptcp.blackhole_timeout", "0"))
-	}
-	if config != "" {
-		must(t, r.StartOnPath(s.box, config))
-	}
-	return s
-}
-
-// dial connects from the client by MPTCP as programs do whose connections may
-// have subflows of both families.
-func (s *street) dial(port uint16) traffic.Dial {
-	return func(ctx context.Context) (c net.Conn, err error) {
-		err = s.client.Do(func() error {
-			d := new(mptcp.Dialer)
-			mc, err := d.Dial(ctx, netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), nil)
-			if err == nil {
-				c = mc
-			}
-			return err
-		})
-		return c, err
-	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() && r.MCP != nil {
+			t.Log(r.MCP.Log())
+		}
+	})
+	must(t, r.Start(config))
+	return &street{r}
 }
 
 // mib are counters of several nodes, or what they have changed by.
@@ -102,7 +56,7 @@ func (s *street) count(names ...string) mib {
 	m := make(mib)
 	for _, n := range names {
 		where, name, _ := strings.Cut(n, ":")
-		m[n] = map[string]*lab.Node{"client": s.client, "box": s.box, "server": s.server}[where].MIB(name)
+		m[n] = map[string]*lab.Node{"client": s.Client, "box": s.Box, "server": s.Server}[where].MIB(name)
 	}
 	return m
 }
@@ -120,7 +74,7 @@ func (s *street) grown(t *testing.T, since mib, want mib) {
 // received is what a device of the client's has received, in bytes.
 func (s *street) received(t *testing.T, device string) int {
 	t.Helper()
-	n, err := strconv.Atoi(sh(t, s.client, "cat /sys/class/net/"+device+"/statistics/rx_bytes"))
+	n, err := strconv.Atoi(sh(t, s.Client, "cat /sys/class/net/"+device+"/statistics/rx_bytes"))
 	must(t, err)
 	return n
 }
@@ -128,7 +82,7 @@ func (s *street) received(t *testing.T, device string) int {
 // sockets are the box's TCP sockets that are no listeners.
 func (s *street) sockets(t *testing.T) string {
 	t.Helper()
-	return sh(t, s.box, "ss -Htan state connected | grep -v '127.0.0.1:5124' || true")
+	return sh(t, s.Box, "ss -Htan state connected | grep -v '127.0.0.1:5124' || true")
 }
 
 // shares transfers and asserts how much of it came over each line, in parts of
@@ -136,7 +90,7 @@ func (s *street) sockets(t *testing.T) string {
 func (s *street) shares(t *testing.T, port uint16, bytes int64, fibre, lte float64) traffic.Report {
 	t.Helper()
 	f, l := s.received(t, "fibre"), s.received(t, "lte")
-	rep := transfer(t, s.dial(port), traffic.Download, bytes)
+	rep := transfer(t, s.Dial(port), traffic.Download, bytes)
 	f, l = s.received(t, "fibre")-f, s.received(t, "lte")-l
 	t.Logf("%v; %d bytes over fibre, %d over lte", rep, f, l)
 	if float64(f) < fibre*float64(bytes) || float64(l) < lte*float64(bytes) {
@@ -157,9 +111,9 @@ var onPathCounters = []string{
 // socket, and lends an address; the second subflow reaches the server by the
 // converter's own IPv4.
 func TestOnPathLends(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	before := s.count(onPathCounters...)
-	stop := background(t, s.dial(mptcpPort))
+	stop := background(t, s.Dial(mptcpPort))
 	eventually(t, 2*time.Second, func() error {
 		if n := s.count("server:MPTcpExtMPJoinAckRx")["server:MPTcpExtMPJoinAckRx"] - before["server:MPTcpExtMPJoinAckRx"]; n != 1 {
 			return fmt.Errorf("%d joins", n)
@@ -169,7 +123,7 @@ func TestOnPathLends(t *testing.T) {
 	if open := s.sockets(t); open != "" {
 		t.Errorf("the converter has sockets:\n%s", open)
 	}
-	out := sh(t, s.server, "ss -Htn state established sport = :"+strconv.Itoa(int(mptcpPort)))
+	out := sh(t, s.Server, "ss -Htn state established sport = :"+strconv.Itoa(int(mptcpPort)))
 	if !strings.Contains(out, "198.51.100.2") || !strings.Contains(out, "10.255.0.2") {
 		t.Errorf("the server's subflows:\n%s", out)
 	}
@@ -187,7 +141,7 @@ func TestOnPathLends(t *testing.T) {
 // The server speaks TCP. Its answer is judged, and the first connection already
 // is converted: both lines carry it. So is the next, whose SYN is taken at once.
 func TestOnPathConverts(t *testing.T) {
-	s := newStreet(t, onPathConfig)
+	s := newStreet(t, rig.OnPath)
 	for _, name := range []string{"first", "later"} {
 		before := s.count(onPathCounters...)
 		s.shares(t, plainPort, 40e6, 0.3, 0.2)
@@ -209,7 +163,7 @@ func TestOnPathConverts(t *testing.T) {
 // clean fails if the converter has left anything on the box.
 func (s *street) clean(t *testing.T) {
 	t.Helper()
-	left := sh(t, s.box, `nft list tables | grep braid || true; ip rule | grep 690 || true; ip -6 rule | grep 690 || true
+	left := sh(t, s.Box, `nft list tables | grep braid || true; ip rule | grep 690 || true; ip -6 rule | grep 690 || true
 		ip route show table 7090 2>/dev/null || true; ip -6 route show table 7090 2>/dev/null || true
 		ip mptcp endpoint | grep 5125 || true; ip link | grep braid64 || true; ip -6 route | grep 2001:db8:64 || true`)
 	if left != "" {
@@ -219,13 +173,13 @@ func (s *street) clean(t *testing.T) {
 
 // Plain TCP is never touched, whatever is known of its server.
 func TestOnPathLeavesTCP(t *testing.T) {
-	s := newStreet(t, onPathConfig)
-	transfer(t, s.dial(plainPort), traffic.Download, 1000) // the server is known now
+	s := newStreet(t, rig.OnPath)
+	transfer(t, s.Dial(plainPort), traffic.Download, 1000) // the server is known now
 	for _, port := range []uint16{plainPort, mptcpPort} {
 		tcp := func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			d.SetMultipathTCP(false)
-			return s.client.Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server4, port).String())
+			return s.Client.Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server4, port).String())
 		}
 		if p := identify(t, tcp); p.Remote.Addr() != s.WAN("fibre").Gateway4.Addr() {
 			t.Errorf("port %d sees %v", port, p.Remote)
@@ -240,10 +194,10 @@ func TestOnPathLeavesTCP(t *testing.T) {
 func TestOnPathDead(t *testing.T) {
 	for _, how := range []string{"killed", "hung"} {
 		t.Run(how, func(t *testing.T) {
-			s := newStreet(t, onPathConfig)
-			transfer(t, s.dial(plainPort), traffic.Download, 1000)
-			stop := background(t, s.dial(mptcpPort))
-			_, err := s.Serve(s.server, false, mptcpPort+1)
+			s := newStreet(t, rig.OnPath)
+			transfer(t, s.Dial(plainPort), traffic.Download, 1000)
+			stop := background(t, s.Dial(mptcpPort))
+			_, err := s.Serve(s.Server, false, mptcpPort+1)
 			must(t, err)
 			if how == "killed" {
 				s.MCP.Kill()
@@ -251,18 +205,18 @@ func TestOnPathDead(t *testing.T) {
 				must(t, s.MCP.Signal(syscall.SIGSTOP))
 			}
 			eventually(t, 4*time.Second, func() error {
-				if out := sh(t, s.box, "nft list set inet braid_mcp alive"); strings.Contains(out, "expires") {
+				if out := sh(t, s.Box, "nft list set inet braid_mcp alive"); strings.Contains(out, "expires") {
 					return errors.New("still believed to live")
 				}
 				return nil
 			})
 			for _, port := range []uint16{plainPort, mptcpPort, mptcpPort + 1} {
-				before := s.box.MIB("IpForwDatagrams")
-				rep := transfer(t, s.dial(port), traffic.Download, 1e6)
+				before := s.Box.MIB("IpForwDatagrams")
+				rep := transfer(t, s.Dial(port), traffic.Download, 1e6)
 				if rep.Connect > 900*time.Millisecond {
 					t.Errorf("port %d: %v", port, rep)
 				}
-				if n := s.box.MIB("IpForwDatagrams") - before; n < 700 {
+				if n := s.Box.MIB("IpForwDatagrams") - before; n < 700 {
 					t.Errorf("port %d: %d packets were forwarded", port, n)
 				}
 			}
@@ -272,7 +226,7 @@ func TestOnPathDead(t *testing.T) {
 			if how == "hung" {
 				s.MCP.Kill()
 			}
-			must(t, s.StartOnPath(s.box, onPathConfig))
+			must(t, s.Start(rig.OnPath))
 			s.shares(t, mptcpPort, 20e6, 0.3, 0.1)
 			s.shares(t, plainPort, 20e6, 0.3, 0.1)
 			must(t, s.MCP.Stop())

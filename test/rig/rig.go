@@ -157,28 +157,6 @@ func (r *Rig) StartMCPAt(n *lab.Node, args ...string) (*Process, error) {
 	})
 }
 
-// StartOnPath starts a converter on a node, with a configuration that has it stand
-// on the path, and waits until it does.
-func (r *Rig) StartOnPath(n *lab.Node, config string) (err error) {
-	file := filepath.Join(r.dir, "onpath.toml")
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
-		return err
-	}
-	r.MCP, err = r.start(n, "braid-mcp", "serve", "-config", file, "-socket", filepath.Join(r.dir, "onpath.sock"))
-	if err != nil {
-		return err
-	}
-	return r.wait(r.MCP, func() error {
-		_, err := n.Run("nft list set inet braid_mcp alive | grep -q expires")
-		return err
-	})
-}
-
-// WriteOnPath replaces the configuration of StartOnPath's converter.
-func (r *Rig) WriteOnPath(config string) error {
-	return os.WriteFile(filepath.Join(r.dir, "onpath.toml"), []byte(config), 0o644)
-}
-
 // StartAgent starts the agent and waits until it intercepts.
 func (r *Rig) StartAgent() (err error) {
 	args := []string{"agent", "-uci", r.UCI, "-ubus", r.Socket()}
