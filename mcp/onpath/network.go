@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -109,4 +111,18 @@ func address(device string, a netip.Addr) error {
 		return fmt.Errorf("adding %v to %s: %w", a, device, err)
 	}
 	return nil
+}
+
+// unfit tells what of this host's settings keeps it from its work.
+func unfit() (problems []string) {
+	for _, s := range []struct{ key, bad, problem string }{
+		{"net/ipv4/ip_forward", "0", "net.ipv4.ip_forward is 0: nothing is forwarded"},
+		{"net/ipv6/conf/all/forwarding", "0", "net.ipv6.conf.all.forwarding is 0: what is lent leads nowhere"},
+		{"net/ipv4/conf/all/rp_filter", "1", "net.ipv4.conf.all.rp_filter is 1, not 0 or 2: SYNs that come by again are dropped"},
+	} {
+		if b, err := os.ReadFile("/proc/sys/" + s.key); err == nil && strings.TrimSpace(string(b)) == s.bad {
+			problems = append(problems, s.problem)
+		}
+	}
+	return problems
 }

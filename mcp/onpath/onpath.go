@@ -51,6 +51,7 @@ type OnPath struct {
 
 	mu       sync.Mutex
 	now      config.OnPath // what holds; without interfaces: nothing
+	placed   bool          // something of ours is in the kernel
 	handed   bool          // to a successor, what is in the kernel
 	listener *tproxy.Listener
 	heart    *tproxy.Heart
@@ -73,7 +74,11 @@ var tables = []string{table, "ip braid_mcp", "ip6 braid_mcp"}
 
 // Sweep removes what one that was killed has left.
 func Sweep() error {
-	errs := []error{release(), refuseJoins()}
+	return errors.Join(release(), refuseJoins(), sweepTables())
+}
+
+func sweepTables() error {
+	var errs []error
 	for _, t := range tables {
 		_, err := nft.Run(context.Background(), "", append([]string{"delete", "table"}, strings.Fields(t)...)...)
 		if err != nil && !nft.Absent(err) && !errors.Is(err, exec.ErrNotFound) {
@@ -97,6 +102,9 @@ func (o *OnPath) Apply(ctx context.Context, want *config.OnPath) error {
 	if err := o.startLocked(ctx, *want); err != nil {
 		return errors.Join(fmt.Errorf("standing on the path: %w", err), o.stopLocked(ctx))
 	}
+	for _, w := range unfit() {
+		o.Log.Warn("on the path", "problem", w)
+	}
 	o.Log.Info("on the path", "interfaces", want.Interfaces, "clients", want.Clients, "lend", want.Lend)
 	return nil
 }
@@ -108,6 +116,13 @@ func (o *OnPath) startLocked(ctx context.Context, want config.OnPath) (err error
 			return err
 		}
 	}
+	// Before anything is changed: of two only one can listen.
+	if o.judge == nil {
+		if err := o.listenLocked(); err != nil {
+			return err
+		}
+	}
+	o.placed = true
 	if want.Lend != o.now.Lend {
 		if err := o.lendLocked(want.Lend); err != nil {
 			return err
@@ -116,11 +131,6 @@ func (o *OnPath) startLocked(ctx context.Context, want config.OnPath) (err error
 	o.now = want
 	if err := errors.Join(o.filterLocked(ctx), catch()); err != nil {
 		return err
-	}
-	if o.judge == nil {
-		if err := o.listenLocked(); err != nil {
-			return err
-		}
 	}
 	return o.heart.Beat()
 }
@@ -170,7 +180,13 @@ func (o *OnPath) filterLocked(ctx context.Context) (err error) {
 	if o.edge != nil {
 		s.tun = o.edge.device.Name()
 	}
-	if _, err := nft.Run(ctx, s.text(), "-f", "-"); err != nil {
+	if _, err = nft.Run(ctx, s.text(), "-f", "-"); err != nil {
+		// Another version may have left sets of other types.
+		if err = sweepTables(); err == nil {
+			_, err = nft.Run(ctx, s.text(), "-f", "-")
+		}
+	}
+	if err != nil {
 		return err
 	}
 	o.print, err = nft.Fingerprint(tables...)
@@ -259,7 +275,9 @@ func (o *OnPath) stopLocked(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	}
-	errs = append(errs, o.lendLocked(netip.Prefix{}))
+	if o.placed {
+		errs = append(errs, o.lendLocked(netip.Prefix{}))
+	}
 	if o.sessions.count() > 0 && o.listener != nil && len(o.now.Interfaces) > 0 {
 		o.now = config.OnPath{Interfaces: o.now.Interfaces}
 		return errors.Join(append(errs, o.filterLocked(ctx))...)
@@ -273,7 +291,11 @@ func (o *OnPath) stopLocked(ctx context.Context) error {
 	}
 	errs = append(errs, o.heart.Close())
 	o.listener, o.heart = nil, nil
-	return errors.Join(append(errs, Sweep())...)
+	if o.placed {
+		o.placed = false
+		errs = append(errs, Sweep())
+	}
+	return errors.Join(errs...)
 }
 
 // HandOver leaves what is in the kernel to a successor, which has to begin after

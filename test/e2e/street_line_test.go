@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -181,4 +182,44 @@ func TestOnPathMany(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A box with a firewall, as docs/onpath.md says it is to be, that masquerades its
+// clients.
+func TestOnPathBehindFirewall(t *testing.T) {
+	s := newStreet(t, rig.OnPath)
+	nft(t, s.Box, `table inet firewall {
+		chain input {
+			type filter hook input priority filter; policy drop;
+			iifname "lo" accept
+			icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept
+			ct state established,related accept
+			meta mark & 0x3f000000 == 0x32000000 accept
+			tcp dport 5125 accept
+		}
+		chain forward {
+			type filter hook forward priority filter; policy drop;
+			ct state invalid drop
+			ct state established,related accept
+			iifname "gw" oifname "core" accept
+			oifname "braid64-*" accept
+			iifname "braid64-*" accept
+		}
+		chain postrouting { type nat hook postrouting priority srcnat; oifname "core" ip saddr 198.51.100.0/24 masquerade; }
+	}`)
+	tcp := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		d.SetMultipathTCP(false)
+		return s.Client.Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server4, plainPort).String())
+	}
+	if p := identify(t, tcp); p.Remote.Addr().String() != "10.255.0.2" {
+		t.Fatalf("it does not masquerade: %v", p.Remote)
+	}
+	before := s.count(onPathCounters...)
+	for range 2 {
+		s.shares(t, plainPort, 20e6, 0.3, 0.1)
+	}
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 2, "box:MPTcpExtMPJoinAckRx": 2, "server:MPTcpExtMPCapableSYNRX": 0})
+	s.shares(t, mptcpPort, 20e6, 0.3, 0.1)
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 3, "server:MPTcpExtMPJoinAckRx": 1})
 }
