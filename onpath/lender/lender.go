@@ -98,6 +98,10 @@ func (l *Lender) saw(s lend.Seen) {
 		l.show(lend.SetKnown, s.Flow)
 	case lend.Heard:
 		l.Stats.Heard.Add(1)
+	case lend.Left, lend.Closed:
+		if s.Flow != s.Connection.First { // it may have ended before it was made known
+			_ = l.sets.Delete(l.set(lend.SetKnown, s.Flow), nft.Key(s.Flow.Client, s.Flow.Server))
+		}
 	}
 	if l.settings.Event != nil && s.What != lend.Needless {
 		l.settings.Event(s)

@@ -162,9 +162,15 @@ func TestOnPathMany(t *testing.T) {
 	var st struct {
 		OnPath struct{ Forwarded, Remembered, Announced, Joined, Shown int } `json:"on_path"`
 	}
-	out, err := s.ConverterStatus()
-	must(t, err)
-	must(t, json.Unmarshal(out, &st))
+	eventually(t, 2*time.Second, func() error {
+		out, err := s.ConverterStatus()
+		must(t, err)
+		must(t, json.Unmarshal(out, &st))
+		if st.OnPath.Joined < many {
+			return fmt.Errorf("seen: %+v", st.OnPath)
+		}
+		return nil
+	})
 	t.Logf("%v of CPU, %d bytes of memory for %d connections: %+v", u.CPU, u.Anonymous, many, st.OnPath)
 	if p := st.OnPath; p.Forwarded != many || p.Remembered != many || p.Joined != many || p.Shown > 8*many {
 		t.Errorf("the converter has seen %+v", p)
@@ -222,4 +228,56 @@ func TestOnPathBehindFirewall(t *testing.T) {
 	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 2, "box:MPTcpExtMPJoinAckRx": 2, "server:MPTcpExtMPCapableSYNRX": 0})
 	s.shares(t, mptcpPort, 20e6, 0.3, 0.1)
 	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 3, "server:MPTcpExtMPJoinAckRx": 1})
+}
+
+// Data in the SYN (TCP Fast Open) arrives once, at servers of both kinds.
+func TestOnPathSYNData(t *testing.T) {
+	s := newStreet(t, rig.OnPath)
+	must(t, s.Client.Sysctl("net.ipv4.tcp_fastopen", "5"))    // also without a cookie
+	must(t, s.Server.Sysctl("net.ipv4.tcp_fastopen", "1539")) // on all sockets, also without a cookie
+	for _, tt := range []struct {
+		name  string
+		port  uint16
+		mptcp bool
+	}{{"MPTCP", 9001, true}, {"TCP", 9002, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var lc net.ListenConfig
+			lc.SetMultipathTCP(tt.mptcp)
+			l, err := s.Server.Listen(t.Context(), lc, "tcp", fmt.Sprintf(":%d", tt.port))
+			must(t, err)
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() { io.Copy(c, c); c.Close() }()
+				}
+			}()
+			for i := range 2 { // to a server that is not known, and to one that is
+				before := s.count(append(onPathCounters, "client:TcpExtTCPFastOpenActive")...)
+				var c *mptcp.Conn
+				data := []byte(strings.Repeat("braid", 100))
+				must(t, s.Client.Do(func() (err error) {
+					c, err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, tt.port), data)
+					return err
+				}))
+				c.SetDeadline(time.Now().Add(20 * time.Second))
+				got := make([]byte, len(data))
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != string(data) {
+					t.Errorf("connection %d: %q, %v", i, got, err)
+				}
+				c.CloseWrite()
+				if n, err := c.Read(got); err != io.EOF {
+					t.Errorf("connection %d: %d bytes more, %v", i, n, err)
+				}
+				if !c.MPTCP {
+					t.Errorf("connection %d: no MPTCP", i)
+				}
+				c.Close()
+				s.grown(t, before, mib{"client:MPTcpExtMPCapableFallbackSYNACK": 0})
+			}
+		})
+	}
 }
