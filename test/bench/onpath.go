@@ -154,6 +154,12 @@ func (b *bench) onPathMemory(ctx context.Context, s *rig.Street) error {
 	if err != nil {
 		return err
 	}
+	var conns []*mptcp.Conn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
 	start := time.Now()
 	err = s.Client.Do(func() error {
 		for range many {
@@ -161,7 +167,7 @@ func (b *bench) onPathMemory(ctx context.Context, s *rig.Street) error {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			conns = append(conns, c)
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				return err
 			}
@@ -172,11 +178,17 @@ func (b *bench) onPathMemory(ctx context.Context, s *rig.Street) error {
 	if err != nil {
 		return err
 	}
-	after, err := s.MCP.Usage()
-	if err != nil {
-		return err
+	now := seen
+	for last := (onPathSeen{}); now != last; { // it works on while nobody waits for it
+		last = now
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if now, err = onPathStatus(s); err != nil {
+			return err
+		}
 	}
-	now, err := onPathStatus(s)
+	after, err := s.MCP.Usage()
 	if err != nil {
 		return err
 	}
