@@ -32,7 +32,7 @@ demo: build ## play the story: two lines, one download, lines that die and retur
 # simulations of health are too much for the race detector.
 .PHONY: test
 test: build lint ## run every test on the real kernel (root)
-	@test/deps ip nft conntrack git gcc ModemManager dbus-daemon dnsmasq ipset iptables tayga adduser systemd-analyze sysctl make node chromium
+	@test/deps ip nft conntrack git gcc ModemManager dbus-daemon dnsmasq ipset iptables tayga adduser systemd-analyze ss strace sysctl make node chromium
 	@go build -o bin/suite ./test/suite
 	@bin/suite '-race ./agent/... ./mcp/... ./onpath/... ./transport/...' \
 		./agent/health \
