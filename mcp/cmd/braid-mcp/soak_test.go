@@ -49,7 +49,7 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := newPlace(t, "metrics = \"\"\nannounce = [\"198.18.0.1\"]\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\n")
+	p := newPlace(t, "metrics = \"\"\nannounce = [\"198.18.0.1\"]\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\npending = 4096\n")
 	far := echo(t)
 	ip := func(args string) {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
