@@ -42,6 +42,8 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	sysctl(t, "net/ipv4/ip_local_port_range", "10240 65535") // as the package has it
+	sysctl(t, "net/ipv4/tcp_tw_reuse", "1")
 	live := soakConnections
 	if text := os.Getenv("BRAID_SOAK_CONNECTIONS"); text != "" {
 		var err error
