@@ -47,7 +47,7 @@ lint: ## check formatting, vet, staticcheck, shellcheck
 	shellcheck $(SHELL_FILES)
 
 .PHONY: bench
-bench: build ## measure beside a single line and bare kernel MPTCP, 4 minutes (root)
+bench: build ## measure beside a single line and bare kernel MPTCP, 4 minutes; BENCH=-peer beside sing-box (root)
 	@test/deps ip nft
 	@go build -o bin/ ./test/bench
 	@bin/bench -bin bin $(BENCH)

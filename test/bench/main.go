@@ -8,6 +8,7 @@
 //
 //	bench                  everything but stalls and never-slower, under 4 minutes
 //	bench -only stalls     one part; these two take some minutes each
+//	bench -peer            beside sing-box, which it builds from its module, 3 minutes
 //	bench -repeat 9        more turns
 package main
 
@@ -48,7 +49,11 @@ var parts = []part{
 	{name: "rest", run: (*bench).atRest},
 	{name: "stalls", run: (*bench).stalls, asked: true},
 	{name: "never-slower", run: (*bench).neverSlower, asked: true},
+	{name: peer, run: (*bench).peer, asked: true},
 }
+
+// peer is the part for which there is a flag of its own.
+const peer = "peer"
 
 func names() string {
 	var all []string
@@ -67,6 +72,10 @@ func main() {
 	flag.StringVar(&b.bin, "bin", "bin", "directory of braid and braid-mcp")
 	flag.IntVar(&b.repeat, "repeat", 3, "turns that each of those compared has")
 	only := flag.String("only", "", "the one part to run: "+names())
+	flag.BoolFunc("peer", "compare with sing-box, which is built from its module: -only peer", func(string) error {
+		*only = peer
+		return nil
+	})
 	flag.Parse()
 	known := slices.ContainsFunc(parts, func(p part) bool { return p.name == *only })
 	if flag.NArg() > 0 || b.repeat < 1 || *only != "" && !known {

@@ -55,7 +55,7 @@ func (b *bench) memory(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	conns, err := d.open(ctx, idleConnections)
+	conns, err := open(ctx, d.braid, idleConnections)
 	defer func() {
 		for _, c := range conns {
 			c.Close()
@@ -78,7 +78,7 @@ func (b *bench) memory(ctx context.Context) (err error) {
 
 // open opens connections of a LAN host that have carried a byte to the server
 // and back, some at a time.
-func (d *bed) open(ctx context.Context, n int) (conns []net.Conn, err error) {
+func open(ctx context.Context, r *rig.Rig, n int) (conns []net.Conn, err error) {
 	const atOnce = 8
 	var mu sync.Mutex
 	var errs []error
@@ -86,7 +86,7 @@ func (d *bed) open(ctx context.Context, n int) (conns []net.Conn, err error) {
 	for range atOnce {
 		wg.Go(func() {
 			for range n / atOnce {
-				c, err := d.openOne(ctx)
+				c, err := openOne(ctx, r)
 				mu.Lock()
 				if err != nil {
 					errs = append(errs, err)
@@ -104,8 +104,8 @@ func (d *bed) open(ctx context.Context, n int) (conns []net.Conn, err error) {
 	return conns, errors.Join(errs...)
 }
 
-func (d *bed) openOne(ctx context.Context) (net.Conn, error) {
-	c, err := d.braid.Host().Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
+func openOne(ctx context.Context, r *rig.Rig) (net.Conn, error) {
+	c, err := r.Host().Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
 	if err != nil {
 		return nil, err
 	}

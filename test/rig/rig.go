@@ -144,11 +144,11 @@ func (r *Rig) StartMCP(args ...string) (err error) {
 
 // StartMCPAt is StartMCP on any node.
 func (r *Rig) StartMCPAt(n *lab.Node, args ...string) (*Process, error) {
-	p, err := r.start(n, "braid-mcp", append([]string{"serve"}, args...)...)
+	p, err := r.Launch(n, filepath.Join(r.bin, "braid-mcp"), append([]string{"serve"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	return p, r.wait(p, func() error {
+	return p, r.Await(p, func() error {
 		c, err := n.Dial(r.ctx, net.Dialer{}, "tcp", "127.0.0.1:5124")
 		if err == nil {
 			c.Close()
@@ -163,11 +163,11 @@ func (r *Rig) StartAgent() (err error) {
 	if !r.bus {
 		args = append(args, "-standalone")
 	}
-	r.Agent, err = r.start(r.Gateway, "braid", args...)
+	r.Agent, err = r.Launch(r.Gateway, filepath.Join(r.bin, "braid"), args...)
 	if err != nil {
 		return err
 	}
-	return r.wait(r.Agent, func() error {
+	return r.Await(r.Agent, func() error {
 		s, err := r.Status()
 		if err == nil && s.Firewall == "" && s.State != report.StateDisabled {
 			err = fmt.Errorf("the agent does not intercept: %+v", s)
@@ -224,15 +224,15 @@ func (r *Rig) From(n *lab.Node, server netip.Addr, mptcp bool) traffic.Dial {
 	}
 }
 
-// start runs a program with a /var/run of the rig's own: what the agent
+// Launch runs a program with a /var/run of the rig's own: what the agent
 // remembers there is of one network namespace, and goes with the rig.
-func (r *Rig) start(n *lab.Node, program string, args ...string) (*Process, error) {
-	p := &Process{name: program, doneC: make(chan struct{})}
+func (r *Rig) Launch(n *lab.Node, program string, args ...string) (*Process, error) {
+	p := &Process{name: filepath.Base(program), doneC: make(chan struct{})}
 	p.cmd = n.Command(r.ctx, "sh", append([]string{"-ec", `mount --bind "$0" /var/run; exec "$@"`,
-		filepath.Join(r.dir, "run"), filepath.Join(r.bin, program)}, args...)...)
+		filepath.Join(r.dir, "run"), program}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", program, err)
+		return nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
@@ -241,8 +241,9 @@ func (r *Rig) start(n *lab.Node, program string, args ...string) (*Process, erro
 	return p, nil
 }
 
-// wait repeats a check until it succeeds, for at most 10 s.
-func (r *Rig) wait(p *Process, check func() error) error {
+// Await repeats a check of a program that starts until it succeeds, for at most
+// 10 s.
+func (r *Rig) Await(p *Process, check func() error) error {
 	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 	defer cancel()
 	for {

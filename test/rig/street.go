@@ -96,11 +96,11 @@ func (s *Street) Start(config string) (err error) {
 	if err := s.WriteConfig(config); err != nil {
 		return err
 	}
-	s.MCP, err = s.start(s.Box, "braid-mcp", "serve", "-config", s.config(), "-socket", s.control())
+	s.MCP, err = s.Launch(s.Box, filepath.Join(s.bin, "braid-mcp"), "serve", "-config", s.config(), "-socket", s.control())
 	if err != nil {
 		return err
 	}
-	return s.wait(s.MCP, func() error {
+	return s.Await(s.MCP, func() error {
 		_, err := s.Box.Run("nft list set inet braid_mcp alive | grep -q expires")
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -74,4 +75,28 @@ func parseCPU(stat []byte) (time.Duration, error) {
 		ticks += t
 	}
 	return time.Duration(ticks) * time.Second / userHZ, nil
+}
+
+// Wakeups are how often threads of the process have waited for something and
+// been woken, since its start (voluntary_ctxt_switches of proc_pid_status(5));
+// of threads that are gone they are not known.
+func (p *Process) Wakeups() (n int64, err error) {
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(p.Pid()) + "/task/*/status")
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		_, after, ok := strings.Cut(string(b), "\nvoluntary_ctxt_switches:")
+		if !ok {
+			return 0, fmt.Errorf("reading wake-ups of %s: not told", p.name)
+		}
+		line, _, _ := strings.Cut(after, "\n")
+		v, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading wake-ups of %s: %w", p.name, err)
+		}
+		n += v
+	}
+	return n, err
 }
