@@ -55,7 +55,7 @@ var Packages = []Package{
 `,
 		Depends: []string{
 			"kmod-nft-dup-inet", "kmod-nft-fib", "kmod-nft-nat", "kmod-nft-socket", "kmod-nft-tproxy", "kmod-nf-conntrack-netlink", "kmod-nfnetlink-log",
-			"kmod-tun", "nftables-json",
+			"kmod-tcp-bbr", "kmod-tun", "nftables-json",
 		},
 		Program:   "agent/cmd/braid",
 		Bin:       "usr/sbin/braid",

@@ -33,6 +33,7 @@ import (
 	"braid/onpath/tproxy"
 	"braid/transport/guard"
 	"braid/transport/journal"
+	"braid/transport/mptcp"
 )
 
 // Options are what the command line says.
@@ -122,6 +123,14 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return fmt.Errorf("opening the proxy's listener: %w", err)
 	}
 	defer listener.Close()
+	if err := listener.Each(mptcp.AcceptNear); err != nil {
+		return err
+	}
+	if c := mptcp.CongestionControl(); c.Missing != nil {
+		d.log.Warn("without BBR: lines that lose packets carry less", "congestion", c.Lines, "reason", c.Missing)
+	} else {
+		d.log.Info("congestion control", "lines", c.Lines, "lan", c.Near)
+	}
 	heart, err := tproxy.NewHeart(ctx, plan.MarkAgent)
 	if err != nil {
 		return err

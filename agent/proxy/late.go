@@ -13,7 +13,6 @@ import (
 	"braid/agent/path"
 	"braid/onpath/syn"
 	"braid/transport/convert"
-	"braid/transport/relay"
 )
 
 const (
@@ -62,14 +61,14 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	if ctx.Err() != nil {
 		p.drop(key)
 		if err == nil {
-			relay.Reset(r.conn.TCPConn)
+			r.conn.Reset()
 		}
 		return
 	}
 	if err == nil {
 		p.held.ready(key, &r, func() {
 			p.crowd.add(s.Src.Addr(), -waiting)
-			relay.Reset(r.conn.TCPConn)
+			r.conn.Reset()
 		})
 		p.answer(h.Accept, s)
 		return

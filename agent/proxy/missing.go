@@ -10,7 +10,6 @@ import (
 
 	"braid/agent/config"
 	"braid/transport/mptcp"
-	"braid/transport/relay"
 )
 
 // The kernel makes no subflow again that was closed: by a RST of the carrier,
@@ -108,7 +107,7 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 		}
 		if h := c.missing.helpless; !h.IsZero() && now.Sub(h) >= hopeless {
 			p.Log.Info("no line carries the connection on", "src", c.src, "dst", c.dest)
-			relay.Reset(c.far.TCPConn)
+			c.far.Reset()
 		}
 	}
 	for a := range p.remade { // what returns begins anew

@@ -6,7 +6,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -30,7 +29,7 @@ var past = time.Unix(1, 0)
 // have. Attempts are fed with it while it comes, and it is kept for the next
 // one. A nil opening is that of a host which cannot send yet.
 type opening struct {
-	lan   *net.TCPConn
+	lan   *mptcp.Conn
 	doneC chan struct{} // closed when nothing more is read
 
 	mu   sync.Mutex
@@ -40,7 +39,7 @@ type opening struct {
 }
 
 // listen begins to read what a LAN host sends; gone is called if it resets.
-func listen(lan *net.TCPConn, gone func(error)) *opening {
+func listen(lan *mptcp.Conn, gone func(error)) *opening {
 	o := &opening{lan: lan, doneC: make(chan struct{}), buf: make([]byte, 0, openingStart)}
 	o.more.L = &o.mu
 	go o.collect(gone)

@@ -97,14 +97,17 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	p.crowd.add(c.src.Addr(), 1-waiting)
 	far, a := r.conn, r.attempt
 	p.count(a, far)
-	pair := &relay.Pair{A: c.lan, B: far.TCPConn, First: r.rest}
+	pair := &relay.Pair{A: c.lan, B: far, First: r.rest}
 	pair.AToB.Store(uint64(r.sent))
 	// A host that sleeps may be sent something. When all has been said, what it
 	// has not acknowledged is the kernel's, for as long as that likes.
-	_ = mptcp.SetUserTimeout(c.lan, relay.DefaultIdle)
-	pair.Closing = func() { _ = mptcp.SetUserTimeout(c.lan, 0) }
+	_ = c.lan.SetUserTimeout(relay.DefaultIdle)
+	pair.Closing = func() {
+		_ = c.lan.SetUserTimeout(0)
+		p.carriedAll(c)
+	}
 	if !p.table.carried(ctx, c, far, a, pair) {
-		relay.Reset(far.TCPConn)
+		far.Reset()
 		p.leave(c, 1, done)
 		return
 	}
@@ -114,16 +117,22 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	pair.Start(func(err error) {
 		unguard()
 		unwatch()
-		up, down := pair.AToB.Load(), pair.BToA.Load()
-		p.stats.Up.Add(up)
-		p.stats.Down.Add(down)
-		if a.Path == config.PathDirect {
-			p.stats.Straight.Add(up + down)
-		}
 		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
-			"up", up, "down", down, "error", err)
+			"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
 		p.leave(c, 1, done)
 	})
+}
+
+// carriedAll is told that a connection will be closed now: when its host sees
+// that, it does not count as open any more.
+func (p *Proxy) carriedAll(c *connection) {
+	up, down := c.pair.AToB.Load(), c.pair.BToA.Load()
+	p.stats.Up.Add(up)
+	p.stats.Down.Add(down)
+	if c.attempt.Path == config.PathDirect {
+		p.stats.Straight.Add(up + down)
+	}
+	p.table.remove(c)
 }
 
 // leave is the end of a LAN connection, which weighs something. One that is open
@@ -131,7 +140,7 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 func (p *Proxy) leave(c *connection, weight int, done func()) {
 	p.table.remove(c)
 	p.crowd.add(c.src.Addr(), -weight)
-	relay.Reset(c.lan)
+	c.lan.Reset()
 	done()
 }
 

@@ -132,7 +132,7 @@ func forward(after time.Duration) answering {
 			return
 		}
 		say(t, c, convert.Reply(convert.ExtendedTCPHeader{}))
-		p := relay.Pair{A: c.TCPConn, B: s.TCPConn}
+		p := relay.Pair{A: c, B: s}
 		p.Run()
 	}
 }

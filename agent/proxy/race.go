@@ -15,7 +15,6 @@ import (
 	"braid/agent/path"
 	"braid/transport/convert"
 	"braid/transport/mptcp"
-	"braid/transport/relay"
 )
 
 const (
@@ -121,7 +120,7 @@ func drop(eventC <-chan event, running int) {
 			continue
 		}
 		if running--; e.err == nil {
-			relay.Reset(e.conn.TCPConn)
+			e.conn.Reset()
 		}
 	}
 }
@@ -195,7 +194,7 @@ func (r *race) won(w reached) {
 			m.Blame(name, server, path.FaultSilent)
 			r.p.doubt(name, x.attempt.Way, errSilent)
 		}
-		relay.Reset(x.conn.TCPConn) // before another far side gets the same opening
+		x.conn.Reset() // before another far side gets the same opening
 	}
 	if c := w.attempt.Converter; c != nil {
 		m.Acquit(c.Name, server)

@@ -16,7 +16,6 @@ import (
 	"braid/transport/convert"
 	"braid/transport/mptcp"
 	"braid/transport/proof"
-	"braid/transport/relay"
 )
 
 // joinsAfter is when the subflows of a direct connection are counted.
@@ -44,7 +43,7 @@ var (
 
 // farSide is the one that waits for a LAN connection, or a new one.
 func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
-	class, err := mptcp.AnswerInClass(c.lan)
+	class, err := c.lan.AnswerInClass()
 	if err != nil {
 		p.Log.Debug("not in its class", "src", c.src, "dst", c.dest, "error", err)
 	}
@@ -61,7 +60,7 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 		return reached{}, err
 	}
 	if gone != nil {
-		relay.Reset(r.conn.TCPConn)
+		r.conn.Reset()
 		return reached{}, fmt.Errorf("reading from the LAN: %w", gone)
 	}
 	r.rest = first[r.sent:]
@@ -117,7 +116,7 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 		p.Memory.LearnMPTCP(f.Dest, c.MPTCP)
 	}
 	if a.MPTCP && !c.MPTCP {
-		relay.Reset(c.TCPConn)
+		c.Reset()
 		return nil, errMute
 	}
 	return c, nil
@@ -148,7 +147,7 @@ func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof
 	err = p.greet(ctx, f.Dest, r, request)
 	sent = stopFeeding()
 	if !stop() || err != nil {
-		relay.Reset(r.conn.TCPConn)
+		r.conn.Reset()
 		return 0, errors.Join(err, ctx.Err())
 	}
 	return sent, nil

@@ -133,7 +133,7 @@ type table struct {
 // connection is a LAN connection and, once it is carried, its far side.
 type connection struct {
 	id      uint64
-	lan     *net.TCPConn
+	lan     *mptcp.Conn
 	src     netip.AddrPort
 	dest    netip.AddrPort
 	wanted  config.Path // by the packet filter's rules
@@ -149,7 +149,7 @@ type connection struct {
 
 // add refuses once ctx has ended: resetAll may have been already.
 func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, wanted config.Path) (*connection, bool) {
-	src := lan.RemoteAddr().(*net.TCPAddr).AddrPort()
+	c := mptcp.WrapTCP(lan)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ctx.Err() != nil {
@@ -159,16 +159,16 @@ func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, 
 		t.conns = make(map[uint64]*connection)
 	}
 	t.last++
-	c := &connection{
+	conn := &connection{
 		id:      t.last,
-		lan:     lan,
-		src:     netip.AddrPortFrom(src.Addr().Unmap(), src.Port()),
+		lan:     c,
+		src:     c.Remote,
 		dest:    dest,
 		wanted:  wanted,
 		started: time.Now(),
 	}
-	t.conns[c.id] = c
-	return c, true
+	t.conns[conn.id] = conn
+	return conn, true
 }
 
 // carried says what a connection is carried by; it refuses like add.
@@ -215,9 +215,9 @@ func (t *table) resetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.conns {
-		relay.Reset(c.lan)
+		c.lan.Reset()
 		if c.far != nil {
-			relay.Reset(c.far.TCPConn)
+			c.far.Reset()
 		}
 	}
 }

@@ -62,6 +62,8 @@ type Kernel struct {
 	MPTCP   bool   `json:"mptcp"`
 	TFO     bool   `json:"tfo"`
 	TProxy  bool   `json:"tproxy"`
+	// Congestion is the congestion control of what is sent over the WANs.
+	Congestion string `json:"congestion"`
 }
 
 // Converter is one converter.

@@ -191,7 +191,7 @@ func (v *View) Status() report.Status {
 
 func (v *View) kernel() report.Kernel {
 	f := mptcp.Features()
-	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true}
+	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true, Congestion: mptcp.CongestionControl().Lines}
 }
 
 func overall(c config.Config, wans []report.WAN, converters map[string]condition, failing error) report.State {

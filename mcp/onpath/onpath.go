@@ -144,6 +144,10 @@ func (o *OnPath) openLocked(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := l.Each(mptcp.AcceptLines); err != nil {
+		l.Close()
+		return err
+	}
 	o.listener = l
 	work := context.WithoutCancel(ctx)
 	o.serving.Go(func() {

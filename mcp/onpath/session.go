@@ -46,7 +46,7 @@ type session struct {
 func newSessions(log *journal.Log) *sessions {
 	return &sessions{
 		log:    log,
-		dialer: mptcp.Dialer{TCP: true},
+		dialer: mptcp.Dialer{TCP: true, Near: true},
 		guard:  guard.Guard{Log: log},
 		memory: mptcp.NewMemory(),
 		open:   make(map[*session]struct{}),
@@ -66,7 +66,7 @@ func (s *sessions) accept(ctx context.Context, c *mptcp.Conn) {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		relay.Reset(c.TCPConn)
+		c.Reset()
 		return
 	}
 	s.open[se] = struct{}{}
@@ -75,7 +75,7 @@ func (s *sessions) accept(ctx context.Context, c *mptcp.Conn) {
 		defer func() {
 			if p := recover(); p != nil {
 				s.log.Error("converting a connection", "panic", p, "stack", string(debug.Stack()))
-				relay.Reset(c.TCPConn)
+				c.Reset()
 				s.remove(se)
 			}
 		}()
@@ -90,7 +90,7 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 	if err != nil {
 		s.failed.Add(1)
 		s.log.Debug("converting", "from", se.client.Remote, "error", err)
-		relay.Reset(se.client.TCPConn)
+		se.client.Reset()
 		s.remove(se)
 		return
 	}
@@ -100,7 +100,7 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 	s.converted.Add(1)
 	memory := s.memory.Give(se.client)
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
-	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
+	se.pair.A, se.pair.B = se.client, far
 	s.running.Add(1)
 	se.pair.Start(func(err error) {
 		defer s.running.Done()
@@ -128,9 +128,9 @@ func (s *sessions) end(halt context.Context) {
 	s.mu.Lock()
 	s.closing = true
 	for se := range s.open {
-		relay.Reset(se.client.TCPConn)
+		se.client.Reset()
 		if se.far != nil {
-			relay.Reset(se.far.TCPConn)
+			se.far.Reset()
 		}
 	}
 	s.mu.Unlock()

@@ -343,7 +343,7 @@ func TestLimits(t *testing.T) {
 		}
 		// Who leaves does not go on waiting for a server.
 		time.Sleep(20 * time.Millisecond)
-		relay.Reset(silent.TCPConn)
+		silent.Reset()
 		for deadline := time.Now().Add(5 * time.Second); again(t, 1) != 1; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("it is pending still")
@@ -379,7 +379,7 @@ func TestLimits(t *testing.T) {
 			if got := code(t, answer, err); got != "Connection Reset" {
 				t.Fatalf("refused connect %d: %s", i, got)
 			}
-			relay.Reset(c.TCPConn)
+			c.Reset()
 		}
 	})
 }
@@ -581,7 +581,7 @@ func FuzzAccept(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer relay.Reset(c.TCPConn)
+		defer c.Reset()
 		c.CloseWrite()
 		c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		m, err := convert.Read(c)

@@ -24,7 +24,6 @@ import (
 	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/proof"
-	"braid/transport/relay"
 )
 
 // Server is one converter.
@@ -67,7 +66,7 @@ func New(c config.Config, log *journal.Log) *Server {
 	s := &Server{
 		Log:        log,
 		OnPath:     onpath.New(log, descriptors()),
-		dialer:     mptcp.Dialer{Mutes: true},
+		dialer:     mptcp.Dialer{Mutes: true, Near: true},
 		guard:      guard.Guard{Log: log},
 		memory:     mptcp.NewMemory(),
 		issuer:     proof.NewIssuer(binary.BigEndian.Uint64(run[:])),
@@ -131,6 +130,11 @@ func (s *Server) Listen(ctx context.Context, inherited []*net.TCPListener) error
 		}
 		s.listeners = append(s.listeners, l)
 		s.Log.Info("listening", "address", addr)
+	}
+	if c := mptcp.CongestionControl(); c.Missing != nil {
+		s.Log.Warn("without BBR: lines that lose packets carry less", "congestion", c.Lines, "reason", c.Missing)
+	} else {
+		s.Log.Info("congestion control", "lines", c.Lines, "servers", c.Near)
 	}
 	for addr, l := range byAddr {
 		s.Log.Info("not listening any more", "address", addr)
@@ -202,7 +206,7 @@ func (s *Server) accept(ctx context.Context, l *net.TCPListener) {
 		}
 		se := &session{server: s, client: c}
 		if !s.add(se) {
-			relay.Reset(c.TCPConn)
+			c.Reset()
 			continue
 		}
 		s.running.Go(func() { se.serve(ctx) })
@@ -234,9 +238,9 @@ func (s *Server) reset(which func(*session) bool) {
 	defer s.mu.Unlock()
 	for se := range s.sessions {
 		if which(se) {
-			relay.Reset(se.client.TCPConn)
+			se.client.Reset()
 			if se.far != nil { // with the client half-closed, only that is still read
-				relay.Reset(se.far.TCPConn)
+				se.far.Reset()
 			}
 		}
 	}

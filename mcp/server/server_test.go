@@ -289,7 +289,7 @@ func TestConnectionLimit(t *testing.T) {
 	if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.ResourceExceeded {
 		t.Errorf("the third: %+v, %v", m, err)
 	}
-	relay.Reset(open[0].TCPConn)
+	open[0].Reset()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		m, _, err := ask(t, "127.0.0.2", request)
 		if err == nil && len(m.TLVs) == 0 {

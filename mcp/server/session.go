@@ -57,7 +57,7 @@ func (se *session) serve(ctx context.Context) {
 			// A fault that one connection meets must not end all the others.
 			s.Stats.Panics.Add(1)
 			s.Log.Error("serving a connection", "panic", p, "stack", string(debug.Stack()))
-			relay.Reset(se.client.TCPConn)
+			se.client.Reset()
 		}
 		if !relayed {
 			s.remove(se)
@@ -83,7 +83,7 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 	defer gate.leave(st)
 	if oldest != nil {
 		s.Stats.Shed.Add(1)
-		relay.Reset(oldest.TCPConn)
+		oldest.Reset()
 	}
 	c.Confine()
 	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
@@ -244,7 +244,7 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 		err = se.say(ctx, b)
 	}
 	if err != nil {
-		relay.Reset(far.TCPConn)
+		far.Reset()
 		return false
 	}
 	s.Stats.Relayed.Add(1)
@@ -253,7 +253,7 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 	se.began = time.Now()
 	memory := s.memory.Give(se.client)
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
-	se.pair.A, se.pair.B = se.client.TCPConn, far.TCPConn
+	se.pair.A, se.pair.B = se.client, far
 	se.pair.Pace = func(n int) time.Duration {
 		return max(s.share.hold(se.account, n), se.account.pace(n))
 	}
@@ -310,12 +310,12 @@ func (se *session) refuse(ctx context.Context, r request, err error) {
 		answer = *bad.Reply
 	default:
 		s.Stats.Reset.Add(1)
-		relay.Reset(c.TCPConn)
+		c.Reset()
 		return
 	}
 	if r.account == nil && !s.strangers.mayAnswer(source(r.from)) {
 		s.Stats.Shed.Add(1)
-		relay.Reset(c.TCPConn)
+		c.Reset()
 		return
 	}
 	s.Stats.refused(answer.Code)

@@ -13,6 +13,7 @@ import (
 
 	"braid/mcp/onpath"
 	"braid/transport/convert"
+	"braid/transport/mptcp"
 )
 
 // Status is what `braid-mcp status` shows. Times are in seconds.
@@ -21,6 +22,7 @@ type Status struct {
 	Uptime       int               `json:"uptime"`
 	Listen       []netip.AddrPort  `json:"listen"`
 	Connections  int               `json:"connections"` // open
+	Congestion   string            `json:"congestion"`  // control of what is sent to clients
 	Strangers    int               `json:"strangers"`   // connections of which it is not known whose they are
 	Accepted     uint64            `json:"accepted"`
 	AcceptedTCP  uint64            `json:"accepted_tcp"`
@@ -63,6 +65,7 @@ func (s *Server) Status(version string) Status {
 		Uptime:       int(time.Since(s.started).Seconds()),
 		Listen:       s.config.Load().Listen,
 		Connections:  int(s.Stats.Open.Load()),
+		Congestion:   mptcp.CongestionControl().Lines,
 		Strangers:    s.strangers.waiting(),
 		Accepted:     s.Stats.Accepted.Load(),
 		AcceptedTCP:  s.Stats.AcceptedTCP.Load(),

@@ -107,6 +107,19 @@ func (l *Listener) Ports() (ports []uint16) {
 	return ports
 }
 
+// Each calls do for each of its listening sockets, whose options those have that
+// it accepts.
+func (l *Listener) Each(do func(*net.TCPListener) error) error {
+	for _, p := range l.ways {
+		for _, tl := range p.listeners() {
+			if err := do(tl); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Serve hands every accepted connection, with its destination and the way by
 // which it came in, 0 for the first, to handle, in the accepting goroutine, until
 // Close. A connection made to the listener itself, which would be carried to

@@ -66,7 +66,7 @@ var may = []struct {
 	{"transport/convert", ""},
 	{"transport/proof", "transport/convert"},
 	{"transport/mptcp", ""},
-	{"transport/relay", ""},
+	{"transport/relay", "transport/mptcp"},
 	{"transport/guard", "transport/mptcp transport/journal"},
 	{"transport/journal", ""},
 
@@ -82,7 +82,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/conntrack", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
+	"onpath/conntrack", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "transport/relay", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

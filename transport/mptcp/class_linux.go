@@ -6,7 +6,6 @@ package mptcp
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,24 +28,18 @@ func TrafficClass(packet []byte) uint8 {
 
 // AnswerInClass gives what is sent on an accepted TCP connection the traffic
 // class of its SYN, and returns it. The listener has to have TCP_SAVE_SYN.
-func AnswerInClass(c *net.TCPConn) (class uint8, err error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	ctlErr := rc.Control(func(fd uintptr) {
+func (c *Conn) AnswerInClass() (class uint8, err error) {
+	err = c.control(func(fd int) error {
 		var syn [256]byte
-		var n int
-		if n, err = getsockopt(int(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, syn[:]); err != nil {
-			return
+		n, err := getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, syn[:])
+		if err != nil {
+			return err
 		}
 		if class = TrafficClass(syn[:n]); class != 0 {
-			err = setClass(int(fd), class)
+			return setClass(fd, class)
 		}
+		return nil
 	})
-	if ctlErr != nil {
-		err = ctlErr
-	}
 	if err != nil {
 		return class, fmt.Errorf("traffic class of a connection: %w", err)
 	}

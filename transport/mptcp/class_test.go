@@ -63,7 +63,7 @@ func TestTrafficClass(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer a.Close()
-			class, err := AnswerInClass(a.(*net.TCPConn))
+			class, err := Wrap(a.(*net.TCPConn)).AnswerInClass()
 			want := map[bool]uint8{true: ef}[tt.sent]
 			if err != nil || class != want {
 				t.Errorf("class %#x, want %#x, %v", class, want, err)

@@ -92,7 +92,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 	if a.mptcp || a.synData && len(a.data) > 0 {
 		c, sent, err = d.dialSocket(ctx, a)
 	} else {
-		c, err = dialTCP(ctx, a)
+		c, err = d.dialTCP(ctx, a)
 	}
 	if err != nil {
 		return nil, err
@@ -110,9 +110,9 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 }
 
 // dialTCP is for what package net can do itself, in half of the system calls.
-func dialTCP(ctx context.Context, a attempt) (*Conn, error) {
+func (d *Dialer) dialTCP(ctx context.Context, a attempt) (*Conn, error) {
 	nd := net.Dialer{KeepAliveConfig: mapped, Control: func(_, _ string, rc syscall.RawConn) (err error) {
-		if ctlErr := rc.Control(func(fd uintptr) { err = prepare(int(fd), a) }); ctlErr != nil {
+		if ctlErr := rc.Control(func(fd uintptr) { err = d.prepare(int(fd), a) }); ctlErr != nil {
 			return ctlErr
 		}
 		return err
@@ -128,7 +128,7 @@ func dialTCP(ctx context.Context, a attempt) (*Conn, error) {
 	case err != nil:
 		return nil, err
 	}
-	return wrapTCP(nc.(*net.TCPConn)), nil
+	return WrapTCP(nc.(*net.TCPConn)), nil
 }
 
 // dialSocket is for what package net cannot: MPTCP from an AF_INET6 socket to an
@@ -140,7 +140,7 @@ func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, 
 	}
 	f := os.NewFile(uintptr(fd), "tcp") // hands fd to the runtime's poller
 	defer f.Close()
-	if err := prepare(fd, a); err != nil {
+	if err := d.prepare(fd, a); err != nil {
 		return nil, 0, err
 	}
 	if a.source.IsValid() {
@@ -165,7 +165,7 @@ func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("adopting socket: %w", err)
 	}
-	c = wrap(nc.(*net.TCPConn))
+	c = Wrap(nc.(*net.TCPConn))
 	_ = c.KeepMapped(true) // it may be gone already
 	return c, sent, nil
 }
@@ -202,7 +202,7 @@ func socket(mptcp bool, peer netip.Addr) (fd, family int, err error) {
 }
 
 // prepare sets what a socket has to have before its handshake.
-func prepare(fd int, a attempt) error {
+func (d *Dialer) prepare(fd int, a attempt) error {
 	if a.class != 0 {
 		if err := setClass(fd, a.class); err != nil {
 			return fmt.Errorf("setting the traffic class: %w", err)
@@ -210,6 +210,11 @@ func prepare(fd int, a attempt) error {
 	}
 	// A byte of urgent data stays in its place. (MPTCP has none, and no option.)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	if d.Near {
+		near(fd)
+	} else {
+		lines(fd)
+	}
 	if a.source.IsValid() {
 		// Leaves the port to connect, which knows the peer: without it bind would
 		// take one of 28,000 ports for every connection. MPTCP knows it from 6.8.
@@ -267,14 +272,15 @@ func established(ctx context.Context, f *os.File) error {
 	return failed
 }
 
-func wrap(tc *net.TCPConn) *Conn {
-	c := wrapTCP(tc)
+// Wrap makes a Conn of a connection that package net has made.
+func Wrap(tc *net.TCPConn) *Conn {
+	c := WrapTCP(tc)
 	c.MPTCP, _ = tc.MultipathTCP()
 	return c
 }
 
-// wrapTCP is for what is known to be plain TCP.
-func wrapTCP(tc *net.TCPConn) *Conn {
+// WrapTCP is for what is known to be plain TCP.
+func WrapTCP(tc *net.TCPConn) *Conn {
 	return &Conn{TCPConn: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
 }
 

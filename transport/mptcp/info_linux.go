@@ -238,19 +238,6 @@ func parseTCPInfo(b []byte) TCPInfo {
 	}
 }
 
-// control runs f on the connection's descriptor.
-func (c *Conn) control(f func(fd int) error) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := rc.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
-}
-
 // getsockopt fills buf and says how much of it the kernel wrote.
 func getsockopt(fd, level, opt int, buf []byte) (int, error) {
 	size := uint32(len(buf))

@@ -24,12 +24,16 @@ var mapped = net.KeepAliveConfig{Enable: true, Idle: 270 * time.Second, Interval
 // Each socket that becomes a Conn is told one or the other: package net has
 // whatever it makes of a file send keepalives every 15 s.
 func (c *Conn) KeepMapped(on bool) error {
-	var err error
-	if on {
-		err = c.SetKeepAliveConfig(mapped)
-	} else {
-		err = c.SetKeepAlive(false)
-	}
+	err := c.control(func(fd int) error {
+		if !on {
+			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+		}
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(mapped.Idle.Seconds())),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count))
+	})
 	if err != nil && !(c.MPTCP && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT))) {
 		return fmt.Errorf("changing keepalives: %w", err)
 	}
@@ -39,19 +43,12 @@ func (c *Conn) KeepMapped(on bool) error {
 // SetUserTimeout says for how long what is sent over a plain TCP connection may
 // stay without an acknowledgement (RFC 5482); 0 is the kernel's own limit, 15
 // retransmissions, which take a quarter of an hour at least.
-func SetUserTimeout(c *net.TCPConn, d time.Duration) error {
-	rc, err := c.SyscallConn()
+func (c *Conn) SetUserTimeout(d time.Duration) error {
+	err := c.control(func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 	if err != nil {
-		return err
-	}
-	var failed error
-	if err := rc.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
-	}); err != nil {
-		return err
-	}
-	if failed != nil {
-		return fmt.Errorf("setting TCP_USER_TIMEOUT: %w", failed)
+		return fmt.Errorf("setting TCP_USER_TIMEOUT: %w", err)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestSetUserTimeout(t *testing.T) {
 	}
 	defer c.Close()
 	for _, want := range []time.Duration{2*time.Hour + 4*time.Minute, 0} {
-		if err := SetUserTimeout(c.TCPConn, want); err != nil {
+		if err := c.SetUserTimeout(want); err != nil {
 			t.Fatal(err)
 		}
 		if got := option(t, c, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); got != int(want.Milliseconds()) {

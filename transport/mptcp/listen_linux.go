@@ -21,13 +21,14 @@ const fastOpenQueue = 1024
 // Listen opens a listener that accepts MPTCP, plain TCP, and data in the SYN
 // of clients that show a Fast Open cookie (net.ipv4.tcp_fastopen bit 0x2;
 // with MPTCP from kernel 6.2). An unspecified IPv6 address listens for both
-// families.
+// families. What it accepts sends over lines.
 func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
 		KeepAlive: -1, // Accept says so, also where the listener is another process's
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
+				lines(int(fd))
 				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
 			})
 			if err != nil {
@@ -61,6 +62,10 @@ func Adopt(f *os.File) (*net.TCPListener, error) {
 		l.Close()
 		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
 	}
+	if err := AcceptLines(tl); err != nil { // whoever has opened it may not have
+		l.Close()
+		return nil, fmt.Errorf("adopting listener: %w", err)
+	}
 	return tl, nil
 }
 
@@ -75,7 +80,7 @@ func Accept(l *net.TCPListener) (*Conn, error) {
 
 // Accepted is what a listener has accepted.
 func Accepted(tc *net.TCPConn) *Conn {
-	c := wrap(tc)
+	c := Wrap(tc)
 	// Whoever dials keeps the NATs on the way awake, if need be; what is silent
 	// for longer than that ends by the relay's idle limit. It may be gone already.
 	_ = c.KeepMapped(false)

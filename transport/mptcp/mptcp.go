@@ -28,6 +28,9 @@ type Dialer struct {
 	// arrives while nobody reads (seen on 6.18). For the same reason their
 	// receive buffers are left to the kernel.
 	Mutes bool
+	// Near has what is dialled reached without a line on the way, as servers are
+	// from a converter: see CongestionControl.
+	Near  bool
 	Stats Stats
 
 	syn  synMemory
@@ -43,7 +46,8 @@ type Stats struct {
 	SYNDataLost atomic.Uint64 // it left, and the peer did not take it
 }
 
-// Conn is an established connection.
+// Conn is an established connection. It is read and written by the methods of
+// net.TCPConn until it is detached.
 type Conn struct {
 	*net.TCPConn
 	Remote netip.AddrPort // never v4-mapped
@@ -51,6 +55,7 @@ type Conn struct {
 	MPTCP  bool           // false: plain TCP, asked for or fallen back to
 
 	synDataLost bool
+	detached
 }
 
 // Info is the state of an MPTCP connection (struct mptcp_info). Fields that

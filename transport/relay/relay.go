@@ -2,18 +2,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package relay copies bytes between two connections the way two TCP
-// endpoints would see each other: half-closes and resets pass through, and an
-// idle pair costs two goroutines and its sockets, no buffer.
+// endpoints would see each other: half-closes and resets pass through. Some
+// loops, of which each has a thread while it has pairs, move the bytes of all
+// pairs: an idle one costs its sockets and some hundred bytes, no goroutine and
+// no buffer.
 package relay
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"braid/transport/mptcp"
 )
 
 // Idle limits. RFC 5382 REQ-5 asks for at least 2 h 4 min for an established
@@ -26,9 +30,9 @@ const (
 )
 
 // Pair is two connections that are relayed to each other. Set A and B, call
-// Run once; the counters may be read at any time.
+// Start or Run once; the counters may be read at any time.
 type Pair struct {
-	A, B       *net.TCPConn
+	A, B       *mptcp.Conn
 	First      []byte        // what has been read of A already: it goes to B before all else
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
@@ -39,18 +43,25 @@ type Pair struct {
 
 	AToB, BToA atomic.Uint64 // bytes written to B, to A
 
-	last       atomic.Int64 // moment of the last byte, ns since start
-	start      time.Time
-	halfClosed atomic.Bool
-	abort      sync.Once
-	done       func(error)
+	loop  *loop
+	id    int32 // among those of the loop
+	done  func(error)
+	ends  [2]end  // A, B
+	flows [2]flow // from A, from B
 
-	mu    sync.Mutex
-	ended int // directions
-	err   error
+	// Under the loop's lock.
+	added   bool
+	aborted bool // before it was added
+
+	// Of the loop alone.
+	last       time.Duration // when a byte has moved, by its clock
+	seen       bool          // by the loop
+	queued     bool          // to make a step
+	halfClosed bool
+	over       bool
 }
 
-// ErrIdle is returned by Run when no byte has moved for the idle limit.
+// ErrIdle is what a pair ends with when no byte has moved for the idle limit.
 var ErrIdle = errors.New("idle for too long")
 
 // Run relays until both directions have ended, and closes both connections.
@@ -62,9 +73,8 @@ func (p *Pair) Run() error {
 	return <-doneC
 }
 
-// Start is Run without waiting: done gets what Run would return. The two
-// goroutines that it takes are all that an idle pair holds; a caller that has
-// been through deep calls gives its stack back by returning.
+// Start is Run without waiting: done gets what Run would return. The
+// connections are detached; who wants the pair to end resets one of them.
 func (p *Pair) Start(done func(error)) {
 	if p.Idle == 0 {
 		p.Idle = DefaultIdle
@@ -72,139 +82,87 @@ func (p *Pair) Start(done func(error)) {
 	if p.HalfClosed == 0 {
 		p.HalfClosed = DefaultHalfClosed
 	}
-	p.start = time.Now()
 	p.done = done
-	first := p.First
-	p.First = nil // a pair may live for long
-	go func() { p.end(p.copy(p.A, p.B, first, &p.AToB)) }()
-	go func() { p.end(p.copy(p.B, p.A, nil, &p.BToA)) }()
-}
-
-// end notes the end of one direction.
-func (p *Pair) end(err error) {
-	p.mu.Lock()
-	p.ended++
-	if p.err == nil || errors.Is(p.err, net.ErrClosed) {
-		p.err = err // of two errors the one that is not an echo of the reset
+	var err error
+	if p.loop, err = next(); err != nil {
+		p.A.Reset()
+		p.B.Reset()
+		go done(err)
+		return
 	}
-	last := p.ended == 2
-	p.mu.Unlock()
-	if last {
-		if p.Closing != nil {
-			p.Closing()
-		}
-		p.A.Close()
-		p.B.Close()
-		p.done(p.err)
+	a, err := p.A.Detach(p.abort)
+	if err != nil { // it has been reset meanwhile
+		p.B.Reset()
+		go done(err)
+		return
 	}
-}
-
-// reset aborts both connections, which ends both directions.
-func (p *Pair) reset() {
-	p.abort.Do(func() { Reset(p.A); Reset(p.B) })
-}
-
-// copy moves first and then bytes from src to dst until src ends, then closes
-// dst's sending side. A failure resets the pair.
-func (p *Pair) copy(src, dst *net.TCPConn, first []byte, count *atomic.Uint64) (err error) {
-	defer func() {
-		if err != nil {
-			p.reset()
-		}
-	}()
-	if len(first) > 0 {
-		n, err := dst.Write(first)
-		count.Add(uint64(n))
-		if err != nil {
-			return err
-		}
-	}
-	r, err := newReader(src)
+	b, err := p.B.Detach(p.abort)
 	if err != nil {
-		return err
+		p.A.CloseDetached(true)
+		go done(err)
+		return
 	}
-	if err := p.extend(src); err != nil {
-		return err
+	p.ends = [2]end{{fd: a}, {fd: b}}
+	p.flows[0] = flow{pair: p, from: &p.ends[0], to: &p.ends[1], count: &p.AToB, left: p.First}
+	p.flows[1] = flow{pair: p, from: &p.ends[1], to: &p.ends[0], count: &p.BToA}
+	p.First = nil // a pair may live for long
+	p.loop.add(p)
+}
+
+// abort has the loop end the pair.
+func (p *Pair) abort() { p.loop.abort(p) }
+
+// step moves what can be moved.
+func (p *Pair) step() {
+	for i := range p.flows {
+		if p.over {
+			return
+		}
+		if p.ends[i].gone {
+			p.end(os.NewSyscallError("read", unix.ECONNRESET))
+			return
+		}
+		if err := p.flows[i].step(); err != nil {
+			p.end(err)
+		}
 	}
-	var until time.Time // dst's deadline for writes
-	for {
-		b, err := r.next()
-		if len(b) > 0 {
-			if p.Pace != nil {
-				time.Sleep(p.Pace(len(b)))
-			}
-			p.last.Store(int64(time.Since(p.start)))
-			err = p.write(dst, b, &until, count)
-		}
-		r.release()
-		switch {
-		case err == nil:
-		case err == io.EOF:
-			p.halfClosed.Store(true)
-			// The other direction may be waiting with the long limit.
-			limit := time.Now().Add(p.HalfClosed)
-			if err := errors.Join(dst.SetReadDeadline(limit), src.SetWriteDeadline(limit)); err != nil {
-				return err
-			}
-			return dst.CloseWrite()
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
-		case p.remaining() <= 0:
-			return ErrIdle
-		default:
-			if err := p.extend(src); err != nil {
-				return err
-			}
-		}
+	if !p.over && p.flows[0].closed && p.flows[1].closed {
+		p.end(nil)
 	}
 }
 
-// write writes all of b to dst. A peer that has stopped reading is held to the
-// idle limit, too. until is dst's deadline, which is moved now and then only:
-// it is a timer of the runtime's.
-func (p *Pair) write(dst *net.TCPConn, b []byte, until *time.Time, count *atomic.Uint64) error {
-	for {
-		now, limit := time.Now(), p.limit()
-		if left := until.Sub(now); left < limit/2 || left > limit {
-			*until = now.Add(limit)
-			if err := dst.SetWriteDeadline(*until); err != nil {
-				return err
-			}
-		}
-		n, err := dst.Write(b)
-		count.Add(uint64(n))
-		if b = b[n:]; err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		if n > 0 {
-			p.last.Store(int64(time.Since(p.start)))
-		}
-		if p.remaining() <= 0 {
-			return ErrIdle
-		}
-		*until = time.Time{}
+// end closes both connections, and resets them unless err is nil.
+func (p *Pair) end(err error) {
+	if p.over {
+		return
 	}
+	p.over = true
+	if p.Closing != nil {
+		p.Closing()
+	}
+	for i := range p.flows {
+		p.flows[i].drop()
+	}
+	p.A.CloseDetached(err != nil)
+	p.B.CloseDetached(err != nil)
+	p.loop.remove(p)
+	go p.done(err)
 }
 
-// extend sets src's deadline to where the idle limit will be reached if no
-// more bytes move in either direction.
-func (p *Pair) extend(src *net.TCPConn) error {
-	return src.SetReadDeadline(time.Now().Add(max(p.remaining(), time.Millisecond)))
-}
+// moved notes that the pair is alive.
+func (p *Pair) moved() { p.last = p.loop.now }
 
 func (p *Pair) limit() time.Duration {
-	if p.halfClosed.Load() {
+	if p.halfClosed {
 		return p.HalfClosed
 	}
 	return p.Idle
 }
 
-func (p *Pair) remaining() time.Duration {
-	return p.limit() - (time.Since(p.start) - time.Duration(p.last.Load()))
-}
+// remaining is the time until the idle limit.
+func (p *Pair) remaining() time.Duration { return p.limit() - (p.loop.now - p.last) }
 
-// Reset closes a connection so that the peer sees a reset: RST on TCP,
-// MP_FASTCLOSE (RFC 8684 section 3.5) on MPTCP.
+// Reset closes a connection so that the peer sees a reset.
 func Reset(c *net.TCPConn) {
 	c.SetLinger(0)
 	c.Close()

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"braid/transport/mptcp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,9 +52,9 @@ func connect(t testing.TB, mptcp bool) (client, server *net.TCPConn) {
 // is TCP, as from the LAN, the second MPTCP, as to the converter.
 func start(t testing.TB, p *Pair) (left, right *net.TCPConn, doneC <-chan error) {
 	t.Helper()
-	left, p.A = connect(t, false)
-	right, p.B = connect(t, true)
-	p.A.SetDeadline(time.Time{})
+	left, a := connect(t, false)
+	right, b := connect(t, true)
+	p.A, p.B = mptcp.Wrap(a), mptcp.Wrap(b)
 	done := make(chan error, 1)
 	go func() { done <- p.Run() }()
 	return left, right, done
@@ -273,8 +275,10 @@ func TestIdleMemory(t *testing.T) {
 	ps := make([]Pair, pairs)
 	ends := make([][2]*net.TCPConn, pairs)
 	for i := range ps {
-		ends[i][0], ps[i].A = connect(t, false)
-		ends[i][1], ps[i].B = connect(t, false)
+		var a, b *net.TCPConn
+		ends[i][0], a = connect(t, false)
+		ends[i][1], b = connect(t, false)
+		ps[i].A, ps[i].B = mptcp.Wrap(a), mptcp.Wrap(b)
 	}
 	before := measure()
 	doneC := make(chan error, pairs)

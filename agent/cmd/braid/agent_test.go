@@ -106,7 +106,7 @@ func someWANs() []report.WAN {
 
 func someStatus() report.Status {
 	return report.Status{
-		Version: "1.0", Uptime: 100, State: "degraded", Kernel: report.Kernel{Release: "6.12.1", MPTCP: true, TFO: true, TProxy: true}, Firewall: "nftables",
+		Version: "1.0", Uptime: 100, State: "degraded", Kernel: report.Kernel{Release: "6.12.1", MPTCP: true, TFO: true, TProxy: true, Congestion: "bbr"}, Firewall: "nftables",
 		Problems: []report.Problem{{Section: "lte", Option: "interface", Message: "netifd has no interface wwan\nand this is a second line"}},
 		Converters: []report.Converter{
 			{Name: "mcp", Address: "2001:db8:10::10", Port: 5124, State: "up", RTT: 9.96, Since: 50, IPv4: new(bool)},

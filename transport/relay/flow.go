@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// turn is how many bytes a flow may move before others have theirs.
+const turn = 1 << 20
+
+// end is one of a pair's sockets.
+type end struct {
+	fd                 int
+	readable, writable bool // as far as it is known
+	gone               bool // it has been reset, and nobody reads it any more
+}
+
+// flow is one direction of a pair.
+type flow struct {
+	pair     *Pair
+	from, to *end
+	count    *atomic.Uint64 // bytes written
+
+	left  []byte        // has been read and not been written
+	block []byte        // what left is a part of, if it is the loop's
+	held  time.Duration // left is not to be written before
+	pace
+
+	ended  bool // nothing more is to be read
+	closed bool // and the peer knows
+}
+
+// step moves bytes until there are none, or there is no room.
+func (f *flow) step() error {
+	l := f.pair.loop
+	for n := 0; n < turn; {
+		if len(f.left) > 0 {
+			if f.held > l.now {
+				return nil
+			}
+			if done, err := f.write(); err != nil || !done {
+				return err
+			}
+		}
+		if f.ended {
+			return f.close()
+		}
+		if !f.from.readable {
+			return nil
+		}
+		got, err := f.read()
+		if err != nil {
+			return err
+		}
+		n += got
+	}
+	l.again(f.pair)
+	return nil
+}
+
+// read reads what has arrived, if anything has.
+func (f *flow) read() (int, error) {
+	l := f.pair.loop
+	b := l.take(f.large)
+	n, err := ignoringEINTR(unix.Read, f.from.fd, b)
+	if n <= 0 {
+		l.give(b)
+	}
+	switch {
+	case err == unix.EAGAIN:
+		f.from.readable = false
+		f.noteRead(0, true)
+		return 0, nil
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	case n == 0:
+		f.ended, f.pair.halfClosed = true, true
+		f.pair.moved()
+		l.expect(f.pair.remaining())
+		return 0, nil
+	}
+	f.pair.moved()
+	f.left, f.block = b[:n], b
+	f.large = n == len(b) || f.large && n >= smallBlock
+	if f.pair.Pace != nil {
+		if d := f.pair.Pace(n); d > 0 {
+			f.held = l.now + d
+			l.hold(f)
+		}
+	}
+	f.noteRead(n, n < len(b))
+	return n, nil
+}
+
+// write writes what has been read, as far as there is room.
+func (f *flow) write() (done bool, err error) {
+	for len(f.left) > 0 {
+		if !f.to.writable {
+			return false, nil
+		}
+		n, err := ignoringEINTR(unix.Write, f.to.fd, f.left)
+		if err == unix.EAGAIN {
+			f.to.writable = false
+			return false, nil
+		}
+		if err != nil {
+			return false, os.NewSyscallError("write", err)
+		}
+		f.count.Add(uint64(n))
+		f.left = f.left[n:]
+		f.pair.moved()
+	}
+	f.drop()
+	return true, nil
+}
+
+// drop gives back what is left.
+func (f *flow) drop() {
+	if f.block != nil {
+		f.pair.loop.give(f.block)
+	}
+	f.left, f.block = nil, nil
+}
+
+// close tells the peer that nothing more will come; where nothing comes from it
+// either, the end of the pair does.
+func (f *flow) close() error {
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	if f.pair.flows[0].closed && f.pair.flows[1].closed {
+		return nil
+	}
+	return os.NewSyscallError("shutdown", unix.Shutdown(f.to.fd, unix.SHUT_WR))
+}
+
+func ignoringEINTR(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
+	for {
+		n, err := call(fd, b)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}

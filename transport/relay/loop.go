@@ -1,0 +1,281 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	mostLoops = 8
+	batch     = 128 // events
+	// slack is the part of an idle limit by which it may be late.
+	slack = 64
+)
+
+// loop moves the bytes of its pairs. It has a goroutine while there are any.
+type loop struct {
+	epoll int
+	waker int // an eventfd
+	start time.Time
+
+	mu      sync.Mutex
+	pairs   map[int32]*Pair
+	last    int32 // id
+	aborted []*Pair
+	running bool
+
+	// Of the goroutine alone.
+	now    time.Duration // since start, when the last events came
+	ready  []*Pair       // have something to do now
+	bulk   map[*flow]struct{}
+	ticked time.Duration
+	holds  map[*flow]struct{}
+	expiry time.Duration // no pair is idle for too long before
+	blocks blocks
+}
+
+// wakerID is that of no pair.
+const wakerID = 0
+
+// The loops, made when they are first needed.
+var (
+	loops [mostLoops]struct {
+		once sync.Once
+		loop *loop
+		err  error
+	}
+	turns atomic.Uint32
+)
+
+// next is the loop whose turn it is to get a pair.
+func next() (*loop, error) {
+	i := int(turns.Add(1)) % min(runtime.GOMAXPROCS(0), mostLoops)
+	s := &loops[i]
+	s.once.Do(func() { s.loop, s.err = newLoop() })
+	return s.loop, s.err
+}
+
+func newLoop() (*loop, error) {
+	l := &loop{start: time.Now(), pairs: make(map[int32]*Pair), bulk: make(map[*flow]struct{}), holds: make(map[*flow]struct{})}
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("creating epoll: %w", err)
+	}
+	if l.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
+		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.waker, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakerID})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating eventfd: %w", err)
+	}
+	return l, nil
+}
+
+// add gives the loop a pair. What its sockets are ready for is told by events.
+func (l *loop) add(p *Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.last++; l.last == wakerID || l.pairs[l.last] != nil; l.last++ {
+	}
+	p.id = l.last
+	p.last = time.Since(l.start)
+	l.pairs[p.id] = p
+	p.added = true
+	if p.aborted {
+		l.abortLocked(p)
+	}
+	for i := range p.ends {
+		const all = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+		e := unix.EpollEvent{Events: all, Fd: p.id, Pad: int32(i)}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, p.ends[i].fd, &e); err != nil {
+			l.abortLocked(p)
+		}
+	}
+	if !l.running {
+		l.running = true
+		go l.run()
+	}
+}
+
+// abort ends a pair, unless it has ended.
+func (l *loop) abort(p *Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !p.added:
+		p.aborted = true // add has it ended
+	case l.pairs[p.id] == p:
+		l.abortLocked(p)
+	}
+}
+
+func (l *loop) abortLocked(p *Pair) {
+	l.aborted = append(l.aborted, p)
+	one := [8]byte{0: 1, 7: 1} // not zero, in either order of bytes
+	_, _ = unix.Write(l.waker, one[:])
+}
+
+// remove forgets a pair that is over.
+func (l *loop) remove(p *Pair) {
+	for i := range p.flows {
+		delete(l.bulk, &p.flows[i])
+		delete(l.holds, &p.flows[i])
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pairs, p.id)
+}
+
+func (l *loop) run() {
+	l.now = time.Since(l.start)
+	l.expiry = l.now
+	var events [batch]unix.EpollEvent
+	for !l.idle() {
+		n, err := unix.EpollWait(l.epoll, events[:], l.timeout())
+		if err != nil && err != unix.EINTR {
+			panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
+		}
+		l.now = time.Since(l.start)
+		for _, p := range l.gather(events[:max(n, 0)]) {
+			p.end(net.ErrClosed)
+		}
+		ready := l.ready
+		l.ready = nil
+		for _, p := range ready {
+			p.queued = false
+			p.step()
+		}
+		l.tick()
+		l.expire()
+	}
+}
+
+// idle says that there are no pairs, and that the goroutine is to end.
+func (l *loop) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pairs) > 0 {
+		return false
+	}
+	l.aborted = nil
+	l.running = false
+	return true
+}
+
+// gather notes what events tell and makes the pairs ready that they are of. It
+// returns those that are to be ended.
+func (l *loop) gather(events []unix.EpollEvent) (aborted []*Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range events {
+		e := &events[i]
+		if p := l.pairs[e.Fd]; p != nil {
+			if !p.seen {
+				p.seen = true
+				l.expect(p.remaining())
+			}
+			p.event(int(e.Pad), e.Events)
+			l.again(p)
+		}
+	}
+	aborted, l.aborted = l.aborted, nil
+	return aborted
+}
+
+// event notes what one of the pair's sockets is ready for.
+func (p *Pair) event(i int, what uint32) {
+	e := &p.ends[i]
+	const failed = unix.EPOLLERR | unix.EPOLLHUP
+	if what&(unix.EPOLLIN|unix.EPOLLRDHUP|failed) != 0 {
+		e.readable = true
+	}
+	if what&(unix.EPOLLOUT|failed) != 0 {
+		e.writable = true
+	}
+	// With nothing left to be read, only this tells that it has been reset.
+	if what&failed != 0 && p.flows[i].ended && !p.flows[1-i].closed {
+		e.gone = true
+	}
+}
+
+// again has the pair make a step.
+func (l *loop) again(p *Pair) {
+	if !p.queued {
+		p.queued = true
+		l.ready = append(l.ready, p)
+	}
+}
+
+// tick looks at what is in bulk, and at what was held back.
+func (l *loop) tick() {
+	for f := range l.holds {
+		if f.held <= l.now {
+			delete(l.holds, f)
+			f.pair.step()
+		}
+	}
+	if len(l.bulk) == 0 || l.now-l.ticked < tick {
+		return
+	}
+	l.ticked = l.now
+	for f := range l.bulk {
+		if f.listens() {
+			f.from.readable = true
+			f.pair.step()
+		}
+	}
+}
+
+// hold has a flow make a step when what it has is not held back any more.
+func (l *loop) hold(f *flow) { l.holds[f] = struct{}{} }
+
+// expect has the pairs looked at after a time.
+func (l *loop) expect(d time.Duration) { l.expiry = min(l.expiry, l.now+d) }
+
+// expire ends the pairs that have been idle for too long.
+func (l *loop) expire() {
+	if l.now < l.expiry {
+		return
+	}
+	l.mu.Lock()
+	all := make([]*Pair, 0, len(l.pairs))
+	for _, p := range l.pairs {
+		all = append(all, p)
+	}
+	l.mu.Unlock()
+	least := DefaultIdle
+	for _, p := range all {
+		if d := p.remaining(); d <= 0 {
+			p.end(ErrIdle)
+		} else {
+			least = min(least, max(d, p.limit()/slack))
+		}
+	}
+	l.expiry = l.now + least
+}
+
+// timeout is how long to wait for events, in ms.
+func (l *loop) timeout() int {
+	if len(l.ready) > 0 {
+		return 0
+	}
+	until := l.expiry
+	for f := range l.holds {
+		until = min(until, f.held)
+	}
+	for f := range l.bulk {
+		if f.listens() {
+			until = min(until, l.ticked+tick)
+			break
+		}
+	}
+	return int(max(until-l.now+time.Millisecond-1, 0) / time.Millisecond)
+}
