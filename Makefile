@@ -36,7 +36,7 @@ test: build lint ## run every test on the real kernel (root)
 	@go build -o bin/suite ./test/suite
 	@bin/suite '-race ./agent/... ./mcp/... ./onpath/... ./transport/...' \
 		./agent/health \
-		'-count=1 -p 1 -timeout 40m -skip ^TestHouse ./test/... ./cross/... & -count=1 -timeout 40m -run ^TestHouse ./test/e2e'
+		'-count=1 -p 1 -timeout 40m -skip ^Test(House|Extend|OnPath) ./test/... ./cross/... & -count=1 -timeout 40m -run ^Test(House|Extend|OnPath) ./test/e2e'
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck, shellcheck
