@@ -31,6 +31,7 @@ import (
 	"braid/agent/status"
 	"braid/agent/ubus"
 	"braid/onpath/tproxy"
+	"braid/transport/convert"
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
@@ -79,13 +80,20 @@ func New(o Options, log *journal.Log) *Daemon {
 	p := &proxy.Proxy{Log: log, Guard: &guard.Guard{Log: log}, Memory: new(path.Memory),
 		Wanted: func(way int) config.Path { return plan.Verdicts[way].Path }}
 	converters := converter.NewMonitor(log, p.Dialer(), &p.Wallet)
-	p.Doubt, p.Missed = converters.Doubt, converters.Missed
+	monitor := health.NewMonitor(log)
+	p.Doubt = func(name string, w path.Way, err error) {
+		converters.Doubt(name, w, err)
+		if !errors.As(err, new(convert.Error)) {
+			monitor.Kick(w.WAN) // it has said nothing: it may be the line
+		}
+	}
+	p.Missed = converters.Missed
 	d := &Daemon{
 		Options:    o,
 		log:        log,
 		client:     client,
 		proxy:      p,
-		health:     health.NewMonitor(log),
+		health:     monitor,
 		converters: converters,
 		resolver:   converter.NewResolver(log),
 		netifd:     netifd.NewMonitor(client),

@@ -21,6 +21,7 @@ type Monitor struct {
 	wakeC    chan struct{}
 	open     func(ctx context.Context, device string, source netip.Addr, tcp bool, id uint16) (conn, error)
 	counters func() map[string]netstate.Traffic
+	again    func() uint64 // segments that TCP has sent again, over whatever device
 
 	mu       sync.Mutex
 	trackers map[Leg]*tracker // kept while a path is away: its past counts
@@ -36,6 +37,7 @@ func NewMonitor(log *journal.Log) *Monitor {
 		wakeC:    make(chan struct{}, 1),
 		open:     open,
 		counters: netstate.Counters,
+		again:    netstate.Retransmissions,
 		trackers: make(map[Leg]*tracker),
 		probers:  make(map[Leg]*prober),
 		targets:  make(map[Leg]Target),

@@ -35,7 +35,8 @@ type prober struct {
 	calledAt time.Time
 	heardAt  time.Time // when the peer lived by all accounts, while this path was silent
 
-	wondered time.Time // when nothing was last seen to come back for what was sent
+	lastSent time.Time // when a probe was
+	wondered time.Time // when a sign was last followed up that needs no answer
 
 	// Of the goroutine that runs.
 	ways      ways
@@ -168,6 +169,7 @@ func (p *prober) send(now time.Time, peer netip.Addr) {
 	if p.vain[w.to.Addr()].IsZero() {
 		p.vain[w.to.Addr()] = now
 	}
+	p.lastSent = now
 	if err == nil && p.suspect && p.asked.IsZero() {
 		p.asked = now
 	}

@@ -39,6 +39,7 @@ type deviceWatch struct {
 	packets uint64
 	changed time.Time // when packets last rose
 	sent    uint64    // bytes
+	sentAt  uint64    // sent, when retransmissions were last looked at
 	uploads bool      // many of them, of late
 	sentBy  uint64    // sent, when that was last looked at
 	looked  time.Time // when that was
@@ -55,6 +56,7 @@ type deviceWatch struct {
 func (m *Monitor) watchSilence(ctx context.Context) {
 	devices := make(map[string]*deviceWatch)
 	tick := slowTick
+	again := retransmissions{at: time.Now(), n: m.again()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -63,6 +65,7 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 		}
 		counters := m.counters()
 		now := time.Now()
+		since, sentAgain := again.look(now, m.again)
 		for _, d := range devices {
 			d.probers = d.probers[:0]
 		}
@@ -70,7 +73,7 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 		for _, p := range m.probers {
 			name := p.target.Device
 			if devices[name] == nil {
-				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX,
+				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX, sentAt: counters[name].TX,
 					sentBy: counters[name].TX, looked: now}
 			}
 			devices[name].probers = append(devices[name].probers, p)
@@ -81,6 +84,13 @@ func (m *Monitor) watchSilence(ctx context.Context) {
 			if len(d.probers) == 0 {
 				delete(devices, name)
 				continue
+			}
+			if !since.IsZero() {
+				sent := counters[name].TX != d.sentAt
+				d.sentAt = counters[name].TX
+				if sent && sentAgain {
+					m.wonder(d, since, now)
+				}
 			}
 			d.count(counters[name], now, tick)
 			busy = busy || d.busy(now)
@@ -190,5 +200,38 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 func (p *prober) calm(t *tracker, now time.Time) {
 	if waited := now.Sub(p.asked); !p.asked.IsZero() && waited > t.timeout()+fastTick {
 		t.endured(now, waited+suspicion)
+	}
+}
+
+// retransmissions is how many there were.
+type retransmissions struct {
+	at time.Time
+	n  uint64
+}
+
+// look says whether there were any since the last look, and when that was; zero:
+// it was not looked. It is each slowTick, for it costs more than the devices'
+// counters.
+func (r *retransmissions) look(now time.Time, count func() uint64) (since time.Time, some bool) {
+	if now.Sub(r.at) < slowTick {
+		return time.Time{}, false
+	}
+	before := *r
+	r.at, r.n = now, count()
+	return before.at, r.n > before.n
+}
+
+// wonder has the paths of a device probed, on which something was sent since a
+// time, in which something was sent again. Busy ones are asked often enough, and
+// what was sent may have been a probe of ours.
+func (m *Monitor) wonder(d *deviceWatch, since, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range d.probers {
+		if p.busy || !p.lastSent.Before(since) || now.Sub(p.wondered) < oneWay {
+			continue
+		}
+		p.wondered = now
+		p.kick(netip.Addr{})
 	}
 }

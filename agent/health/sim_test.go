@@ -44,6 +44,7 @@ type line struct {
 	beyond  func(to netip.AddrPort, at time.Duration) time.Duration // what is added to that; negative: nobody answers
 	stream  func(at time.Duration) int                              // packets that have come in beside answers
 	upload  func(at time.Duration) int                              // bytes that have been sent beside probes
+	again   func(at time.Duration) int                              // segments among them that TCP has sent again
 	sent    int                                                     // probes
 	answers int
 	// Those by TCP among them.
@@ -91,6 +92,15 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Leg]Verdict)}
 	s.m.open = s.open
 	s.m.counters = s.counters
+	s.m.again = func() uint64 {
+		n := 0
+		for _, l := range lines {
+			if l.again != nil {
+				n += l.again(s.now())
+			}
+		}
+		return uint64(n)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.m.Run(ctx) })

@@ -187,3 +187,49 @@ func TestFamiliesDieAlone(t *testing.T) {
 		})
 	})
 }
+
+// A line that is used now and then dies, while something of its neighbours still
+// comes in. What is sent again tells, within a quarter of a second, and costs the
+// other line, which sends something by itself, next to nothing.
+func TestSentAgain(t *testing.T) {
+	for _, noise := range []time.Duration{0, 90 * ms} {
+		synctest.Test(t, func(t *testing.T) {
+			const at = 40*time.Second + 20*ms
+			requests := flow(time.Second, [2]time.Duration{0, long})
+			again := func(now time.Duration) int { return requests(now-at-220*ms) * min(1, int(now/at)) }
+			fibre := &line{
+				rtt:    until(at, long, steady(20*ms)),
+				upload: func(now time.Duration) int { return 100 * (requests(now) + again(now)) },
+				again:  again,
+				stream: func(now time.Duration) int {
+					n := requests(min(now, at) - 20*ms)
+					if noise > 0 {
+						n += int(now / noise)
+					}
+					return n
+				},
+			}
+			lte := &line{rtt: steady(60 * ms), upload: func(now time.Duration) int { return 60 * int(now/(7*time.Second)) }}
+			lte.stream = func(now time.Duration) int { return int((now - 60*ms) / (7 * time.Second)) }
+			probed := time.Duration(0)
+			s := run(t, map[string]*line{"fibre": fibre, "lte": lte}, both(), func(s *sim) {
+				time.Sleep(at)
+				before, _ := s.sent("fibre")
+				for ; s.now() < at+5*time.Second && probed == 0; time.Sleep(10 * ms) {
+					if n, _ := s.sent("fibre"); n > before {
+						probed = s.now() - at
+					}
+				}
+				time.Sleep(10 * time.Minute)
+			})
+			// A request, its repetition, and a quarter of a second.
+			if probed == 0 || probed > 1000*ms+220*ms+250*ms+10*ms {
+				t.Errorf("probed after %v", probed)
+			}
+			s.died(fibre4, at, 1500*ms+lostForReceiving+time.Second)
+			if n := s.lines["lte"].sent; n > 50 {
+				t.Errorf("LTE is asked %d times in 11 minutes", n)
+			}
+		})
+	}
+}

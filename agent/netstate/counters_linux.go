@@ -6,6 +6,7 @@ package netstate
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,4 +38,30 @@ func Counters() map[string]Traffic {
 		}
 	}
 	return all
+}
+
+// Retransmissions counts the segments that TCP has sent again, over whatever
+// device, those of MPTCP's subflows among them (RFC 4022, tcpRetransSegs); 0 where
+// /proc/net/snmp cannot be read.
+func Retransmissions() uint64 {
+	f, err := os.Open("/proc/self/net/snmp")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	column := -1
+	for s := bufio.NewScanner(f); s.Scan(); {
+		// A line of names comes before that of values.
+		rest, ok := strings.CutPrefix(s.Text(), "Tcp:")
+		fields := strings.Fields(rest)
+		switch {
+		case !ok:
+		case column < 0:
+			column = slices.Index(fields, "RetransSegs")
+		case column < len(fields):
+			n, _ := strconv.ParseUint(fields[column], 10, 64)
+			return n
+		}
+	}
+	return 0
 }

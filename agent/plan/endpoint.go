@@ -253,6 +253,7 @@ func (m *maker) filter() {
 	}
 	slices.SortFunc(f.Converters, netip.Addr.Compare)
 	f.Converters = slices.Compact(f.Converters)
+	f.Dead = m.deadLegs()
 	if m.Crowd.All {
 		m.problem("globals", "", "too many connections are open: new ones are not taken")
 	}
@@ -262,4 +263,24 @@ func (m *maker) filter() {
 	if usable && f.Ports != (Ports{}) {
 		m.plan.Firewall = &f
 	}
+}
+
+// deadLegs are those that are down while another WAN carries their family. What
+// this host has open there, a program of its own, would go on sending into the
+// void, for minutes.
+func (m *maker) deadLegs() (dead []DeadLeg) {
+	for _, w := range m.plan.WANs {
+		for _, l := range w.Legs {
+			others := slices.ContainsFunc(m.plan.WANs, func(o WAN) bool { return o.Name != w.Name && o.forwards(l.IPv6) })
+			if l.Usable() || l.Origin == OriginCLAT || !others {
+				continue
+			}
+			d := DeadLeg{Device: l.Device, IPv6: l.IPv6}
+			if m.shared(l.Device) {
+				d.Addrs = l.Addrs
+			}
+			dead = append(dead, d)
+		}
+	}
+	return dead
 }

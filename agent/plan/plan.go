@@ -188,6 +188,7 @@ type Firewall struct {
 	Access     []netip.Prefix // never intercepted: private networks of the WANs
 	Converters []netip.Addr   // never intercepted
 	Crowd      []netip.Addr   // whose connections are not intercepted, for now
+	Dead       []DeadLeg      // where the host's own TCP waits in vain
 	PassMPTCP  bool           // nor is who speaks MPTCP
 	Extend     *Extend        // but extended; nil: not so
 	Late       bool           // SYNs are held until the agent says what becomes of them
@@ -198,6 +199,14 @@ type Firewall struct {
 	IPsec      bool // what it transforms is neither refused nor taken
 	IPv4, IPv6 FirewallFamily
 	CLATs      []CLAT
+}
+
+// DeadLeg is a leg that is down while another one could carry what the host
+// itself has open there.
+type DeadLeg struct {
+	Device string
+	IPv6   bool
+	Addrs  []netip.Addr // of a device that others share; none: all
 }
 
 // FirewallFamily is what the packet filter does with one family.

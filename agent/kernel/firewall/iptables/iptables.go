@@ -32,6 +32,7 @@ var hooks = []hook{
 	{"raw", "OUTPUT"},
 	{"raw", "PREROUTING"},
 	{"filter", "INPUT"},
+	{"filter", "OUTPUT"},
 	{"filter", "FORWARD"},
 	{"nat", "POSTROUTING"},
 	{"mangle", "OUTPUT"},

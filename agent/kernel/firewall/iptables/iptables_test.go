@@ -51,6 +51,8 @@ var example = plan.Firewall{
 		{Name: "tv", Proto: config.ProtoAny, Path: config.PathDirect, MACs: []config.MAC{{2, 0, 0, 0, 0, 2}}},
 		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
 	},
+	Crowd: []netip.Addr{netip.MustParseAddr("192.168.1.66"), netip.MustParseAddr("fd00::66")},
+	Dead:  []plan.DeadLeg{{Device: "lte"}, {Device: "lte", IPv6: true}, {Device: "fibre", Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.3")}}},
 	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
 		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
 	}},

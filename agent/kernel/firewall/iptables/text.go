@@ -104,6 +104,7 @@ func Text(f plan.Firewall, v6 bool) string {
 	t.table("mangle", mangle...)
 	t.table("filter",
 		chain{"INPUT", []string{"-m mark --mark " + mark(intercepted, intercepted) + " -j ACCEPT"}},
+		chain{"OUTPUT", t.dead(f)},
 		chain{"FORWARD", append(t.translated(f, "-i %[1]s -j ACCEPT"),
 			"-m mark ! --mark "+mark(refused, allBits)+" -j RETURN",
 			"-p tcp -j REJECT --reject-with tcp-reset",
@@ -258,6 +259,26 @@ func (t *text) candidate(f plan.Firewall) []string {
 		return rules
 	}
 	return append(rules, fmt.Sprintf("-m set --match-set %s src -j MARK --set-xmark %s", aliveSet(t.v6), mark(intercepted, allBits)))
+}
+
+// dead ends the host's own TCP over dead legs, as that of package nft does.
+func (t *text) dead(f plan.Firewall) (rules []string) {
+	for _, l := range f.Dead {
+		sources := []string{""}
+		if len(l.Addrs) > 0 {
+			sources = nil
+		}
+		for _, a := range l.Addrs {
+			sources = append(sources, fmt.Sprintf("-s %v ", netip.PrefixFrom(a, a.BitLen())))
+		}
+		for _, from := range sources {
+			if l.IPv6 == t.v6 {
+				rules = append(rules, fmt.Sprintf("-o %s %s-p tcp -m tcp --tcp-flags SYN,RST NONE -m conntrack --ctdir ORIGINAL -m mark --mark %s -m tcp ! --tcp-option 30 -j REJECT --reject-with tcp-reset",
+					l.Device, from, mark(0, plan.MarkForeign)))
+			}
+		}
+	}
+	return rules
 }
 
 // choose is a path for what is a candidate.

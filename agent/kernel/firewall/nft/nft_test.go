@@ -48,6 +48,8 @@ var example = plan.Firewall{
 		{Name: "tv", Proto: config.ProtoAny, Path: config.PathDirect, MACs: []config.MAC{{2, 0, 0, 0, 0, 2}}},
 		{Name: "rest", Proto: config.ProtoAny, Path: config.PathConvert},
 	},
+	Crowd: []netip.Addr{netip.MustParseAddr("192.168.1.66"), netip.MustParseAddr("fd00::66")},
+	Dead:  []plan.DeadLeg{{Device: "lte"}, {Device: "lte", IPv6: true}, {Device: "fibre", Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.3")}}},
 	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
 		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
 	}},
@@ -114,6 +116,7 @@ func TestApply(t *testing.T) {
 	}
 	run(t, "add", "table", "inet", "fw4")
 	less := example
+	less.Dead = nil
 	less.WANs, less.Rules, less.IPv4.Shares, less.IPv6 = less.WANs[:1], less.Rules[:1], nil, plan.FirewallFamily{Left: true}
 	less.Rules = []plan.FirewallRule{{Name: "bank", Domains: []string{"bank.example"}, Proto: config.ProtoAny, Path: config.PathPass}}
 	run(t, "add", "element", "inet", "braid", "extend_known_ip", "{ 192.168.1.20 . 1 . 192.0.2.80 . 443 }")

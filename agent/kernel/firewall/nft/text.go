@@ -56,6 +56,7 @@ func Text(f plan.Firewall) string {
 			"older":     older(all),
 			"toflow":    append(flows("ct mark & "+hex(plan.MarkWAN)+" == 0 iifname vmap { %s }", jump("goto", "flow")), inShared(all)...),
 			"viaflow":   append(flows("ct mark & "+hex(plan.MarkWAN)+" == 0 oifname vmap { %s }", jump("jump", "flow")), outShared(all)...),
+			"dead":      dead(f.Dead),
 			"pins4":     pins(f.Rules, "ipv4"),
 			"pins6":     pins(f.Rules, "ipv6"),
 			"shares4":   shares(f.IPv4.Shares, "ip"),
@@ -101,6 +102,23 @@ func never(f plan.Firewall) (rules []string) {
 		if list := family(hosts, ip == "ip6"); list != "" {
 			rules = append(rules, fmt.Sprintf("%s saddr { %s } return", ip, list))
 		}
+	}
+	return rules
+}
+
+// dead ends the host's own TCP over dead legs, but for what others have marked
+// and what others have opened.
+func dead(legs []plan.DeadLeg) (rules []string) {
+	for _, l := range legs {
+		nfproto, ip, from := "ipv4", "ip", ""
+		if l.IPv6 {
+			nfproto, ip = "ipv6", "ip6"
+		}
+		if len(l.Addrs) > 0 {
+			from = fmt.Sprintf("%s saddr { %s }", ip, commas(l.Addrs, netip.Addr.String))
+		}
+		rules = append(rules, join(fmt.Sprintf("oifname %q meta nfproto %s", l.Device, nfproto), from,
+			"tcp flags & (syn | rst) == 0 ct direction original meta mark & "+hex(plan.MarkForeign)+" == 0 tcp option mptcp missing reject with tcp reset"))
 	}
 	return rules
 }
