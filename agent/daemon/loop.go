@@ -191,6 +191,9 @@ func (l *loop) update(ctx context.Context) {
 		l.proxy.Guard.Settle(leaving)
 	}
 	err := l.reconciler.Apply(ctx, p)
+	for _, e := range p.Narrowed(l.plan) {
+		err = errors.Join(err, l.reconciler.Remake(p, e.ID))
+	}
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	problems = append(problems, l.extend(p)...)
 	if p.Firewall != nil {

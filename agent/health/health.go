@@ -33,6 +33,9 @@ type Health struct {
 	Jitter  time.Duration // mean deviation of the round-trip time
 	Loss    float64       // of the last probes, 0..1
 	Source  netip.Addr    // from which the last answered probe was sent
+	// MTU is the largest packet that passes, where that is less than the device
+	// and its modem say; 0: it is not, or not known.
+	MTU int
 	// Doubted says that it may be dying, and that it is time to prepare for that.
 	Doubted bool
 	// Unheard says that its probes are not answered, that nothing else came in
@@ -56,6 +59,8 @@ type Target struct {
 	// Ways are how it is asked. When there are none, the leg is dead with that of
 	// the other family over the same device, if nothing comes in there any more.
 	Ways Ways
+	// MTU is the largest packet that device and modem take.
+	MTU int
 	// Patient legs stall now and then without being dead, as cellular ones do.
 	Patient bool
 	// Quiet legs are not probed, and are as well as they were.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"braid/agent/netstate"
+	"braid/agent/socket/icmp"
 	"braid/transport/journal"
 )
 
@@ -20,8 +21,10 @@ type Monitor struct {
 	changedC chan struct{}
 	wakeC    chan struct{}
 	open     func(ctx context.Context, device string, source netip.Addr, tcp bool, id uint16) (conn, error)
-	counters func() map[string]netstate.Traffic
-	again    func() uint64 // segments that TCP has sent again, over whatever device
+	// openSized opens a conn whose probes have a size; nil: there are none.
+	openSized func(ctx context.Context, device string, source netip.Addr, id uint16) (sized, error)
+	counters  func() map[string]netstate.Traffic
+	again     func() uint64 // segments that TCP has sent again, over whatever device
 
 	mu       sync.Mutex
 	trackers map[Leg]*tracker // kept while a path is away: its past counts
@@ -36,6 +39,9 @@ func NewMonitor(log *journal.Log) *Monitor {
 		changedC: make(chan struct{}, 1),
 		wakeC:    make(chan struct{}, 1),
 		open:     open,
+		openSized: func(ctx context.Context, device string, source netip.Addr, id uint16) (sized, error) {
+			return icmp.Open(ctx, device, source, id)
+		},
 		counters: netstate.Counters,
 		again:    netstate.Retransmissions,
 		trackers: make(map[Leg]*tracker),
@@ -136,10 +142,13 @@ func (m *Monitor) note(p Leg, change func(*tracker)) {
 	change(t)
 	after := t.health()
 	m.mu.Unlock()
+	if before.MTU != after.MTU {
+		m.log.Info("largest packet", "wan", p.WAN, "device", p.Device, "ipv6", p.IPv6, "mtu", after.MTU)
+	}
 	if before.Verdict != after.Verdict {
 		m.log.Info("leg", "wan", p.WAN, "device", p.Device, "ipv6", p.IPv6, "verdict", after.Verdict, "reason", after.Reason, "rtt", after.RTT)
 	}
-	if before.Verdict != after.Verdict || before.Source != after.Source || before.Doubted != after.Doubted {
+	if before.Verdict != after.Verdict || before.Source != after.Source || before.MTU != after.MTU || before.Doubted != after.Doubted {
 		select {
 		case m.changedC <- struct{}{}:
 		default:

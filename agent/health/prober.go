@@ -36,6 +36,10 @@ type prober struct {
 	heardAt  time.Time // when the peer lived by all accounts, while this path was silent
 
 	lastSent time.Time // when a probe was
+	sizing   bool      // the size of its packets is being found
+	sizedAt  time.Time // when that was begun last
+	stuck    bool      // large packets may be
+	doubts   int       // of the size that came to nothing, one after the other
 	wondered time.Time // when a sign was last followed up that needs no answer
 
 	// Of the goroutine that runs.
@@ -110,6 +114,7 @@ func (p *prober) run() {
 		if kicked || !now.Before(p.last.Add(p.interval())) {
 			p.send(now, peer)
 		}
+		p.resize(now)
 		timer.Reset(p.next(now).Sub(now))
 	}
 }

@@ -168,6 +168,7 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 		switch {
 		case suspicious && !p.suspect:
 			p.suspect, p.asked, p.called, p.heardAt = true, time.Time{}, 0, time.Time{}
+			p.stuck = p.stuck || p.busy // what came in was large, perhaps
 			p.kick(netip.Addr{})
 		case suspicious:
 			// Where no probe has left yet, silence proves nothing; nor where what
@@ -231,7 +232,7 @@ func (m *Monitor) wonder(d *deviceWatch, since, now time.Time) {
 		if p.busy || !p.lastSent.Before(since) || now.Sub(p.wondered) < oneWay {
 			continue
 		}
-		p.wondered = now
+		p.wondered, p.stuck = now, true
 		p.kick(netip.Addr{})
 	}
 }

@@ -44,8 +44,10 @@ type line struct {
 	beyond  func(to netip.AddrPort, at time.Duration) time.Duration // what is added to that; negative: nobody answers
 	stream  func(at time.Duration) int                              // packets that have come in beside answers
 	upload  func(at time.Duration) int                              // bytes that have been sent beside probes
+	size    func(at time.Duration) int                              // of the largest packet that passes; nil: whatever is sent
 	again   func(at time.Duration) int                              // segments among them that TCP has sent again
 	sent    int                                                     // probes
+	large   int                                                     // bytes of those with a size
 	answers int
 	// Those by TCP among them.
 	sentTCP, answersTCP int
@@ -91,6 +93,7 @@ func flow(every time.Duration, periods ...[2]time.Duration) func(time.Duration) 
 func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim)) *sim {
 	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Leg]Verdict)}
 	s.m.open = s.open
+	s.m.openSized = s.openSized
 	s.m.counters = s.counters
 	s.m.again = func() uint64 {
 		n := 0
@@ -123,6 +126,11 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 
 func (s *sim) open(_ context.Context, device string, _ netip.Addr, _ bool, _ uint16) (conn, error) {
 	return &wire{s: s, device: device, answerC: make(chan answer, 100), closedC: make(chan struct{})}, nil
+}
+
+func (s *sim) openSized(ctx context.Context, device string, source netip.Addr, id uint16) (sized, error) {
+	c, err := s.open(ctx, device, source, false, id)
+	return c.(*wire), err
 }
 
 func (s *sim) now() time.Duration { return time.Since(s.start) }
@@ -229,6 +237,19 @@ func (w *wire) Send(to netip.AddrPort, seq uint16) error {
 		})
 	}
 	return nil
+}
+
+// SendSize sends a probe that the line may be too narrow for.
+func (w *wire) SendSize(to netip.Addr, seq uint16, size int) error {
+	w.s.mu.Lock()
+	l := w.s.lines[w.device]
+	fits := l.size == nil || size <= l.size(w.s.now())
+	l.large += size
+	w.s.mu.Unlock()
+	if !fits {
+		return nil
+	}
+	return w.Send(netip.AddrPortFrom(to, 0), seq)
 }
 
 func (w *wire) Receive() (uint16, netip.Addr, error) {

@@ -23,6 +23,8 @@ type tracker struct {
 	heard        time.Time                // when the last probe that was answered was sent
 	peers        map[netip.Addr]time.Time // the same of each peer that ever answered
 
+	mtu int // 0: as the device's, or not known
+
 	down       bool
 	reason     string
 	lost       int       // in a row
@@ -281,7 +283,7 @@ func (t *tracker) interval(busy, suspect, fresh bool) time.Duration {
 }
 
 func (t *tracker) health() Health {
-	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source, Doubted: t.doubted, Unheard: t.alone && !t.receiving}
+	h := Health{RTT: t.srtt, Jitter: t.rttvar, Reason: t.reason, Source: t.source, MTU: t.mtu, Doubted: t.doubted, Unheard: t.alone && !t.receiving}
 	if n := min(t.probes, window); n > 0 {
 		lost := 0
 		for _, answered := range t.outcomes[:n] {

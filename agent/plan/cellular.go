@@ -68,12 +68,22 @@ func (m *maker) findModems() {
 	}
 }
 
-// mtu is what the modem's bearer takes, where that is less than its device
-// does: many a network drops what is larger, and says nothing. A tunnel has its
+// deviceMTU is what a leg's device takes or, where that is less, the modem's
+// bearer: many a network drops what is larger, and says nothing. A tunnel has its
 // own.
-func (m *maker) mtu(w WAN, leg Leg, link netstate.Link) int {
-	if mtu := m.Modems[w.Name].MTU; leg.Device == w.Device && mtu < link.MTU {
+func (m *maker) deviceMTU(w WAN, leg Leg) int {
+	link, _ := m.Net.Link(leg.Device)
+	if mtu := m.Modems[w.Name].MTU; mtu > 0 && leg.Device == w.Device && mtu < link.MTU {
 		return mtu
 	}
-	return 0
+	return link.MTU
+}
+
+// mtu is the largest packet that a leg takes, as far as is known.
+func (m *maker) mtu(w WAN, leg Leg) int {
+	mtu := m.deviceMTU(w, leg)
+	if found := m.Health[w.Health(leg)].MTU; found > 0 && found < mtu {
+		return found
+	}
+	return mtu
 }

@@ -130,7 +130,7 @@ func (m *maker) probe() {
 				continue
 			}
 			t := health.Target{
-				Leg: w.Health(l), Source: l.Source, Ways: m.ways(m.Config.WANs[i], l.IPv6),
+				Leg: w.Health(l), Source: l.Source, Ways: m.ways(m.Config.WANs[i], l.IPv6), MTU: m.deviceMTU(w, l),
 				Patient: w.Kind == config.KindCellular, Quiet: w.Idle,
 			}
 			copy(t.Others[:], slices.DeleteFunc(slices.Clone(l.Sources), func(a netip.Addr) bool { return a == l.Source }))
@@ -283,4 +283,29 @@ func (m *maker) deadLegs() (dead []DeadLeg) {
 		}
 	}
 	return dead
+}
+
+// Narrowed are the endpoints of legs that take smaller packets than they did in
+// the plan before: what joined then has told its peer another size, and hangs.
+func (p Plan) Narrowed(before Plan) (eps []mptcp.Endpoint) {
+	for _, e := range p.Endpoints {
+		l, ok := p.leg(e.Addr)
+		was, existed := before.leg(e.Addr)
+		if ok && existed && l.MTU < was.MTU && l.Device == was.Device {
+			eps = append(eps, e)
+		}
+	}
+	return eps
+}
+
+// leg is the one from whose address subflows start.
+func (p Plan) leg(source netip.Addr) (Leg, bool) {
+	for _, w := range p.WANs {
+		for _, l := range w.Legs {
+			if l.Subflows && l.Source == source {
+				return l, true
+			}
+		}
+	}
+	return Leg{}, false
 }

@@ -31,6 +31,7 @@ type Leg struct {
 	// out of a prefix which the line delegates.
 	Borrowed bool
 	Table    int
+	MTU      int // the largest packet that it takes, in bytes, as far as is known
 	Verdict  health.Verdict
 	Reason   string // for the verdict
 	Unheard  bool   // nobody can tell whether it is dead

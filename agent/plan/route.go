@@ -108,7 +108,7 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 			p.Rules = append(p.Rules, Rule{Pref: PrefSource, IPv6: leg.IPv6, Source: host(a), Mask: MarkForeign, Table: leg.Table})
 		}
 	}
-	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link, MTU: m.mtu(w, leg, link)})
+	p.Routes = append(p.Routes, Route{Table: leg.Table, Dest: anywhere(leg.IPv6), Gateway: leg.Gateway, Link: leg.Link, MTU: routeMTU(leg, link)})
 	// Of WANs on one device, what is bound to that takes the first; sockets that
 	// are for one of them are bound to an address as well.
 	bound := func(r Rule) bool { return r.Pref == PrefDevice && r.IPv6 == leg.IPv6 && r.Device == leg.Device }
@@ -116,6 +116,14 @@ func (m *maker) routeLeg(w WAN, leg Leg, holders map[netip.Addr]int) {
 		p.Rules = append(p.Rules, Rule{Pref: PrefDevice, IPv6: leg.IPv6, Device: leg.Device, Table: leg.Table})
 	}
 	m.routeTranslated(w, leg)
+}
+
+// routeMTU is that of a leg's default route; 0: the device's.
+func routeMTU(leg Leg, link netstate.Link) int {
+	if leg.MTU < link.MTU {
+		return leg.MTU
+	}
+	return 0
 }
 
 // routeLost keeps what has the address of a WAN's device from leaving over

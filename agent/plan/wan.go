@@ -102,8 +102,9 @@ func (m *maker) choose(w *WAN, c config.WAN) {
 			l.Verdict, l.Reason = w.Legs[under].Verdict, w.Legs[under].Reason
 		}
 	}
-	for _, l := range w.Legs {
+	for i, l := range w.Legs {
 		w.Usable = w.Usable || l.Usable()
+		w.Legs[i].MTU = m.mtu(*w, l)
 	}
 	switch {
 	case w.Usable:

@@ -139,6 +139,7 @@ type Leg struct {
 	Source     string         `json:"source"`  // where subflows start; empty: nowhere
 	Gateway    string         `json:"gateway"` // empty: the device is the way
 	Origin     string         `json:"origin"`  // native, pppoe, ds-lite, map, 464xlat, 6rd, 6in4, 6to4, clat
+	MTU        int            `json:"mtu"`     // the largest packet that it takes, in bytes
 	State      string         `json:"state"`   // up, degraded, down, off
 	Reason     string         `json:"reason"`
 	Converters []LegConverter `json:"converters"`

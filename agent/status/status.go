@@ -264,7 +264,7 @@ func hasIPv6(w plan.WAN) bool {
 func legs(w plan.WAN, n *path.Network) []report.Leg {
 	all := []report.Leg{}
 	for _, l := range w.Legs {
-		r := report.Leg{Family: family(l.IPv6), Device: l.Device, Origin: string(l.Origin), State: l.Verdict.String(), Reason: l.Reason,
+		r := report.Leg{Family: family(l.IPv6), Device: l.Device, Origin: string(l.Origin), MTU: l.MTU, State: l.Verdict.String(), Reason: l.Reason,
 			Converters: legConverters(w.Name, l, n)}
 		if w.Role == config.RoleOff {
 			r.State, r.Reason = wanOff, w.Reason

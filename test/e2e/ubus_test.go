@@ -102,7 +102,7 @@ func TestUbusAnswers(t *testing.T) {
 	const wan = "{addresses[] cellular{failure:string ip_type:string lock:string model:string operator:string " +
 		"registration:string roaming:bool rsrp:float64 rsrq:float64 signal:int64 sinr:float64 source:string technology:string} " +
 		"device:string effective_role:string interface:string ipv4:string ipv6:bool jitter_ms:float64 kind:string " +
-		"legs[{converters[{name:string rtt_ms:float64 state:string}] device:string family:string gateway:string origin:string reason:string source:string state:string}] loss:float64 name:string " +
+		"legs[{converters[{name:string rtt_ms:float64 state:string}] device:string family:string gateway:string mtu:int64 origin:string reason:string source:string state:string}] loss:float64 name:string " +
 		"nat64:string quota{limit:int64 resets:int64 used:int64} reason:string role:string rtt_ms:float64 rx_bytes:int64 rx_rate:int64 since:int64 " +
 		"state:string subflows:int64 tx_bytes:int64 tx_rate:int64}"
 	for _, tt := range []struct {

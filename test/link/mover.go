@@ -175,7 +175,7 @@ func (m *mover) jitter(at time.Duration) time.Duration {
 func (m *mover) deliver(now time.Duration) {
 	for m.pipe.n > 0 && m.pipe.front().at <= now {
 		p := m.pipe.pop()
-		if m.blackhole.Load() {
+		if m.blackhole.Load() || m.s.Largest > 0 && len(p.buf) > m.s.Largest {
 			m.dropBlack.Add(1)
 		} else if _, err := unix.Write(m.out, p.buf); err != nil {
 			m.dropDown.Add(1)

@@ -34,6 +34,8 @@ type Spec struct {
 	Queue time.Duration
 	// QueueBytes, when not 0, limits the queue instead of Queue.
 	QueueBytes int
+	// Largest is the size in bytes above which packets are swallowed; 0: none are.
+	Largest int
 	// Seed determines which packets are lost: the same seed loses the same ones.
 	Seed uint64
 }
@@ -44,6 +46,8 @@ func (s *Spec) check() error {
 		return fmt.Errorf("rate %d is negative", s.Rate)
 	case s.Delay < 0, s.Jitter < 0, s.Queue < 0, s.QueueBytes < 0:
 		return fmt.Errorf("delay %v, jitter %v, queue %v or %d bytes is negative", s.Delay, s.Jitter, s.Queue, s.QueueBytes)
+	case s.Largest < 0:
+		return fmt.Errorf("largest packet of %d bytes is negative", s.Largest)
 	case !(s.Loss >= 0 && s.Loss <= 1):
 		return fmt.Errorf("loss %v is not within 0 and 1", s.Loss)
 	}
@@ -76,6 +80,6 @@ type Counters struct {
 type Drops struct {
 	Queue     uint64 // the queue was full
 	Loss      uint64 // lost at random, as Spec.Loss asks
-	Blackhole uint64 // swallowed
+	Blackhole uint64 // swallowed, be it for their size
 	Down      uint64 // the receiving device was down
 }

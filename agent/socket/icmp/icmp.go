@@ -50,7 +50,7 @@ func Open(ctx context.Context, device string, source netip.Addr, id uint16) (*Co
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var failed error
 		err := rc.Control(func(fd uintptr) {
-			failed = errors.Join(unix.BindToDevice(int(fd), device), filter(int(fd), source.Is6()))
+			failed = errors.Join(unix.BindToDevice(int(fd), device), filter(int(fd), source.Is6()), whole(int(fd), source.Is6()))
 		})
 		return errors.Join(err, failed)
 	}}
@@ -80,10 +80,27 @@ func filter(fd int, v6 bool) error {
 	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
 }
 
+// whole keeps packets from being cut, whatever is known of the path's size.
+func whole(fd int, v6 bool) error {
+	if v6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+}
+
 // Send sends an echo request to an address, whatever the port.
 func (c *Conn) Send(to netip.AddrPort, seq uint16) error {
-	peer := to.Addr()
-	var b [headerLen]byte
+	return c.SendSize(to.Addr(), seq, 0)
+}
+
+// SendSize sends an echo request whose IP packet has a size in bytes, or the
+// least there is; so has the answer. It is sent whole, or not at all.
+func (c *Conn) SendSize(peer netip.Addr, seq uint16, size int) error {
+	header := Size4 - headerLen
+	if c.v6 {
+		header = Size6 - headerLen
+	}
+	b := make([]byte, max(size-header, headerLen))
 	b[0] = echoRequest4
 	if c.v6 {
 		b[0] = echoRequest6 // the kernel adds the checksum
@@ -91,9 +108,9 @@ func (c *Conn) Send(to netip.AddrPort, seq uint16) error {
 	binary.BigEndian.PutUint16(b[4:], c.id)
 	binary.BigEndian.PutUint16(b[6:], seq)
 	if !c.v6 {
-		binary.BigEndian.PutUint16(b[2:], checksum.Of(checksum.Sum(b[:])))
+		binary.BigEndian.PutUint16(b[2:], checksum.Of(checksum.Sum(b)))
 	}
-	if _, err := c.conn.WriteTo(b[:], &net.IPAddr{IP: peer.AsSlice()}); err != nil {
+	if _, err := c.conn.WriteTo(b, &net.IPAddr{IP: peer.AsSlice()}); err != nil {
 		return fmt.Errorf("probing %v over %s: %w", peer, c.device, err)
 	}
 	return nil
