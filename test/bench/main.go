@@ -47,6 +47,7 @@ var parts = []part{
 	{name: "on-path", run: (*bench).onPath},
 	{name: "memory", run: (*bench).memory},
 	{name: "rest", run: (*bench).atRest},
+	{name: "idle", run: (*bench).idle, asked: true},
 	{name: "stalls", run: (*bench).stalls, asked: true},
 	{name: "never-slower", run: (*bench).neverSlower, asked: true},
 	{name: peer, run: (*bench).peer, asked: true},

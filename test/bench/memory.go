@@ -33,14 +33,11 @@ func (b *bench) memory(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	var plain net.ListenConfig
-	plain.SetMultipathTCP(false) // else the converter would leave
-	echo, err := d.braid.Server.Listen(ctx, plain, "tcp", fmt.Sprintf(":%d", echoPort))
+	echo, err := echoes(ctx, d.braid)
 	if err != nil {
 		return err
 	}
 	defer echo.Close()
-	go serveEcho(echo)
 
 	programs := []struct {
 		name string
@@ -118,6 +115,17 @@ func openOne(ctx context.Context, r *rig.Rig) (net.Conn, error) {
 		return nil, fmt.Errorf("sending a byte there and back: %w", err)
 	}
 	return c, nil
+}
+
+// echoes has a server send back what comes, until it is closed.
+func echoes(ctx context.Context, r *rig.Rig) (net.Listener, error) {
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // else the converter would leave
+	l, err := r.Server.Listen(ctx, plain, "tcp", fmt.Sprintf(":%d", echoPort))
+	if err == nil {
+		go serveEcho(l)
+	}
+	return l, err
 }
 
 // serveEcho sends back what comes, until l is closed.

@@ -152,6 +152,7 @@ func TestApply(t *testing.T) {
 				}
 			}
 			less := example
+			less.Dead = nil
 			less.WANs, less.Rules, less.IPv4.Shares, less.IPv6 = less.WANs[:1], nil, nil, plan.FirewallFamily{Left: true}
 			apply(&less)
 			for _, gone := range []string{" lte", "BRAID_WAN2", "NETMAP", "braid_a_name"} {
