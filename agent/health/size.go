@@ -22,6 +22,8 @@ const (
 	least4, least6 = 1200, 1280
 	// coarse and fine are the steps in which the largest size is searched.
 	coarse, fine = 20, 4
+	// small is what goes along with large ones, to know whether anything passes.
+	small = 100
 	// unsure is the size that is not known because too much was lost.
 	unsure = -1
 	// sizeWait and maxSizeWait bound how long is waited for answers.
@@ -93,13 +95,17 @@ func (s *sizing) search(ctx context.Context, full, least int) (size int) {
 	if s.ask(ctx, full) == full {
 		return full
 	}
-	sizes := []int{full}
+	sizes := []int{full, small}
 	for n := least; n < full; n += coarse {
 		sizes = append(sizes, n)
 	}
-	size = s.ask(ctx, append(sizes, full)...)
-	if size == full || size == 0 { // large echoes are not answered here
-		return size
+	switch size = s.ask(ctx, append(sizes, full)...); size {
+	case full:
+		return full
+	case small: // large echoes are not answered here
+		return 0
+	case 0: // nor is anything now
+		return unsure
 	}
 	sizes = []int{full}
 	for n := size + fine; n < min(size+coarse, full); n += fine {
@@ -120,6 +126,9 @@ func (s *sizing) search(ctx context.Context, full, least int) (size int) {
 // ask sends probes of sizes and says which is the largest that is answered; 0:
 // none. The first is the largest.
 func (s *sizing) ask(ctx context.Context, sizes ...int) (found int) {
+	if ctx.Err() != nil {
+		return 0
+	}
 	s.first = s.seq + 1
 	for _, size := range sizes {
 		s.seq++
