@@ -166,3 +166,53 @@ config converter 'isp'
 		t.Errorf("state %s, converters %+v", s.State, s.Converters)
 	}
 }
+
+// The question that braid comes from, whole: a house whose second line has only
+// IPv6, a server with only IPv4, and a converter that nobody addresses. What
+// speaks MPTCP gets a lent address, what does not is converted on its way; either
+// has both lines, and the gateway knows who it was.
+func TestOnPathHouse(t *testing.T) {
+	house := rig.DefaultUCI[:strings.Index(rig.DefaultUCI, "config converter")] + `
+config converter 'isp'
+	option mode 'onpath'
+	option wan 'fibre'
+`
+	o := sixOnly()
+	o.Accesses[0].V6 = false
+	r := start(t, rig.Options{Lab: o, UCI: house, Idle: true})
+	serveMPTCP(t, r)
+	sh(t, r.Core, "ip -6 route add 2001:db8:64::/96 via fd00:255::2 dev fibre")
+	must(t, r.StartOnPath(r.WAN("fibre").Router, onPathConfig))
+	must(t, r.StartAgent())
+	lent := netip.MustParsePrefix("2001:db8:64::/96")
+	for _, server := range []struct {
+		name string
+		port uint16
+		peer string
+	}{{"MPTCP", speaker, "server or mcp"}, {"TCP", rig.Port, "server or mcp"}} {
+		t.Run(server.name, func(t *testing.T) {
+			for range 2 {
+				fibre, lte := arrived(r, "fibre"), arrived(r, "lte")
+				c := counted(t, r, func() { transfer(t, fromHost(r, lab.Server4, server.port), traffic.Download, 24e6) })
+				if c.Direct != 1 || c.TCPFallback != 0 {
+					t.Errorf("carried as %+v", c)
+				}
+				if fibre, lte = arrived(r, "fibre")-fibre, arrived(r, "lte")-lte; fibre < 6e6 || lte < 3e6 {
+					t.Errorf("%d bytes over fibre, %d over lte", fibre, lte)
+				}
+			}
+			e := explainAt(t, r, server.port)
+			at, err := netip.ParseAddr(e.Seen.Lent)
+			if err != nil || !lent.Contains(at) || is(e.Seen.OnPath) != "yes" || is(e.Seen.Lends) != "yes" {
+				t.Errorf("seen %+v", e.Seen)
+			}
+			if len(e.Subflows) != 2 || e.Subflows[0].WAN != "fibre" || e.Subflows[0].Peer != server.peer ||
+				e.Subflows[1].WAN != "lte" || e.Subflows[1].Peer != "lent" || e.Subflows[1].Remote != e.Seen.Lent {
+				t.Errorf("expected %+v", e.Subflows)
+			}
+		})
+	}
+	if s := status(t, r); s.State != report.StateOK || s.Converters[0].State != "up" {
+		t.Errorf("state %s, converters %+v", s.State, s.Converters)
+	}
+}
