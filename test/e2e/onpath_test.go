@@ -182,7 +182,7 @@ config converter 'isp'
 	r := start(t, rig.Options{Lab: o, UCI: house, Idle: true})
 	serveMPTCP(t, r)
 	sh(t, r.Core, "ip -6 route add 2001:db8:64::/96 via fd00:255::2 dev fibre")
-	must(t, r.StartOnPath(r.WAN("fibre").Router, onPathConfig))
+	must(t, (&rig.Street{Rig: r, Client: r.Gateway, Box: r.WAN("fibre").Router}).Start(rig.OnPath))
 	must(t, r.StartAgent())
 	lent := netip.MustParsePrefix("2001:db8:64::/96")
 	for _, server := range []struct {
