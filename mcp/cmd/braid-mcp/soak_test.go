@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 			}
 		})
 	}
-	var joined uint64
+	joined := 0
 	for tick := 1; ctx.Err() == nil; tick++ {
 		if tick%2 == 0 {
 			ip("mptcp endpoint del id 99")
@@ -104,7 +104,7 @@ func TestSoak(t *testing.T) {
 		}
 		if tick%15 == 7 {
 			for _, c := range status(t, p).Clients {
-				joined = max(joined, uint64(c.Subflows-c.Open))
+				joined = max(joined, c.Subflows-c.Open)
 			}
 			t.Logf("after %v: %+v", time.Duration(tick)*time.Second, m.usage())
 		}
