@@ -19,6 +19,7 @@ import (
 
 const (
 	idleConnections = 2000
+	idleHosts       = 4 // whose they are: what a host may have open is bounded
 	echoPort        = rig.Port + 2
 	// rest is the time after which a program's memory is looked at.
 	rest = 2 * time.Second
@@ -28,7 +29,7 @@ const (
 func (b *bench) memory(ctx context.Context) (err error) {
 	t := newTable(fmt.Sprintf("Memory, without connections and with %d that are open and idle", idleConnections),
 		"idle, MB", "own, MB", "with all, MB", "own, MB", "own kB each")
-	d, err := b.bed(ctx, lab.Options{Veth: true})
+	d, err := b.bed(ctx, lab.Options{Veth: true, Hosts: idleHosts})
 	if err != nil {
 		return err
 	}
@@ -80,10 +81,10 @@ func open(ctx context.Context, r *rig.Rig, n int) (conns []net.Conn, err error) 
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
-	for range atOnce {
+	for i := range atOnce {
 		wg.Go(func() {
 			for range n / atOnce {
-				c, err := openOne(ctx, r)
+				c, err := openOne(ctx, r.Hosts[i%len(r.Hosts)])
 				mu.Lock()
 				if err != nil {
 					errs = append(errs, err)
@@ -101,8 +102,8 @@ func open(ctx context.Context, r *rig.Rig, n int) (conns []net.Conn, err error) 
 	return conns, errors.Join(errs...)
 }
 
-func openOne(ctx context.Context, r *rig.Rig) (net.Conn, error) {
-	c, err := r.Host().Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
+func openOne(ctx context.Context, host *lab.Node) (net.Conn, error) {
+	c, err := host.Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
 	if err != nil {
 		return nil, err
 	}

@@ -69,6 +69,7 @@ func (f *flow) read() (int, error) {
 	l := f.pair.loop
 	b := l.take(f.large)
 	n, err := ignoringEINTR(unix.Read, f.from.fd, b)
+	f.reads++
 	if n <= 0 {
 		l.give(b)
 	}

@@ -30,6 +30,7 @@ type pace struct {
 	bulk  bool          // once in a tick
 	since time.Duration // the span's begin
 	bytes int           // in it
+	reads int           // system calls, since the start
 }
 
 // noteRead notes bytes that have been read; short: there were no more.
