@@ -6,7 +6,7 @@
 // turns within one run, so that the noise of a machine hits all alike; figures
 // are medians, and ratios of figures of the same run.
 //
-//	bench                  everything but stalls and never-slower, under 4 minutes
+//	bench                  everything but stalls and never-slower, under 5 minutes
 //	bench -only stalls     one part; these two take some minutes each
 //	bench -peer            beside sing-box, which it builds from its module, 3 minutes
 //	bench -repeat 9        more turns
@@ -43,6 +43,7 @@ var parts = []part{
 	{name: "lines", run: (*bench).lines},
 	{name: "unshaped", run: (*bench).unshaped},
 	{name: "fetch", run: (*bench).fetch},
+	{name: "trips", run: (*bench).trips},
 	{name: "connections", run: (*bench).connections},
 	{name: "on-path", run: (*bench).onPath},
 	{name: "memory", run: (*bench).memory},
