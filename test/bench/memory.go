@@ -19,17 +19,19 @@ import (
 
 const (
 	idleConnections = 2000
-	idleHosts       = 4 // whose they are: what a host may have open is bounded
 	echoPort        = rig.Port + 2
 	// rest is the time after which a program's memory is looked at.
 	rest = 2 * time.Second
 )
 
+// idleHosts are whose idle connections are: what a host may have open is bounded.
+var idleHosts = []string{"192.168.1.101", "192.168.1.102", "192.168.1.103", "192.168.1.104"}
+
 // memory measures both programs without and with open connections.
 func (b *bench) memory(ctx context.Context) (err error) {
 	t := newTable(fmt.Sprintf("Memory, without connections and with %d that are open and idle", idleConnections),
 		"idle, MB", "own, MB", "with all, MB", "own, MB", "own kB each")
-	d, err := b.bed(ctx, lab.Options{Veth: true, Hosts: idleHosts})
+	d, err := b.bed(ctx, lab.Options{Veth: true})
 	if err != nil {
 		return err
 	}
@@ -78,13 +80,18 @@ func (b *bench) memory(ctx context.Context) (err error) {
 // and back, some at a time.
 func open(ctx context.Context, r *rig.Rig, n int) (conns []net.Conn, err error) {
 	const atOnce = 8
+	for _, a := range idleHosts {
+		if _, err := r.Host().Run("ip addr add " + a + "/24 dev $(ip route get 192.168.1.1 | sed -n 's/.* dev \\([^ ]*\\) .*/\\1/p')"); err != nil {
+			return nil, err
+		}
+	}
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
 	for i := range atOnce {
 		wg.Go(func() {
 			for range n / atOnce {
-				c, err := openOne(ctx, r.Hosts[i%len(r.Hosts)])
+				c, err := openOne(ctx, r.Host(), idleHosts[i%len(idleHosts)])
 				mu.Lock()
 				if err != nil {
 					errs = append(errs, err)
@@ -102,8 +109,9 @@ func open(ctx context.Context, r *rig.Rig, n int) (conns []net.Conn, err error) 
 	return conns, errors.Join(errs...)
 }
 
-func openOne(ctx context.Context, host *lab.Node) (net.Conn, error) {
-	c, err := host.Dial(ctx, net.Dialer{}, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
+func openOne(ctx context.Context, host *lab.Node, from string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0)), Timeout: 10 * time.Second}
+	c, err := host.Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server4, echoPort).String())
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (b *bench) peerUnshaped(ctx context.Context, program string, t comparison) 
 	return errors.Join(
 		b.peerTransfers(ctx, program, t, "unshaped", o, 3*time.Second, ">= 1.1", "<= 0.8"),
 		b.peerConnections(ctx, program, t, o),
-		b.peerMemory(ctx, program, t, lab.Options{Veth: true, Hosts: idleHosts}))
+		b.peerMemory(ctx, program, t, o))
 }
 
 // transfers are what one of the two took for its downloads; figures are one a

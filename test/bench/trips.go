@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"braid/test/lab"
 	"braid/test/rig"
 	"braid/test/traffic"
 )
@@ -61,7 +62,7 @@ func tripsOf(ctx context.Context, r *rig.Rig, dial traffic.Dial, beside bool, n 
 	}
 	defer echo.Close()
 	go serveEcho(echo)
-	c, err := openOne(ctx, r.Host())
+	c, err := openOne(ctx, r.Host(), lab.Host4.String())
 	if err != nil {
 		return nil, err
 	}
