@@ -49,7 +49,12 @@ type Elements struct {
 func OpenElements(table string) (*Elements, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err == nil {
-		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		// The kernel has answered when it has taken a request; if it cannot, for want
+		// of memory, nobody waits for ever.
+		err = errors.Join(
+			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}),
+			unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
+		if err != nil {
 			unix.Close(fd)
 		}
 	}
@@ -107,6 +112,7 @@ func (e *Elements) change(message uint16, flags int, set string, key, data []byt
 	defer e.mu.Unlock()
 	mark := []byte{unix.AF_UNSPEC, 0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	b := e.message(nil, batchBegin, 0, mark)
+	head := e.seq
 	b = e.message(b, unix.NFNL_SUBSYS_NFTABLES<<8|message, flags|unix.NLM_F_ACK, body)
 	want := e.seq
 	b = e.message(b, batchEnd, 0, mark)
@@ -120,7 +126,11 @@ func (e *Elements) change(message uint16, flags int, set string, key, data []byt
 			continue
 		case err != nil:
 			return err
-		case n < nlmsgHeaderLen+4, binary.NativeEndian.Uint16(e.buf[4:]) != unix.NLMSG_ERROR, binary.NativeEndian.Uint32(e.buf[8:]) != want:
+		case n < nlmsgHeaderLen+4, binary.NativeEndian.Uint16(e.buf[4:]) != unix.NLMSG_ERROR:
+			continue
+		}
+		// A transaction that fails as a whole is answered by its head.
+		if seq := binary.NativeEndian.Uint32(e.buf[8:]); seq != want && seq != head {
 			continue // of an earlier one
 		}
 		if code := int32(binary.NativeEndian.Uint32(e.buf[nlmsgHeaderLen:])); code != 0 {

@@ -132,7 +132,9 @@ func received(n *lab.Node, device string) (int64, error) {
 // onPathMemory holds forwarded connections open.
 func (b *bench) onPathMemory(ctx context.Context, s *rig.Street) error {
 	const many, port = 2000, 9000
-	l, err := s.Server.Listen(ctx, net.ListenConfig{}, "tcp", ":"+strconv.Itoa(port))
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := s.Server.Listen(ctx, lc, "tcp", ":"+strconv.Itoa(port))
 	if err != nil {
 		return err
 	}

@@ -201,6 +201,10 @@ func TestOnPathDead(t *testing.T) {
 			must(t, err)
 			if how == "killed" {
 				s.MCP.Kill()
+				// At once, while the kernel still believes in it.
+				if rep := transfer(t, s.Dial(plainPort), traffic.Download, 1e6); rep.Connect > 8*time.Second {
+					t.Errorf("to a server that is known: %v", rep)
+				}
 			} else {
 				must(t, s.MCP.Signal(syscall.SIGSTOP))
 			}
