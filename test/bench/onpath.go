@@ -165,11 +165,15 @@ func (b *bench) onPathMemory(ctx context.Context, s *rig.Street) error {
 	start := time.Now()
 	err = s.Client.Do(func() error {
 		for range many {
-			c, err := new(mptcp.Dialer).Dial(ctx, netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), []byte("x"))
+			c, err := new(mptcp.Dialer).Dial(ctx, netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), nil)
 			if err != nil {
 				return err
 			}
 			conns = append(conns, c)
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			if _, err := c.Write([]byte("x")); err != nil {
+				return err
+			}
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				return err
 			}
