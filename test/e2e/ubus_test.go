@@ -110,13 +110,13 @@ func TestUbusAnswers(t *testing.T) {
 		args   table
 		want   string
 	}{
-		{"status", nil, "{bytes{direct:int64 rx:int64 tx:int64} connections{convert:int64 direct:int64 failed:int64 open:int64 tcp_fallback:int64 total:int64} " +
+		{"status", nil, "{bytes{direct:int64 rx:int64 tx:int64} connections{convert:int64 direct:int64 extended:int64 failed:int64 open:int64 tcp_fallback:int64 total:int64} " +
 			"converters[{address:string ipv4:bool ipv6:bool name:string port:int64 rtt_ms:float64 since:int64 state:string}] firewall:string " +
 			"kernel{congestion:string mptcp:bool release:string tfo:bool tproxy:bool} last_event:int64 problems[] state:string uptime:int64 version:string wans[" + wan + "]}"},
 		{"wans", nil, "{wans[" + wan + "]}"},
 		{"connections", nil, "{connections[{age:int64 converter:string dst:string id:int64 mptcp:bool path:string rx:int64 src:string " +
 			"subflows[{backup:bool local:string remote:string rtt_ms:float64 rx:int64 tx:int64 wan:string}] tx:int64}] total:int64}"},
-		{"explain", table{"dest": lab.Server4.String()}, "{address:string path:string reason:string rule:string subflows[{family:string remote:string wan:string}]}"},
+		{"explain", table{"dest": lab.Server4.String()}, "{address:string path:string reason:string rule:string seen{} subflows[{family:string peer:string remote:string wan:string}]}"},
 		{"history", nil, "{step:int64 wans[{name:string rtt[float64] rx[int64] tx[int64]}]}"},
 		{"events", nil, "{events[{age:int64 from:string name:string number:int64 reason:string to:string type:string}] next:int64}"},
 		{"check", nil, "{ok:bool problems[]}"},
