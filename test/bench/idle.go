@@ -26,7 +26,7 @@ func (b *bench) idle(ctx context.Context) error {
 		count  = 48
 	)
 	t := newTable(fmt.Sprintf("Idle bytes of an LTE with IPv4 and IPv6, in %v and by that in a month", length),
-		"none", "a month, MB", fmt.Sprintf("%d open", count), "a month, MB")
+		"none", "a month, MB", fmt.Sprintf("%d open", count), "each, bytes")
 	alone := lab.Options{Accesses: []lab.Access{lab.LTE(link.Spec{}, link.Spec{})}}
 	both := lab.Options{Accesses: []lab.Access{lab.Fibre(link.Spec{}, link.Spec{}), lab.LTE(link.Spec{}, link.Spec{})}}
 	var roles []string
@@ -63,11 +63,8 @@ func (b *bench) idle(ctx context.Context) error {
 		}
 	}
 	for _, role := range roles {
-		var cells []string
-		for _, n := range found[role].bytes {
-			cells = append(cells, fmt.Sprint(n), fmt.Sprintf("%.2f", float64(n)*month.Seconds()/length.Seconds()/1e6))
-		}
-		t.row(role, cells...)
+		none, some := float64(found[role].bytes[0]), float64(found[role].bytes[1])
+		t.row(role, fmt.Sprint(none), fmt.Sprintf("%.2f", none*month.Seconds()/length.Seconds()/1e6), fmt.Sprint(some), fmt.Sprintf("%.0f", (some-none)/count))
 	}
 	return errors.Join(errs...)
 }
