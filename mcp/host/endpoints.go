@@ -36,7 +36,7 @@ func (h *Host) endpoints() error {
 	for _, e := range have {
 		// One of ours that is not wanted any more, or was left by a killed one.
 		// Beside another converter it may be that one's.
-		if ours(e) && !slices.Contains(want, e.Addr) && h.mine(e.Addr) {
+		if ours(e) && !slices.Contains(want, e.Addr) && h.mine(e.Addr) && !h.used(e.Addr) {
 			errs = append(errs, h.withdraw(e))
 		}
 	}
@@ -75,6 +75,17 @@ func (h *Host) endpoints() error {
 // mine says whether an endpoint with one of our ids is to be looked after by
 // this converter.
 func (h *Host) mine(a netip.Addr) bool { return h.alone || slices.Contains(h.added, a) }
+
+// used says whether open connections may run over an address. Without its
+// endpoint the kernel would close all their subflows there, the first ones, too
+// (6.18). On an address that has gone they are dead already.
+func (h *Host) used(a netip.Addr) bool {
+	if h.Busy == nil || !h.Busy() {
+		return false
+	}
+	local, err := IsLocal(a)
+	return err == nil && local
+}
 
 // replace takes somebody's endpoint away, to be put back later.
 func (h *Host) replace(e mptcp.Endpoint) error {
@@ -166,8 +177,11 @@ func PublicAddrs() (list []netip.Addr, err error) {
 	return list, nil
 }
 
-var carrier = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+var (
+	carrier     = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+	assignments = netip.MustParsePrefix("192.0.0.0/24")  // RFC 6890: translators have theirs here
+)
 
 func public(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !carrier.Contains(a)
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !carrier.Contains(a) && !assignments.Contains(a)
 }

@@ -42,6 +42,7 @@ const (
 type Host struct {
 	Log      *journal.Log
 	Announce func() []netip.Addr // empty: the interfaces' own
+	Busy     func() bool         // connections are open; nil: never
 	Dir      string              // of what outlives the process; empty: DefaultDir
 
 	lock  *lock

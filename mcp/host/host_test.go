@@ -249,6 +249,32 @@ func TestOthers(t *testing.T) {
 	}
 }
 
+// Addresses that open connections may run over stay announced until these have
+// ended, unless the host does not have them any more.
+func TestBusy(t *testing.T) {
+	world(t)
+	ip(t, "addr add 192.0.2.12/24 dev v0")
+	busy := false
+	h := newHost(t.TempDir())
+	h.Busy = func() bool { return busy }
+	h.Announce = func() []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.0.2.12")}
+	}
+	h.Prepare()
+	defer h.close()
+	expect(t, "at first", signalled("192.0.2.10", "192.0.2.12"))
+	busy = true
+	h.Announce = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.11")} }
+	h.look()
+	expect(t, "while connections are open", signalled("192.0.2.10", "192.0.2.11", "192.0.2.12"))
+	ip(t, "addr del 192.0.2.12/24 dev v0")
+	h.look()
+	expect(t, "without an address", signalled("192.0.2.10", "192.0.2.11"))
+	busy = false
+	h.look()
+	expect(t, "in the end", signalled("192.0.2.11"))
+}
+
 func TestIsLocal(t *testing.T) {
 	world(t)
 	ip(t, "route add local 203.0.113.64/26 dev lo")

@@ -182,6 +182,34 @@ func TestConverterStops(t *testing.T) {
 	}
 }
 
+// What is open while a converter drains is carried all the same.
+func TestConverterDrains(t *testing.T) {
+	r := start(t, rig.Options{})
+	l := listen(t, r.Server, rawPort)
+	host, err := dial(t, r.Host(), lab.Server4, rawPort)
+	must(t, err)
+	server, err := l.Accept()
+	must(t, err)
+	defer server.Close()
+	go io.Copy(server, server)
+	said := func() {
+		t.Helper()
+		host.SetDeadline(time.Now().Add(2 * time.Second))
+		_, err := host.Write([]byte("x"))
+		must(t, err)
+		_, err = io.ReadFull(host, make([]byte, 1))
+		must(t, err)
+	}
+	said()
+	must(t, r.MCP.Signal(syscall.SIGTERM))
+	for range 10 {
+		time.Sleep(200 * time.Millisecond)
+		said()
+	}
+	must(t, host.Close())
+	must(t, r.MCP.Wait(2*time.Second*patience))
+}
+
 // plain waits until new connections are routed without braid's agent.
 func plain(t *testing.T, r *rig.Rig, within time.Duration) time.Duration {
 	t.Helper()

@@ -74,7 +74,8 @@ func (d *daemon) run() error {
 	if err != nil {
 		return err
 	}
-	h := host.Host{Log: d.log, Announce: func() []netip.Addr { return d.current().Announce }}
+	h := host.Host{Log: d.log, Announce: func() []netip.Addr { return d.current().Announce },
+		Busy: func() bool { return d.server.Stats.Open.Load() > 0 }}
 	h.Prepare()
 	if err := d.server.Listen(ctx, inherited); err != nil {
 		stop()
@@ -82,8 +83,12 @@ func (d *daemon) run() error {
 		return err
 	}
 	d.store()
-	running := d.beside(ctx, &h)
+	running := d.beside(ctx)
 	defer running.Wait()
+	// What is open ends before its addresses are withdrawn.
+	keep, release := context.WithCancel(context.Background())
+	defer release()
+	running.Go(func() { h.Run(keep) })
 	d.notify("READY=1")
 	if err := takeOver(); err != nil {
 		stop()
@@ -151,10 +156,9 @@ func (d *daemon) stand(ctx context.Context) error {
 }
 
 // beside starts what goes on beside the serving.
-func (d *daemon) beside(ctx context.Context, h *host.Host) *sync.WaitGroup {
+func (d *daemon) beside(ctx context.Context) *sync.WaitGroup {
 	var running sync.WaitGroup
 	d.log.Debug("starting", "version", version)
-	running.Go(func() { h.Run(ctx) })
 	if address := d.config.Metrics; address != "" {
 		running.Go(func() {
 			// A predecessor that drains may hold the address a little longer.
