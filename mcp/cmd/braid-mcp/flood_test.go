@@ -132,7 +132,7 @@ func TestFloods(t *testing.T) {
 			if grown := after.memory - before.memory; grown > raceMemory*(32<<20+st.Strangers*24<<10) {
 				t.Errorf("the program has grown by %d bytes", grown)
 			}
-			if kernel > 1<<20+min(count, 16384)*48<<10 {
+			if kernel > 1<<20+min(count, 16384)*64<<10 {
 				t.Errorf("the kernel holds %d bytes", kernel)
 			}
 			for _, fd := range fds {
