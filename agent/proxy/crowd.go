@@ -15,20 +15,23 @@ import (
 // several times. What is beyond them is to pass the proxy by.
 type Limits struct {
 	Total, PerHost int
+	// Waiting is as how many one counts whose far side is still looked for.
+	Waiting int
 }
 
 const (
 	// connectionMemory is what a connection takes, buffers of those that carry
-	// much included; waiting is how many times as much one does, in memory, files
-	// and at the converter, whose far side is still looked for.
+	// much included; leastWaiting is how many times as much one does, in memory and
+	// files, whose far side is still looked for. So many of a host are enough, and
+	// what a converter lets wait is for all hosts.
 	connectionMemory = 24 << 10
-	waiting          = 4
+	leastWaiting     = 4
+	mostWaiting      = 256
 
 	ramShare      = 6 // the part of the machine's memory that connections may take
 	filesEach     = 3
 	minTotal      = 512
 	maxTotal      = 8192
-	maxPerHost    = 1024
 	programMemory = 16 << 20
 
 	slackShare  = 4                // of a limit is taken above it, until the packet filter knows
@@ -42,7 +45,8 @@ const (
 // before its garbage is collected more often.
 func LimitsFor(ram, files uint64) (l Limits, memory int64) {
 	l.Total = int(min(max(ram/ramShare/connectionMemory, minTotal), files/filesEach, maxTotal))
-	l.PerHost = min(l.Total/2, maxPerHost)
+	l.PerHost = l.Total / 2
+	l.Waiting = max(leastWaiting, l.PerHost/mostWaiting)
 	return l, int64(l.Total)*connectionMemory + programMemory
 }
 
@@ -70,8 +74,10 @@ func (c *crowd) enter(host netip.Addr) bool {
 	if c.hosts == nil {
 		c.hosts, c.over = make(map[netip.Addr]int), make(map[netip.Addr]time.Time)
 	}
-	c.addLocked(host, waiting)
-	if reaches(n, l.PerHost) || reaches(c.load-waiting, l.Total) {
+	w := c.waiting()
+	c.addLocked(host, w)
+	reaches := func(n, limit int) bool { return n < limit && n+w >= limit }
+	if reaches(n, l.PerHost) || reaches(c.load-w, l.Total) {
 		select {
 		case c.changedC <- struct{}{}:
 		default:
@@ -83,8 +89,8 @@ func (c *crowd) enter(host netip.Addr) bool {
 // beyond says whether n leave no room for another one, with the slack.
 func beyond(n, limit int) bool { return limit > 0 && n >= limit+limit/slackShare }
 
-// reaches says whether the next one reaches a limit.
-func reaches(n, limit int) bool { return n < limit && n+waiting >= limit }
+// waiting is as how many one counts whose far side is still looked for.
+func (c *crowd) waiting() int { return max(1, c.limits.Waiting) }
 
 // add counts what a host's connection weighs more, or less. One that is carried
 // weighs 1.

@@ -17,12 +17,12 @@ func TestLimitsFor(t *testing.T) {
 		want       Limits
 		memory     int64 // MiB at most
 	}{
-		{"32 MB", 32 << 20, 65536, Limits{512, 256}, 28},
-		{"128 MB", 128 << 20, 65536, Limits{910, 455}, 38},
-		{"512 MB", 512 << 20, 65536, Limits{3640, 1024}, 102},
-		{"16 GB", 16 << 30, 65536, Limits{8192, 1024}, 208},
-		{"few files", 16 << 30, 4096, Limits{1365, 682}, 48},
-		{"memory unknown", 0, 65536, Limits{512, 256}, 28},
+		{"32 MB", 32 << 20, 65536, Limits{512, 256, 4}, 28},
+		{"128 MB", 128 << 20, 65536, Limits{910, 455, 4}, 38},
+		{"512 MB", 512 << 20, 65536, Limits{3640, 1820, 7}, 102},
+		{"16 GB", 16 << 30, 65536, Limits{8192, 4096, 16}, 208},
+		{"few files", 16 << 30, 4096, Limits{1365, 682, 4}, 48},
+		{"memory unknown", 0, 65536, Limits{512, 256, 4}, 28},
 	} {
 		if l, memory := LimitsFor(tt.ram, tt.files); l != tt.want || memory > tt.memory<<20 {
 			t.Errorf("%s: %+v and %d MiB, want %+v and %d", tt.name, l, memory>>20, tt.want, tt.memory)
@@ -33,8 +33,9 @@ func TestLimitsFor(t *testing.T) {
 // Whoever has too many connections passes, until it has had less for a while;
 // others do not notice, unless all have too many together.
 func TestCrowd(t *testing.T) {
+	const waiting = 4
 	host := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 1, n}) }
-	c := crowd{limits: Limits{Total: 400, PerHost: 160}, changedC: make(chan struct{}, 1)}
+	c := crowd{limits: Limits{Total: 400, PerHost: 160, Waiting: waiting}, changedC: make(chan struct{}, 1)}
 	now := time.Unix(1e6, 0)
 	enter := func(h netip.Addr, n int) (got int) {
 		for range n {

@@ -67,7 +67,7 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	}
 	if err == nil {
 		p.held.ready(key, &r, func() {
-			p.crowd.add(s.Src.Addr(), -waiting)
+			p.crowd.add(s.Src.Addr(), -p.crowd.waiting())
 			r.conn.Reset()
 		})
 		p.answer(h.Accept, s)
@@ -91,7 +91,7 @@ func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 // drop forgets a handshake that has no far side.
 func (p *Proxy) drop(key flowKey) {
 	p.held.drop(key)
-	p.crowd.add(key.src.Addr(), -waiting)
+	p.crowd.add(key.src.Addr(), -p.crowd.waiting())
 }
 
 func (p *Proxy) answer(how func(syn.SYN) error, s syn.SYN) {

@@ -71,7 +71,7 @@ func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
 		}
 		conn, ok := p.table.add(ctx, c, dest, p.Wanted(way))
 		if !ok {
-			p.crowd.add(host, -waiting)
+			p.crowd.add(host, -p.crowd.waiting())
 			relay.Reset(c)
 			return
 		}
@@ -91,10 +91,10 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.fail(ctx, c.dest, err)
-		p.leave(c, waiting, done)
+		p.leave(c, p.crowd.waiting(), done)
 		return
 	}
-	p.crowd.add(c.src.Addr(), 1-waiting)
+	p.crowd.add(c.src.Addr(), 1-p.crowd.waiting())
 	far, a := r.conn, r.attempt
 	p.count(a, far)
 	pair := &relay.Pair{A: c.lan, B: far, First: r.rest}

@@ -48,7 +48,7 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 		p.Log.Debug("not in its class", "src", c.src, "dst", c.dest, "error", err)
 	}
 	if r := p.held.take(flowKey{c.src, c.dest}); r != nil {
-		p.crowd.add(c.src.Addr(), -waiting) // it is counted twice, as what was held and as what is taken
+		p.crowd.add(c.src.Addr(), -p.crowd.waiting()) // it is counted twice, as what was held and as what is taken
 		return *r, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -61,8 +61,8 @@ func scan(t *testing.T, from *lab.Node, first netip.Addr, n int) (connected int)
 func TestHouseScan(t *testing.T) {
 	const (
 		targets = 1 << 16
-		perHost = (1024 + 1024/4) / 4 // what one may have waiting
-		memory  = 48 << 20            // that this may take
+		perHost = 256 + 256/4 + 1 // what one may have waiting
+		memory  = 48 << 20        // that this may take
 	)
 	for _, filter := range []string{"nftables", "iptables"} {
 		t.Run(filter, func(t *testing.T) {
