@@ -10,14 +10,14 @@ import (
 	"braid/agent/config"
 )
 
-// Match finds the first rule that the packet filter would match a TCP
-// connection with; nil if none does. In says whether dnsmasq has put the
+// Match finds the first rule that the packet filter would match a flow with; nil
+// if none does. In says whether dnsmasq has put the
 // destination among the addresses of a rule's domains. Of hardware addresses
 // nothing is known here: they match no source.
-func (f *Firewall) Match(src netip.Addr, dest netip.AddrPort, in func(rule string) (bool, error)) (*FirewallRule, error) {
+func (f *Firewall) Match(src netip.Addr, dest netip.AddrPort, proto config.Proto, in func(rule string) (bool, error)) (*FirewallRule, error) {
 	for i := range f.Rules {
 		r := &f.Rules[i]
-		if !r.tcp() || len(r.Sources)+len(r.MACs) > 0 && !contain(r.Sources, src) || len(r.Dests) > 0 && !contain(r.Dests, dest.Addr()) ||
+		if !r.of(proto) || len(r.Sources)+len(r.MACs) > 0 && !contain(r.Sources, src) || len(r.Dests) > 0 && !contain(r.Dests, dest.Addr()) ||
 			len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(p config.PortRange) bool { return p.First <= dest.Port() && dest.Port() <= p.Last }) {
 			continue
 		}
@@ -37,7 +37,10 @@ func contain(ps []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(ps, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-func (r *FirewallRule) tcp() bool { return r.Proto == config.ProtoAny || r.Proto == config.ProtoTCP }
+// of says whether a rule is about a protocol.
+func (r *FirewallRule) of(proto config.Proto) bool {
+	return r.Proto == config.ProtoAny && (proto != config.ProtoICMP || len(r.Ports) == 0) || r.Proto == proto
+}
 
 // PathRules are the rules as far as they choose between the proxy's paths: the
 // last that does, and all before it that might match first, as auto; for TCP
@@ -45,7 +48,7 @@ func (r *FirewallRule) tcp() bool { return r.Proto == config.ProtoAny || r.Proto
 func (f *Firewall) PathRules() (rules []FirewallRule) {
 	last := 0
 	for i := range f.Rules {
-		if !f.Rules[i].tcp() {
+		if !f.Rules[i].of(config.ProtoTCP) {
 			continue
 		}
 		rules = append(rules, f.Rules[i])

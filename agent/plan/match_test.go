@@ -35,25 +35,29 @@ func TestMatch(t *testing.T) {
 	for _, tt := range []struct {
 		src, dest string
 		want      string
+		proto     config.Proto
 	}{
-		{"192.168.1.20", "203.0.113.7:443", "bank"},
-		{"192.168.1.20", "203.0.113.7:444", "bank"},
-		{"192.168.1.20", "203.0.113.7:445", "all"},
-		{"192.168.1.66", "203.0.113.7:443", "bank"},
-		{"192.168.1.66", "192.0.2.80:443", "kid"},
-		{"192.168.1.20", "192.0.2.80:443", "all"},
-		{"", "192.0.2.80:443", "all"},
-		{"", "[2001:db8::1]:443", "never"},
+		{"192.168.1.20", "203.0.113.7:443", "voice", config.ProtoUDP},
+		{"192.168.1.66", "192.0.2.80:443", "kid", config.ProtoICMP},
+		{"192.168.1.20", "192.0.2.80:443", "all", config.ProtoICMP},
+		{"192.168.1.20", "203.0.113.7:443", "bank", config.ProtoTCP},
+		{"192.168.1.20", "203.0.113.7:444", "bank", config.ProtoTCP},
+		{"192.168.1.20", "203.0.113.7:445", "all", config.ProtoTCP},
+		{"192.168.1.66", "203.0.113.7:443", "bank", config.ProtoTCP},
+		{"192.168.1.66", "192.0.2.80:443", "kid", config.ProtoTCP},
+		{"192.168.1.20", "192.0.2.80:443", "all", config.ProtoTCP},
+		{"", "192.0.2.80:443", "all", config.ProtoTCP},
+		{"", "[2001:db8::1]:443", "never", config.ProtoTCP},
 	} {
 		var src netip.Addr
 		if tt.src != "" {
 			src = netip.MustParseAddr(tt.src)
 		}
-		if r, err := household.Match(src, netip.MustParseAddrPort(tt.dest), in); err != nil || r == nil || r.Section != tt.want {
+		if r, err := household.Match(src, netip.MustParseAddrPort(tt.dest), tt.proto, in); err != nil || r == nil || r.Section != tt.want {
 			t.Errorf("%s to %s: rule %+v, %v, want %q", tt.src, tt.dest, r, err, tt.want)
 		}
 	}
-	if r, err := new(Firewall).Match(netip.Addr{}, netip.MustParseAddrPort("192.0.2.80:443"), in); r != nil || err != nil {
+	if r, err := new(Firewall).Match(netip.Addr{}, netip.MustParseAddrPort("192.0.2.80:443"), config.ProtoTCP, in); r != nil || err != nil {
 		t.Errorf("without rules: %+v, %v", r, err)
 	}
 }
@@ -66,13 +70,13 @@ func TestMatchDomains(t *testing.T) {
 		return true, nil
 	}
 	for dest, want := range map[string]string{"192.0.2.80:443": "work", "192.0.2.200:443": "all"} {
-		if r, err := household.Match(netip.Addr{}, netip.MustParseAddrPort(dest), in); err != nil || r == nil || r.Section != want {
+		if r, err := household.Match(netip.Addr{}, netip.MustParseAddrPort(dest), config.ProtoTCP, in); err != nil || r == nil || r.Section != want {
 			t.Errorf("%s: rule %+v, %v, want %q", dest, r, err, want)
 		}
 	}
 	lost := errors.New("no answer")
 	unknown := func(string) (bool, error) { return false, lost }
-	if r, err := household.Match(netip.Addr{}, netip.MustParseAddrPort("192.0.2.80:443"), unknown); r != nil || !errors.Is(err, lost) {
+	if r, err := household.Match(netip.Addr{}, netip.MustParseAddrPort("192.0.2.80:443"), config.ProtoTCP, unknown); r != nil || !errors.Is(err, lost) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

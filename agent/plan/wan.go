@@ -223,7 +223,7 @@ func (m *maker) chooseRoles() {
 			w.Usable, w.Reason = false, "switched off"
 		}
 		if _, set := m.Overrides[w.Name]; set && w.Reason == "" {
-			w.Reason = "set until the next reload"
+			w.Reason = "set until the configuration changes"
 		}
 		if use := m.Load[w.Name]; w.Usable && use.Reason != "" {
 			w.Held, w.Reason = use.Held, use.Reason

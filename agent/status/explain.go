@@ -19,15 +19,18 @@ import (
 // Explain is the answer of the method "explain".
 func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort, proto config.Proto) (report.Explanation, error) {
 	_, p := v.now()
+	is := func(is config.Path, reason string) report.Explanation {
+		return report.Explanation{Address: dest.Addr(), Path: is, Reason: reason, Subflows: []report.ExpectedSubflow{}}
+	}
 	if reason := passes(p, src, dest, proto); reason != "" {
-		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+		return is(config.PathPass, reason), nil
 	}
 	n := v.proxy.Network()
 	if n == nil {
 		return report.Explanation{}, fmt.Errorf("deciding for %v: no network yet", dest)
 	}
 	f := path.Flow{Dest: dest, Path: config.PathAuto}
-	r, err := p.Firewall.Match(src, dest, func(rule string) (bool, error) {
+	r, err := p.Firewall.Match(src, dest, proto, func(rule string) (bool, error) {
 		return reconcile.InDomains(ctx, string(p.Filter), rule, dest.Addr())
 	})
 	switch {
@@ -35,16 +38,27 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 		return report.Explanation{}, fmt.Errorf("looking for %v among the addresses of domains: %w", dest.Addr(), err)
 	case r != nil && (r.Path == config.PathPass || r.Path == config.PathReject):
 		by := path.Decision{Reason: path.ReasonRule, Rule: r.Section}
-		return report.Explanation{Address: dest.Addr(), Path: r.Path, Reason: by.Explain(), Rule: r.Section, Subflows: []report.ExpectedSubflow{}}, nil
+		e := is(r.Path, by.Explain())
+		if e.Rule = r.Section; r.Path == config.PathPass {
+			e.Subflows = steered(p, dest, r.Mark)
+		}
+		return e, nil
+	case r == nil && proto == config.ProtoUDP && dest.Port() == quic && p.Firewall.BlockQUIC:
+		return is(config.PathReject, "QUIC is refused, as block_quic says"), nil
+	case proto != config.ProtoTCP:
+		e := is(config.PathPass, "only TCP is intercepted")
+		e.Subflows = steered(p, dest, 0)
+		return e, nil
 	case r != nil:
 		f.Path, f.Rule = r.Path, r.Section
 	}
 	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
-		return report.Explanation{Address: dest.Addr(), Path: config.PathPass, Reason: reason, Subflows: []report.ExpectedSubflow{}}, nil
+		return is(config.PathPass, reason), nil
 	}
 	known := v.proxy.Memory.Lookup(dest)
 	dec := n.Decide(f, known, v.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
-	e := report.Explanation{Address: dest.Addr(), Path: dec.Path, Reason: dec.Explain(), Rule: dec.Rule, Subflows: []report.ExpectedSubflow{}, Seen: seen(known)}
+	e := is(dec.Path, dec.Explain())
+	e.Rule, e.Seen = dec.Rule, seen(known)
 	if len(dec.Attempts()) == 0 {
 		return e, nil
 	}
@@ -60,6 +74,25 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 		e.Subflows = append(e.Subflows, x)
 	}
 	return e, nil
+}
+
+// quic is the port of QUIC (RFC 9114 section 3.1).
+const quic = 443
+
+// steered are the WANs of which a flow that is not intercepted takes one: that
+// to which a mark pins it, else those among which such flows are divided.
+func steered(p plan.Plan, dest netip.AddrPort, mark uint32) []report.ExpectedSubflow {
+	to := []report.ExpectedSubflow{}
+	v6 := dest.Addr().Is6()
+	for _, w := range p.WANs {
+		takes := slices.ContainsFunc(p.Firewall.Family(v6).Shares, func(s plan.Share) bool {
+			return s.Mark == w.Mark() && (s.Mark == mark || mark == 0 && s.Usable)
+		})
+		if takes {
+			to = append(to, report.ExpectedSubflow{WAN: w.Name, Family: family(v6), Remote: dest.String(), Peer: "server"})
+		}
+	}
+	return to
 }
 
 // peer says who is expected at the far end of a subflow.
@@ -101,17 +134,22 @@ func passes(p plan.Plan, src netip.Addr, dest netip.AddrPort, proto config.Proto
 	if p.Firewall == nil {
 		return "nothing is intercepted now"
 	}
-	f := p.Firewall.Family(dest.Addr().Is6())
+	f, a := p.Firewall.Family(dest.Addr().Is6()), dest.Addr()
+	own := func(w plan.WAN) bool {
+		return slices.ContainsFunc(w.Legs, func(l plan.Leg) bool { return slices.Contains(l.Addrs, a) })
+	}
 	switch {
+	case slices.ContainsFunc(p.WANs, own), a.IsLoopback():
+		return "the destination is the gateway itself"
+	case !a.IsGlobalUnicast(): // which takes in addresses of private networks
+		return "the destination is no address that is forwarded to"
 	case f.Left:
 		return "the default route of its address family is somebody else's"
 	case slices.ContainsFunc(f.Guests, func(g plan.Selector) bool { return g.Selects(src, dest, proto) }):
 		return "somebody else's routing rule decides about it"
-	case proto != config.ProtoTCP:
-		return "only TCP is intercepted"
 	case slices.ContainsFunc(p.Firewall.LAN, func(lan netip.Prefix) bool { return lan.Contains(dest.Addr()) }):
 		return "the destination is in the LAN"
-	case !f.Take:
+	case proto == config.ProtoTCP && !f.Take:
 		return "neither a converter nor a WAN reaches its address family"
 	}
 	return ""

@@ -112,7 +112,7 @@ func TestStatus(t *testing.T) {
 			return nil
 		})
 		b.says(".bd-card", "backup, configured bond")
-		b.says(".bd-card .bd-why", "set until the next reload")
+		b.says(".bd-card .bd-why", "set until the configuration changes")
 		b.do(`const s = document.querySelector('select[data-wan=lte]'); s.value = 'bond'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		eventually(t, r, atWork)
 	})
