@@ -142,13 +142,20 @@ func (s Source) Load() (Config, error) {
 		}
 	}
 	p.parseFlags(s.Listen, s.Networks)
-	if len(p.errs) == 0 && len(p.c.Clients) == 0 && name == "" {
-		p.errs = append(p.errs, fmt.Errorf("no client may use this converter: give -client PREFIX or a [[client]] in %s", s.name()))
-	}
 	if err := errors.Join(p.errs...); err != nil {
 		return Config{}, err
 	}
 	return p.c, nil
+}
+
+// LoadToServe is Load for a converter that is to run: without a file somebody
+// has to be named who may use it.
+func (s Source) LoadToServe() (Config, error) {
+	c, err := s.Load()
+	if name, _ := s.file(); err == nil && name == "" && len(c.Clients) == 0 {
+		return Config{}, fmt.Errorf("no client may use this converter: `braid-mcp add NAME` makes one; or give -client PREFIX, or a [[client]] in %s", s.name())
+	}
+	return c, err
 }
 
 func (s Source) name() string { return cmp.Or(s.File, DefaultFile) }

@@ -148,7 +148,7 @@ func (c *command) fail(err error, status int) int {
 }
 
 func (c *command) check() int {
-	if _, err := c.source.Load(); err != nil {
+	if _, err := c.source.LoadToServe(); err != nil {
 		return c.fail(err, exitConfig)
 	}
 	return 0

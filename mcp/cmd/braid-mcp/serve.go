@@ -34,7 +34,7 @@ type daemon struct {
 }
 
 func (c *command) serve() int {
-	conf, err := c.source.Load()
+	conf, err := c.source.LoadToServe()
 	if err != nil {
 		return c.fail(err, exitConfig)
 	}
