@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -200,13 +201,29 @@ func (p *parser) decode(name string, into any) bool {
 		}
 		p.errs = append(p.errs, fmt.Errorf("%s%s", where, cmp.Or(syntax.Message, err.Error())))
 		return false
-	case err != nil:
-		p.errs = append(p.errs, fmt.Errorf("reading %s: %w", name, err))
+	case err != nil: // and what comes after it has not been read
+		if m := mistyped.FindStringSubmatch(err.Error()); m != nil {
+			err = fmt.Errorf("%s:%s: %s: it is %s, and has to be %s", name, m[1], m[2], inWords(m[3]), inWords(m[4]))
+		} else {
+			err = fmt.Errorf("reading %s: %w", name, err)
+		}
+		p.errs = append(p.errs, err)
+		return false
 	}
 	for _, key := range md.Undecoded() {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s: unknown key", name, key))
 	}
-	return err == nil
+	return true
+}
+
+// mistyped is how the decoder puts that a value has another type than its key.
+var mistyped = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
+
+// inWords says what a type of the decoder's is to whom has written the file.
+func inWords(kind string) string {
+	words := map[string]string{"slice": "a list", "int64": "a number", "integer": "a number", "string": "a text", "bool": "true or false", "float64": "a fraction",
+		"map": "a table", "struct": "a table"}
+	return cmp.Or(words[kind], "a "+kind)
 }
 
 func (p *parser) parse(f file) {

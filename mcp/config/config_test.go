@@ -167,6 +167,7 @@ func TestBadInput(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"syntax", "listen = [", ":1: "},
 		{"unknown key", "liston = []" + ok, "liston: unknown key"},
+		{"another type", "listen = \"x\"\n" + ok, ":1: listen: it is a text, and has to be a list"},
 		{"listen", `listen = ["nonsense"]` + ok, "listen: "},
 		{"listen port", `listen = ["[::]:0"]` + ok, "listen: \"[::]:0\": port 0"},
 		{"announce", `announce = ["ff02::1"]` + ok, "announce: \"ff02::1\" is no unicast address"},
