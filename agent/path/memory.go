@@ -68,8 +68,8 @@ const (
 	memorySize = 4096
 	// forget is when a server where something has failed is given another chance.
 	forget = 6 * time.Hour
-	// A trial may cost a connection a line: there is one in trialLeast, and after
-	// each that finds nothing it takes twice as long, up to trialMost.
+	// A trial may cost a connection a line: there is one in trialLeast, the first
+	// so long after it was first asked for, and after each that finds nothing it takes twice as long, up to trialMost.
 	trialLeast = time.Minute
 	trialMost  = time.Hour
 )
@@ -178,6 +178,9 @@ func (m *Memory) LearnLent(addr netip.AddrPort, converter string, lent netip.Add
 func (m *Memory) Trial(addr netip.AddrPort) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.trialAt.IsZero() {
+		m.trialAt = time.Now().Add(trialLeast)
+	}
 	if m.serverLocked(addr).now().Lends != Unknown || !m.lends && time.Now().Before(m.trialAt) {
 		return false
 	}

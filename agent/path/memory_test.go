@@ -80,6 +80,8 @@ func TestTrial(t *testing.T) {
 				t.Errorf("a trial of %v: %v", at(i), got)
 			}
 		}
+		trial(1, false)
+		time.Sleep(trialLeast)
 		trial(1, true)
 		trial(1, false) // while it is under way
 		trial(2, false)
