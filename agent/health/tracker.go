@@ -159,9 +159,10 @@ func (t *tracker) silent(now time.Time, silence, asked time.Duration) {
 }
 
 // mute says that the path has died of its silence, and that its device, which
-// received something last at a time, has been silent since.
+// received something last at a time, has been silent since, or receives because
+// the path is about to prove itself.
 func (t *tracker) mute(received time.Time) bool {
-	return t.down && !t.judged.IsZero() && !received.After(t.lastDeath.Add(slowTick))
+	return t.down && !t.judged.IsZero() && (!t.provenFrom.IsZero() || !received.After(t.lastDeath.Add(slowTick)))
 }
 
 // doubt notes whether the path seems to be dying: a probe was not answered, or
