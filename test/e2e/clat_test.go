@@ -88,7 +88,8 @@ func leaves(t *testing.T, r *rig.Rig) {
 			t.Errorf("subflow %+v", s)
 		}
 	}
-	if got := r.Server.MIB("MPTcpExtMPJoinAckRx") - joins; got != 1 {
+	// One more where the line is found to take smaller packets just then.
+	if got := r.Server.MIB("MPTcpExtMPJoinAckRx") - joins; got < 1 || got > 2 {
 		t.Errorf("%d joins at the server, want 1", got)
 	}
 	if got := metric(t, r, "braid_mcp_relayed_total"); got != relayed {

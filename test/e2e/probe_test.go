@@ -60,7 +60,8 @@ func TestProbeByTCP(t *testing.T) {
 	}
 	r.Link("fibre").Blackhole(false)
 	waitUp(t, r)
-	if after := metric(t, r, "braid_mcp_accepted_tcp_total"); after != before {
+	// One may have been acknowledged before it could be reset.
+	if after := metric(t, r, "braid_mcp_accepted_tcp_total"); after > before+1 {
 		t.Errorf("the converter has accepted %v probes", after-before)
 	}
 }
