@@ -14,9 +14,9 @@ import (
 	"braid/cross"
 )
 
-// Both pages together, as they are shipped, weigh less than 60 kB.
+// Both pages together, as they are shipped, weigh less than 60 KiB.
 func TestWeight(t *testing.T) {
-	const most = 60_000
+	const most = 60 << 10
 	web, err := cross.Web(filepath.Join(sources, "htdocs"))
 	must(t, err)
 	pages, all := 0, 0
