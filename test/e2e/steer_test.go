@@ -526,7 +526,8 @@ config rule 'eight'
 				}
 			})
 			for to, want := range map[netip.Addr]report.Explanation{
-				at(82): {Address: at(82), Path: config.PathPass, Rule: "two", Reason: "rule two says so", Subflows: []report.ExpectedSubflow{}},
+				at(82): {Address: at(82), Path: config.PathPass, Rule: "two", Reason: "rule two says so",
+					Subflows: []report.ExpectedSubflow{{WAN: "fibre", Family: "ipv4", Remote: netip.AddrPortFrom(at(82), rig.Port).String(), Peer: "server"}}},
 				at(84): {Address: at(84), Path: config.PathReject, Rule: "four", Reason: "rule four says so", Subflows: []report.ExpectedSubflow{}},
 			} {
 				var got report.Explanation
