@@ -216,6 +216,9 @@ const (
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
+// Contains says whether a port lies in the range.
+func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+
 // String returns N or N-M, as UCI and nftables write it.
 func (r PortRange) String() string {
 	if r.First == r.Last {

@@ -170,7 +170,7 @@ func (l *loop) update(ctx context.Context) {
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
 		l.log.Warn("reading what the firewall forwards", "error", err)
 	}
-	in.Barred = l.barriers.barred
+	in.Barred, in.Helped = l.barriers.barred, l.barriers.helped
 	in.Crowd.All, in.Crowd.Hosts = l.proxy.Crowd(time.Now())
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)

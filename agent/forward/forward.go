@@ -3,7 +3,8 @@
 
 // Package forward tells which new flows from the LAN the packet filter
 // forwards to a WAN: a WAN that is in no zone of the firewall's gets none,
-// whatever routes say.
+// whatever routes say; and which connections it has to forward, because
+// connection tracking has a helper for them.
 //
 // It goes by what is in the kernel, not by what somebody's configuration asks
 // for, and evaluates the rules without a packet: of a flow it knows devices and
@@ -42,13 +43,19 @@ const (
 
 func (v Verdict) String() string { return [...]string{"either", "accepts", "drops"}[v] }
 
+// Firewall is what the rules of others say.
+type Firewall struct {
+	Verdicts map[Flow]Verdict
+	Helpers  []Ports // of TCP, see Rules.Helpers
+}
+
 // Read asks the kernel what becomes of new flows of both families from each LAN
 // device to each WAN device. Our own tables and chains do not count. Tables that
 // only iptables knows (legacy) are read by iptables-save, all others by nft: it
-// costs a run of nft, and one of iptables-save for each family that has legacy
-// tables; to evaluate them is a fiftieth of that. The answer holds until the
+// costs a run of nft, and one of iptables-save for each legacy table that there
+// is; to evaluate them is a fiftieth of that. The answer holds until the
 // ruleset's generation changes; legacy tables have none.
-func Read(ctx context.Context, lan, wan []string) (map[Flow]Verdict, error) {
+func Read(ctx context.Context, lan, wan []string) (Firewall, error) {
 	var r Rules
 	if _, err := exec.LookPath("nft"); err == nil {
 		listing, err := nft.Run(ctx, "", "-s", "-t", "list", "ruleset")
@@ -56,37 +63,38 @@ func Read(ctx context.Context, lan, wan []string) (map[Flow]Verdict, error) {
 			err = r.AddNFT(listing)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading the firewall's rules: %w", err)
+			return Firewall{}, fmt.Errorf("reading the firewall's rules: %w", err)
 		}
 	}
 	for _, x := range []struct {
 		names, program string
 		ipv6           bool
 	}{{"ip_tables_names", "iptables", false}, {"ip6_tables_names", "ip6tables", true}} {
-		saved, err := save(ctx, x.names, x.program)
-		if err == nil {
-			err = r.AddIPTables(saved, x.ipv6)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the rules of %s: %w", x.program, err)
-		}
-	}
-	verdicts := make(map[Flow]Verdict)
-	for _, in := range lan {
-		for _, out := range wan {
-			for _, ipv6 := range []bool{false, true} {
-				f := Flow{in, out, ipv6}
-				verdicts[f] = r.Verdict(f)
+		for _, table := range []string{"filter", "raw"} {
+			saved, err := save(ctx, x.names, x.program, table)
+			if err == nil {
+				err = r.AddIPTables(saved, x.ipv6)
+			}
+			if err != nil {
+				return Firewall{}, fmt.Errorf("reading the table %s of %s: %w", table, x.program, err)
 			}
 		}
 	}
-	return verdicts, nil
+	f := Firewall{make(map[Flow]Verdict), r.Helpers()}
+	for _, in := range lan {
+		for _, out := range wan {
+			for _, ipv6 := range []bool{false, true} {
+				flow := Flow{in, out, ipv6}
+				f.Verdicts[flow] = r.Verdict(flow)
+			}
+		}
+	}
+	return f, nil
 }
 
-// save is the legacy table filter as iptables-save writes it, nothing if there
-// is none: to ask for it would make it.
-func save(ctx context.Context, names, program string) (string, error) {
-	const table = "filter"
+// save is a legacy table as iptables-save writes it, nothing if there is none:
+// to ask for it would make it.
+func save(ctx context.Context, names, program, table string) (string, error) {
 	tables, err := os.ReadFile("/proc/thread-self/net/" + names)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(tables)), table) {
 		return "", nil

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// AddIPTables adds the chain FORWARD of the table filter as iptables-save or
-// ip6tables-save writes it (versions 1.4 to 1.8).
+// AddIPTables adds the chain FORWARD of the table filter, and the helpers of the
+// table raw, as iptables-save or ip6tables-save writes them (versions 1.4 to
+// 1.8).
 func (r *Rules) AddIPTables(saved string, ipv6 bool) error {
 	const base = "FORWARD"
 	var t *table
@@ -24,6 +25,8 @@ func (r *Rules) AddIPTables(saved string, ipv6 bool) error {
 			if words[0] == "*filter" {
 				t = &table{chains: make(map[string][]rule)}
 			}
+		case words[0] == "-A" && t == nil:
+			r.help(helpedOptions(words))
 		case t == nil:
 		case words[0][0] == ':' && len(words) > 1:
 			name := words[0][1:]

@@ -51,6 +51,7 @@ func (r *Rules) addTable(body []token, ipv4, ipv6 bool) {
 					}
 				default:
 					rules = append(rules, parseRule(l))
+					r.help(helped(l))
 				}
 			}
 			t.chains[name] = rules

@@ -124,13 +124,13 @@ func packet(f Flow, port uint16) []byte {
 // it can tell.
 func (r *router) check(t testing.TB) (sure int) {
 	t.Helper()
-	verdicts, err := Read(t.Context(), lanDevices, wanDevices)
+	rules, err := Read(t.Context(), lanDevices, wanDevices)
 	if err != nil {
 		t.Fatal(err)
 	}
 	through := r.forwarded(t)
 	for _, f := range r.flows {
-		v := verdicts[f]
+		v := rules.Verdicts[f]
 		if v == Accepts && !through[f] || v == Drops && through[f] {
 			t.Errorf("%+v: %v, and got through: %v, with\n%s", f, v, through[f], run(t, "nft -s -t list ruleset"))
 		}
@@ -190,8 +190,8 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, f := range r.flows {
-				if got[f] != tt.want[f] {
-					t.Errorf("%+v: %v, want %v", f, got[f], tt.want[f])
+				if got.Verdicts[f] != tt.want[f] {
+					t.Errorf("%+v: %v, want %v", f, got.Verdicts[f], tt.want[f])
 				}
 			}
 			r.check(t)
@@ -203,6 +203,47 @@ func TestRead(t *testing.T) {
 	before := names(t)
 	if _, err := Read(t.Context(), lanDevices, wanDevices); err != nil || names(t) != before {
 		t.Errorf("reading makes tables: %q from %q, %v", names(t), before, err)
+	}
+}
+
+// Whoever asks for a helper of connection tracking is heard, in each of the
+// filter's three languages.
+func TestHelpers(t *testing.T) {
+	newRouter(t)
+	for _, tt := range []struct {
+		name, up, down string
+		want           []Ports
+	}{
+		{"nobody", "", "", nil},
+		{"nftables", `nft -f - <<.
+			table inet fw4 {
+				ct helper ftp { type "ftp" protocol tcp; }
+				ct helper tftp { type "tftp" protocol udp; }
+				chain helper_lan {
+					tcp dport 21 ct helper set "ftp" comment "!fw4: FTP passive connection tracking"
+					udp dport 69 ct helper set "tftp"
+					meta l4proto tcp th dport { 2100, 2110-2119 } ct helper set "ftp"
+					ct helper set tcp dport map { 2121 : "ftp", 2122 : "ftp" }
+					tcp dport 22 ct mark set 5
+				}
+			}
+.`, "nft delete table inet fw4", []Ports{{21, 21}, {2100, 2100}, {2110, 2119}, {2121, 2121}, {2122, 2122}}},
+		{"iptables for nftables", "iptables-nft -w -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp",
+			"nft delete table ip raw", []Ports{{21, 21}}},
+		{"legacy iptables", `iptables-legacy -w -t raw -A PREROUTING -p tcp --dport 21 -m comment --comment "-j CT" -j CT --helper ftp
+			iptables-legacy -w -t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp
+			iptables-legacy -w -t raw -A PREROUTING -p tcp --dport 22 -j CT --notrack
+			ip6tables-legacy -w -t raw -A PREROUTING -p tcp -m multiport --dports 21,2110:2119 -j CT --helper ftp`,
+			"iptables-legacy -w -t raw -F; ip6tables-legacy -w -t raw -F", []Ports{{21, 21}, {2110, 2119}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, tt.up)
+			defer run(t, ":\n"+tt.down)
+			got, err := Read(t.Context(), nil, nil)
+			if err != nil || !slices.Equal(got.Helpers, tt.want) {
+				t.Errorf("%v, %v, want %v", got.Helpers, err, tt.want)
+			}
+		})
 	}
 }
 

@@ -7,7 +7,10 @@ import "strings"
 
 // Rules are the base chains that forwarded packets go through. The zero value
 // has none and accepts all.
-type Rules struct{ hooks []hook }
+type Rules struct {
+	hooks   []hook
+	helpers []Ports
+}
 
 // hook is a base chain.
 type hook struct {

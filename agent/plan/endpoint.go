@@ -202,6 +202,10 @@ func (m *maker) setSysctls() {
 	}
 }
 
+// pptp is the port of PPTP (RFC 2637 section 3), whose server takes the tunnel,
+// GRE beside the connection, from nowhere else.
+var pptp = config.PortRange{First: 1723, Last: 1723}
+
 // filter plans which of the LAN's TCP is taken. Without a WAN there is
 // nothing to take it to, and the system answers as it would without braid.
 func (m *maker) filter() {
@@ -211,6 +215,7 @@ func (m *maker) filter() {
 		Extend:    m.extend(),
 		BlockQUIC: m.Config.Globals.BlockQUIC,
 		IPsec:     m.Net.IPsec,
+		Helped:    append([]config.PortRange{pptp}, m.Helped...),
 		Crowd:     m.Crowd.Hosts,
 		Rules:     m.rules(),
 	}

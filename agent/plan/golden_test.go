@@ -99,6 +99,7 @@ func parse(t *testing.T, text string) config.Config {
 //	netifd INTERFACE GATEWAY|link4|link6
 //	rule ipv4|ipv6 PREF TABLE [not] [from PREFIX] [to PREFIX] [iif DEVICE] [fwmark MARK/MASK] [suppress]
 //	barred DEVICE ipv4|ipv6
+//	helped PORT
 //	host NAME ADDRESS...
 //	dead WAN ipv4|ipv6 REASON
 //	unheard WAN ipv4|ipv6
@@ -163,6 +164,10 @@ func readNetwork(in *plan.Input, text string) error {
 			slices.SortStableFunc(in.Net.Rules, func(a, b netstate.Rule) int { return a.Pref - b.Pref })
 		case verb == "barred" && len(args) == 2:
 			in.Barred[plan.Barrier{Device: args[0], IPv6: args[1] == "ipv6"}] = true
+		case verb == "helped" && len(args) == 1:
+			var port uint16
+			_, err = fmt.Sscan(args[0], &port)
+			in.Helped = append(in.Helped, config.PortRange{First: port, Last: port})
 		case verb == "host" && len(args) >= 2:
 			for _, a := range args[1:] {
 				in.Resolved[args[0]] = append(in.Resolved[args[0]], netip.MustParseAddr(a))

@@ -34,6 +34,9 @@ type Input struct {
 	// Barred are the devices to which the packet filter lets nothing new pass
 	// from the LAN.
 	Barred map[Barrier]bool
+	// Helped are the TCP ports for which the packet filter asks for a helper of
+	// connection tracking.
+	Helped []config.PortRange
 	// Bulk says that a connection carries so much that a line which dies should
 	// have another at hand.
 	Bulk bool

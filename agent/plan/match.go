@@ -18,7 +18,7 @@ func (f *Firewall) Match(src netip.Addr, dest netip.AddrPort, proto config.Proto
 	for i := range f.Rules {
 		r := &f.Rules[i]
 		if !r.of(proto) || len(r.Sources)+len(r.MACs) > 0 && !contain(r.Sources, src) || len(r.Dests) > 0 && !contain(r.Dests, dest.Addr()) ||
-			len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(p config.PortRange) bool { return p.First <= dest.Port() && dest.Port() <= p.Last }) {
+			len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(p config.PortRange) bool { return p.Contains(dest.Port()) }) {
 			continue
 		}
 		if len(r.Domains) > 0 {

@@ -184,15 +184,16 @@ type Sysctl struct {
 type Firewall struct {
 	LANDevices []string
 	WANs       []FirewallWAN
-	LAN        []netip.Prefix // never intercepted: the LAN itself
-	Access     []netip.Prefix // never intercepted: private networks of the WANs
-	Converters []netip.Addr   // never intercepted
-	Crowd      []netip.Addr   // whose connections are not intercepted, for now
-	Dead       []DeadLeg      // where the host's own TCP waits in vain
-	PassMPTCP  bool           // nor is who speaks MPTCP
-	Extend     *Extend        // but extended; nil: not so
-	Late       bool           // SYNs are held until the agent says what becomes of them
-	Drain      bool           // nothing more is intercepted; what is open stays with the proxy
+	LAN        []netip.Prefix     // never intercepted: the LAN itself
+	Access     []netip.Prefix     // never intercepted: private networks of the WANs
+	Converters []netip.Addr       // never intercepted
+	Helped     []config.PortRange // never intercepted: TCP ports to whose connections others belong
+	Crowd      []netip.Addr       // whose connections are not intercepted, for now
+	Dead       []DeadLeg          // where the host's own TCP waits in vain
+	PassMPTCP  bool               // nor is who speaks MPTCP
+	Extend     *Extend            // but extended; nil: not so
+	Late       bool               // SYNs are held until the agent says what becomes of them
+	Drain      bool               // nothing more is intercepted; what is open stays with the proxy
 	Ports      Ports
 	Rules      []FirewallRule // the first that matches holds
 	BlockQUIC  bool

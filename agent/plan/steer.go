@@ -397,3 +397,13 @@ func (m *maker) outside(w WAN, l Leg, c config.WAN) netip.Prefix {
 	}
 	return netip.Prefix{}
 }
+
+// Signed are the kinds of TCP options by which both ends sign each segment with
+// its addresses and ports: MD5 (RFC 2385) and AO (RFC 5925). Nobody between
+// them can end such a connection.
+var Signed = []uint8{19, 29}
+
+// LeastHops is the least time to live of a SYN that is taken. Systems start at
+// 64, 128 or 255; traces count up from 1 to 30 and want to hear of each router,
+// not of a server next door.
+const LeastHops = 32

@@ -52,8 +52,10 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 	case r != nil:
 		f.Path, f.Rule = r.Path, r.Section
 	}
-	if reason := spared(p.Firewall, dest.Addr()); reason != "" {
-		return is(config.PathPass, reason), nil
+	if reason := spared(p.Firewall, dest); reason != "" {
+		e := is(config.PathPass, reason)
+		e.Subflows = steered(p, dest, 0)
+		return e, nil
 	}
 	known := v.proxy.Memory.Lookup(dest)
 	dec := n.Decide(f, known, v.proxy.Memory.Verdicts(dest.Addr(), n.Converters)...)
@@ -157,11 +159,13 @@ func passes(p plan.Plan, src netip.Addr, dest netip.AddrPort, proto config.Proto
 
 // spared says why something is not intercepted that no rule lets pass or
 // refuses, nothing if it is.
-func spared(f *plan.Firewall, dest netip.Addr) string {
+func spared(f *plan.Firewall, dest netip.AddrPort) string {
 	switch {
-	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest) }):
+	case slices.ContainsFunc(f.Helped, func(r config.PortRange) bool { return r.Contains(dest.Port()) }):
+		return "other connections belong to one to this port, which the packet filter sees only where it is forwarded"
+	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest.Addr()) }):
 		return "the destination is on a WAN's own private network"
-	case slices.Contains(f.Converters, dest):
+	case slices.Contains(f.Converters, dest.Addr()):
 		return "the destination is a converter"
 	}
 	return ""

@@ -36,6 +36,7 @@ var example = plan.Firewall{
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
 	Ports:      plan.Ports{5125, 5126, 5127},
+	Helped:     []config.PortRange{{First: 1723, Last: 1723}, {First: 1720, Last: 1730}},
 	Late:       true,
 	BlockQUIC:  true,
 	IPsec:      true,

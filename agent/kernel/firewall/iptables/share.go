@@ -58,6 +58,17 @@ func (t *text) hash(all []plan.Share, seed uint32) (rules []string) {
 	return rules
 }
 
+// fewHops is classic BPF that matches packets with less than plan.LeastHops to
+// go: the match that knows these (ttl, hl) is seldom there.
+func (t *text) fewHops() string {
+	at := 8 // the time to live
+	if t.v6 {
+		at = 7
+	}
+	return fmt.Sprintf("4,%d 0 0 %d,%d 1 0 %d,%d 0 0 1,%d 0 0 0", unix.BPF_LD|unix.BPF_ABS|unix.BPF_B, at,
+		unix.BPF_JMP|unix.BPF_JGE|unix.BPF_K, plan.LeastHops, unix.BPF_RET|unix.BPF_K, unix.BPF_RET|unix.BPF_K)
+}
+
 // program is classic BPF, as text, that matches packets whose addresses hash,
 // modulo total, to first or more and less than last. xtables has no match that
 // hashes both addresses; a program may have 64 instructions, and this one has

@@ -240,6 +240,13 @@ func (t *text) candidate(f plan.Firewall) []string {
 				join, t.headerLen()+20, t.headerLen()+60))
 		}
 	}
+	for _, kind := range plan.Signed {
+		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --tcp-option %d -j RETURN", kind))
+	}
+	rules = append(rules, fmt.Sprintf("-m bpf --bytecode %q -j RETURN", t.fewHops()))
+	for _, p := range f.Helped {
+		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --dport %d:%d -j RETURN", p.First, p.Last))
+	}
 	for _, p := range append(append([]netip.Prefix(nil), f.LAN...), f.Access...) {
 		if p.Addr().Is6() == t.v6 {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", p))

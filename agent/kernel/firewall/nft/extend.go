@@ -29,7 +29,7 @@ func extend(f plan.Firewall) []string {
 		Text: map[string]string{"lan": commas(f.LANDevices, strconv.Quote)},
 		Lines: map[string][]string{
 			"rules":     strings.Split(strings.Trim(lend.Rules(plan.ExtendRules, plan.ExtendGroup), "\n"), "\n"),
-			"never":     never(f),
+			"never":     slices.Concat(apart(f), never(f)),
 			"translate": each(f.Extend, "%[1]s daddr { %[2]s } tcp option mptcp subtype 1 dnat %[1]s to tcp dport map @"+plan.ExtendTo+"%[1]s"),
 		},
 	})

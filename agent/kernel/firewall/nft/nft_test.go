@@ -32,6 +32,7 @@ var example = plan.Firewall{
 	Converters: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8:10::10")},
 	CLATs:      []plan.CLAT{{Device: "braid-clat2", Inner: netip.MustParseAddr("fd62:7261:6964::c000:2")}},
 	Ports:      plan.Ports{5125, 5126, 5127},
+	Helped:     []config.PortRange{{First: 1723, Last: 1723}, {First: 1720, Last: 1730}},
 	PassMPTCP:  true,
 	Extend:     &plan.Extend{Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("2001:db8:1::1/64")}},
 	BlockQUIC:  true,

@@ -67,6 +67,7 @@ func Text(f plan.Firewall) string {
 			"spared":    slices.Concat(spared(f.IPv4, "ipv4"), spared(f.IPv6, "ipv6")),
 			"quic":      when(f.BlockQUIC, "udp dport 443 goto refuse"),
 			"pass":      pass(f),
+			"apart":     apart(f),
 			"never":     never(f),
 			"take":      take(f),
 			"theirs":    slices.Concat(theirs(f.IPv4, "ipv4"), theirs(f.IPv6, "ipv6")),
@@ -83,6 +84,19 @@ func when(on bool, line string) []string {
 		return nil
 	}
 	return []string{line}
+}
+
+// apart leads the connections back that have to be forwarded, whatever they
+// lead to.
+func apart(f plan.Firewall) (rules []string) {
+	for _, kind := range plan.Signed {
+		rules = append(rules, fmt.Sprintf("tcp option %d exists return", kind))
+	}
+	rules = append(rules, fmt.Sprintf("ip ttl < %d return", plan.LeastHops), fmt.Sprintf("ip6 hoplimit < %d return", plan.LeastHops))
+	for _, p := range f.Helped { // which may overlap
+		rules = append(rules, fmt.Sprintf("tcp dport %v return", p))
+	}
+	return rules
 }
 
 // never leads the destinations and sources back that are not intercepted.
