@@ -52,6 +52,8 @@ type Proxy struct {
 	looked  time.Time // at all connections' subflows
 	bulkAt  time.Time // a connection last carried much
 	remade  map[netip.Addr]*retry
+
+	unreached unreached
 }
 
 // Run serves until ctx ends, then resets what is open.

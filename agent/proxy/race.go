@@ -84,13 +84,16 @@ func (r *race) run(ctx context.Context) (reached, error) {
 	if !r.start(ctx) {
 		return reached{}, errors.New(r.decision.Explain())
 	}
-	timer := time.NewTimer(patience)
+	began, timer := time.Now(), time.NewTimer(patience)
 	defer timer.Stop()
 	for r.running > 0 && !r.settled() {
 		select {
 		case <-timer.C:
 			r.silent = len(r.waiting)
 			r.start(ctx)
+			if time.Since(began) >= deafAfter && r.answer == nil && r.direct == nil {
+				r.deaf() // and may answer yet
+			}
 			timer.Reset(patience)
 		case e := <-r.eventC:
 			switch {
@@ -109,7 +112,11 @@ func (r *race) run(ctx context.Context) (reached, error) {
 			timer.Reset(patience)
 		}
 	}
-	return reached{}, r.word()
+	err := r.word()
+	if serversWord(r.direct) && !refusal(err) {
+		r.deaf()
+	}
+	return reached{}, err
 }
 
 // drop resets the connections of attempts that came too late.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"time"
 
 	"braid/agent/dnsmasq"
 	"braid/agent/kernel/firewall/iptables"
@@ -101,6 +102,26 @@ func InDomains(ctx context.Context, filter, rule string, a netip.Addr) (bool, er
 		return iptables.InDomains(rule, a)
 	}
 	return nft.InDomains(ctx, rule, a)
+}
+
+// Spare has connections to a server forwarded for a while instead of taken.
+func (r *Reconciler) Spare(dest netip.AddrPort, d time.Duration) error {
+	switch r.filter.name {
+	case nftables:
+		return nft.Spare(dest, d)
+	case iptablesName:
+		return iptables.Spare(dest, d)
+	}
+	return nil
+}
+
+// Spares says whether connections to a server are forwarded now, in the packet
+// filter of that name.
+func Spares(ctx context.Context, filter string, dest netip.AddrPort) (bool, error) {
+	if filter == iptablesName {
+		return iptables.Spares(dest)
+	}
+	return nft.Spares(ctx, dest)
 }
 
 func (s *filters) inUse() Filter {

@@ -52,7 +52,11 @@ func (v *View) Explain(ctx context.Context, src netip.Addr, dest netip.AddrPort,
 	case r != nil:
 		f.Path, f.Rule = r.Path, r.Section
 	}
-	if reason := spared(p.Firewall, dest); reason != "" {
+	reason, err := spared(ctx, p, dest)
+	if err != nil {
+		return report.Explanation{}, err
+	}
+	if reason != "" {
 		e := is(config.PathPass, reason)
 		e.Subflows = steered(p, dest, 0)
 		return e, nil
@@ -159,14 +163,21 @@ func passes(p plan.Plan, src netip.Addr, dest netip.AddrPort, proto config.Proto
 
 // spared says why something is not intercepted that no rule lets pass or
 // refuses, nothing if it is.
-func spared(f *plan.Firewall, dest netip.AddrPort) string {
-	switch {
-	case slices.ContainsFunc(f.Helped, func(r config.PortRange) bool { return r.Contains(dest.Port()) }):
-		return "other connections belong to one to this port, which the packet filter sees only where it is forwarded"
-	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest.Addr()) }):
-		return "the destination is on a WAN's own private network"
-	case slices.Contains(f.Converters, dest.Addr()):
-		return "the destination is a converter"
+func spared(ctx context.Context, p plan.Plan, dest netip.AddrPort) (string, error) {
+	f := p.Firewall
+	unreached, err := reconcile.Spares(ctx, string(p.Filter), dest)
+	if err != nil {
+		return "", fmt.Errorf("looking for %v among the servers that could not be reached: %w", dest, err)
 	}
-	return ""
+	switch {
+	case unreached:
+		return "it could not be reached lately, and what goes there is forwarded for a while", nil
+	case slices.ContainsFunc(f.Helped, func(r config.PortRange) bool { return r.Contains(dest.Port()) }):
+		return "other connections belong to one to this port, which the packet filter sees only where it is forwarded", nil
+	case slices.ContainsFunc(f.Access, func(net netip.Prefix) bool { return net.Contains(dest.Addr()) }):
+		return "the destination is on a WAN's own private network", nil
+	case slices.Contains(f.Converters, dest.Addr()):
+		return "the destination is a converter", nil
+	}
+	return "", nil
 }

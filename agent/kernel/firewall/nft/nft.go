@@ -10,6 +10,9 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"braid/agent/plan"
 	"braid/onpath/nft"
@@ -79,7 +82,40 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 
 // InDomains says whether an address is among those of a rule's domains.
 func InDomains(ctx context.Context, rule string, a netip.Addr) (bool, error) {
-	_, err := nft.Run(ctx, fmt.Sprintf("get element inet braid %s { %v }\n", ruleSet(rule, a.Is6()), a), "-f", "-")
+	return has(ctx, ruleSet(rule, a.Is6()), a.String())
+}
+
+// Spare has connections to a server forwarded for a while instead of taken.
+// That the set is full is no error.
+func Spare(dest netip.AddrPort, d time.Duration) error {
+	e, err := nft.OpenElements(tables[0])
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	err = e.Add(sparedSet(dest.Addr().Is6()), nft.Key(dest), d)
+	if errors.Is(err, unix.ENFILE) {
+		return nil
+	}
+	return err
+}
+
+// Spares says whether connections to a server are forwarded now.
+func Spares(ctx context.Context, dest netip.AddrPort) (bool, error) {
+	return has(ctx, sparedSet(dest.Addr().Is6()), fmt.Sprintf("%v . %d", dest.Addr(), dest.Port()))
+}
+
+// sparedSet has the servers to which connections are forwarded for a while.
+func sparedSet(v6 bool) string {
+	if v6 {
+		return "spared_6"
+	}
+	return "spared_4"
+}
+
+// has says whether something is in a set.
+func has(ctx context.Context, set, element string) (bool, error) {
+	_, err := nft.Run(ctx, fmt.Sprintf("get element inet braid %s { %s }\n", set, element), "-f", "-")
 	if nft.Absent(err) {
 		return false, nil
 	}

@@ -96,6 +96,9 @@ func apart(f plan.Firewall) (rules []string) {
 	for _, p := range f.Helped { // which may overlap
 		rules = append(rules, fmt.Sprintf("tcp dport %v return", p))
 	}
+	for _, v6 := range []bool{false, true} {
+		rules = append(rules, fmt.Sprintf("%s daddr . tcp dport @%s return", map[bool]string{false: "ip", true: "ip6"}[v6], sparedSet(v6)))
+	}
 	return rules
 }
 

@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"braid/agent/path"
+)
+
+const (
+	// deafAfter is how long a server may leave every attempt without an answer
+	// until it counts as one that cannot be reached: its host's third SYN is due by then (RFC 6298).
+	deafAfter = 4 * time.Second
+	// unreachedMost are told of at once.
+	unreachedMost = 256
+)
+
+// unreached are servers that nobody has reached by a line that is well. Their
+// LAN hosts have been answered before that was known, and cannot turn to another
+// address of the server, as they do (RFC 8305) where nobody answers.
+type unreached struct {
+	mu    sync.Mutex
+	dests []netip.AddrPort
+}
+
+// Unreached tells of servers that could not be reached since it was last called.
+// What is sent to them is better forwarded for a while.
+func (p *Proxy) Unreached() []netip.AddrPort {
+	p.unreached.mu.Lock()
+	defer p.unreached.mu.Unlock()
+	dests := p.unreached.dests
+	p.unreached.dests = nil
+	return dests
+}
+
+func (u *unreached) add(dest netip.AddrPort) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.dests) < unreachedMost && !slices.Contains(u.dests, dest) {
+		u.dests = append(u.dests, dest)
+	}
+}
+
+// deaf notes that the server does not answer, if it has been asked straight too,
+// over a leg that is well still: else it may be the line.
+func (r *race) deaf() {
+	n := r.p.network.Load()
+	if slices.ContainsFunc(r.started, func(a path.Attempt) bool { return isDirect(a) && n.Starts(a.WAN, a.Source) }) {
+		r.p.unreached.add(r.flow.Dest)
+	}
+}
