@@ -403,6 +403,11 @@ func (m *maker) outside(w WAN, l Leg, c config.WAN) netip.Prefix {
 // them can end such a connection.
 var Signed = []uint8{19, 29}
 
+// Privileged are the ports below which only a system's administrator may start
+// (RFC 1700): servers of NFS, rsh and LPD ask for that, and translation keeps to
+// it.
+const Privileged = 1024
+
 // LeastHops is the least time to live of a SYN that is taken. Systems start at
 // 64, 128 or 255; traces count up from 1 to 30 and want to hear of each router,
 // not of a server next door.

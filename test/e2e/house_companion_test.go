@@ -38,6 +38,7 @@ func TestHouseWithWhatIsForwarded(t *testing.T) {
 			sh(t, r.Gateway, helps[b])
 			must(t, r.StartAgent())
 			t.Run("signed", func(t *testing.T) { signed(t, r) })
+			t.Run("privileged", func(t *testing.T) { privileged(t, r) })
 			t.Run("trace", func(t *testing.T) { trace(t, r) })
 			t.Run("PPTP", func(t *testing.T) { pptp(t, r) })
 			t.Run("helper", func(t *testing.T) { helper(t, r) })
@@ -86,6 +87,20 @@ func signed(t *testing.T, r *rig.Rig) {
 			d := net.Dialer{Timeout: 5 * time.Second, Control: option(key(lab.Server6))}
 			return r.Host().Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server6, port).String())
 		}, traffic.Echo, 1e5)
+	})
+}
+
+// privileged is a client of NFS: the server sees that its port is the
+// administrator's.
+func privileged(t *testing.T, r *rig.Rig) {
+	notTaken(t, r, func() {
+		p := identify(t, func(ctx context.Context) (net.Conn, error) {
+			d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: lab.Host4.AsSlice(), Port: 1000}}
+			return r.Host().Dial(ctx, d, "tcp", netip.AddrPortFrom(lab.Server4, rig.Port).String())
+		})
+		if p.Remote.Port() >= 1024 {
+			t.Errorf("the server sees %v", p.Remote)
+		}
 	})
 }
 

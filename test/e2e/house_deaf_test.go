@@ -40,7 +40,7 @@ func TestHouseWithDeafServer(t *testing.T) {
 				return nil
 			})
 			notTaken(t, r, func() {
-				d := fromNode(r, r.Host(), deaf.Addr(), deaf.Port()) // for 2 s
+				d := fromNode(r, r.Host(), deaf.Addr(), deaf.Port()) // for 5 s
 				if p, err := d.Identify(t.Context()); err == nil {
 					t.Errorf("somebody answers for the server: %+v", p)
 				}

@@ -330,7 +330,7 @@ func TestInbound(t *testing.T) {
 
 func fromNode(r *rig.Rig, n *lab.Node, to netip.Addr, port uint16) traffic.Dial {
 	return func(ctx context.Context) (net.Conn, error) {
-		return n.Dial(ctx, net.Dialer{Timeout: 2 * time.Second}, "tcp", netip.AddrPortFrom(to, port).String())
+		return n.Dial(ctx, net.Dialer{Timeout: 5 * time.Second}, "tcp", netip.AddrPortFrom(to, port).String())
 	}
 }
 

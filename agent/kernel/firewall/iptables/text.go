@@ -243,7 +243,8 @@ func (t *text) candidate(f plan.Firewall) []string {
 	for _, kind := range plan.Signed {
 		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --tcp-option %d -j RETURN", kind))
 	}
-	rules = append(rules, fmt.Sprintf("-m bpf --bytecode %q -j RETURN", t.fewHops()))
+	rules = append(rules, fmt.Sprintf("-p tcp -m tcp --sport 1:%d -j RETURN", plan.Privileged-1),
+		fmt.Sprintf("-m bpf --bytecode %q -j RETURN", t.fewHops()))
 	for _, p := range f.Helped {
 		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --dport %d:%d -j RETURN", p.First, p.Last))
 	}

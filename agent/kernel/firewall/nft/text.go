@@ -92,6 +92,7 @@ func apart(f plan.Firewall) (rules []string) {
 	for _, kind := range plan.Signed {
 		rules = append(rules, fmt.Sprintf("tcp option %d exists return", kind))
 	}
+	rules = append(rules, fmt.Sprintf("tcp sport < %d return", plan.Privileged))
 	rules = append(rules, fmt.Sprintf("ip ttl < %d return", plan.LeastHops), fmt.Sprintf("ip6 hoplimit < %d return", plan.LeastHops))
 	for _, p := range f.Helped { // which may overlap
 		rules = append(rules, fmt.Sprintf("tcp dport %v return", p))
