@@ -214,7 +214,9 @@ func (g *guest) bonded() (string, error) {
 		return "", err
 	}
 	var brought string
-	err := g.eventually(20*time.Second, func() (err error) {
+	// A machine without time to spare takes a line for a slow one at first, and tries
+	// it after a while.
+	err := g.eventually(time.Minute, func() (err error) {
 		brought, err = g.carried("fibre", "lte")
 		return err
 	})
