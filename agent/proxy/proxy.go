@@ -169,6 +169,7 @@ func refusal(err error) bool {
 
 func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {
 	p.failing.carried()
+	p.unreached.carriedAt.Store(time.Now().UnixNano())
 	if a.Path == config.PathConvert {
 		p.stats.Convert.Add(1)
 	} else {

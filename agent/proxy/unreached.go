@@ -7,15 +7,17 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"braid/agent/path"
 )
 
 const (
 	// deafAfter is how long a server may leave every attempt without an answer
 	// until it counts as one that cannot be reached: its host's third SYN is due by then (RFC 6298).
 	deafAfter = 4 * time.Second
+	// fresh is how long ago another connection may have been made for it to show
+	// that lines are well.
+	fresh = 2 * time.Second
 	// unreachedMost are told of at once.
 	unreachedMost = 256
 )
@@ -24,6 +26,8 @@ const (
 // LAN hosts have been answered before that was known, and cannot turn to another
 // address of the server, as they do (RFC 8305) where nobody answers.
 type unreached struct {
+	carriedAt atomic.Int64 // when a server was reached last; in ns since 1970
+
 	mu    sync.Mutex
 	dests []netip.AddrPort
 }
@@ -47,10 +51,11 @@ func (u *unreached) add(dest netip.AddrPort) {
 }
 
 // deaf notes that the server does not answer, if it has been asked straight too,
-// over a leg that is well still: else it may be the line.
+// and lines are well: a converter is reached, or just now another server was.
 func (r *race) deaf() {
-	n := r.p.network.Load()
-	if slices.ContainsFunc(r.started, func(a path.Attempt) bool { return isDirect(a) && n.Starts(a.WAN, a.Source) }) {
+	well := time.Since(time.Unix(0, r.p.unreached.carriedAt.Load())) < fresh || r.answer != nil ||
+		slices.ContainsFunc(r.waiting, func(w reached) bool { return acknowledged(w.conn) })
+	if well && slices.ContainsFunc(r.started, isDirect) {
 		r.p.unreached.add(r.flow.Dest)
 	}
 }

@@ -22,8 +22,9 @@ import (
 func TestHouseWithDeafServer(t *testing.T) {
 	for _, b := range backends {
 		t.Run(b, func(t *testing.T) {
+			uci := backend(t, b, rig.DefaultUCI)
 			r := start(t, rig.Options{Idle: true})
-			must(t, r.WriteUCI(backend(t, b, rig.DefaultUCI)))
+			must(t, r.WriteUCI(uci))
 			must(t, r.StartMCP("-client", "0.0.0.0/0"))
 			must(t, r.StartAgent())
 			deaf := netip.AddrPortFrom(lab.Server6, rig.Port)

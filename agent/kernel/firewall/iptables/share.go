@@ -29,13 +29,16 @@ func (t *text) shares(f plan.Firewall) (rules []string) {
 			usable = append(usable, s)
 		}
 	}
-	switch {
-	case len(usable) == 0:
+	if len(usable) == 0 {
 		return nil
-	case len(usable) == 1:
-		return []string{"-g " + prefix + wanChain(usable[0].Mark)}
 	}
-	rules = t.hash(all, seedAll)
+	if t.v6 { // who signs addresses takes the best line, which is the one to keep them
+		rules = signed()
+	}
+	if len(usable) == 1 {
+		return append(rules, "-g "+prefix+wanChain(usable[0].Mark))
+	}
+	rules = append(rules, t.hash(all, seedAll)...)
 	if len(usable) < len(all) {
 		rules = append(rules, t.hash(usable, seedUsable)...)
 	}

@@ -225,6 +225,14 @@ func (t *text) unruled(f plan.Firewall) (rules []string) {
 	return append(append(rules, "-p tcp -g BRAID_CANDIDATE"), each(f.Family(t.v6).Spared, "-o %s -g BRAID_REFUSE")...)
 }
 
+// signed leads connections back whose ends sign their addresses.
+func signed() (rules []string) {
+	for _, kind := range plan.Signed {
+		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --tcp-option %d -j RETURN", kind))
+	}
+	return rules
+}
+
 func (t *text) candidate(f plan.Firewall) []string {
 	rules := []string{
 		"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN",
@@ -240,9 +248,7 @@ func (t *text) candidate(f plan.Firewall) []string {
 				join, t.headerLen()+20, t.headerLen()+60))
 		}
 	}
-	for _, kind := range plan.Signed {
-		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --tcp-option %d -j RETURN", kind))
-	}
+	rules = append(rules, signed()...)
 	rules = append(rules, fmt.Sprintf("-p tcp -m tcp --sport 1:%d -j RETURN", plan.Privileged-1),
 		fmt.Sprintf("-m bpf --bytecode %q -j RETURN", t.fewHops()))
 	for _, p := range f.Helped {

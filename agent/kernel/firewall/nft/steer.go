@@ -166,6 +166,9 @@ func shares(all []plan.Share, family string) (rules []string) {
 			usable = append(usable, s)
 		}
 	}
+	if family == "ip6" && len(usable) > 0 { // who signs addresses takes the best line, which is the one to keep them
+		rules = signed()
+	}
 	switch {
 	case len(usable) == 0:
 		return nil

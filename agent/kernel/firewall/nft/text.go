@@ -89,16 +89,21 @@ func when(on bool, line string) []string {
 // apart leads the connections back that have to be forwarded, whatever they
 // lead to.
 func apart(f plan.Firewall) (rules []string) {
-	for _, kind := range plan.Signed {
-		rules = append(rules, fmt.Sprintf("tcp option %d exists return", kind))
-	}
-	rules = append(rules, fmt.Sprintf("tcp sport < %d return", plan.Privileged))
+	rules = append(signed(), fmt.Sprintf("tcp sport < %d return", plan.Privileged))
 	rules = append(rules, fmt.Sprintf("ip ttl < %d return", plan.LeastHops), fmt.Sprintf("ip6 hoplimit < %d return", plan.LeastHops))
 	for _, p := range f.Helped { // which may overlap
 		rules = append(rules, fmt.Sprintf("tcp dport %v return", p))
 	}
 	for _, v6 := range []bool{false, true} {
 		rules = append(rules, fmt.Sprintf("%s daddr . tcp dport @%s return", map[bool]string{false: "ip", true: "ip6"}[v6], sparedSet(v6)))
+	}
+	return rules
+}
+
+// signed leads connections back whose ends sign their addresses.
+func signed() (rules []string) {
+	for _, kind := range plan.Signed {
+		rules = append(rules, fmt.Sprintf("tcp option %d exists return", kind))
 	}
 	return rules
 }
