@@ -108,6 +108,7 @@ func (f *flow) write() (done bool, err error) {
 		n, err := ignoringEINTR(unix.Write, f.to.fd, f.left)
 		if err == unix.EAGAIN {
 			f.to.writable = false
+			f.pair.loop.expect(retryWrite)
 			return false, nil
 		}
 		if err != nil {
@@ -119,6 +120,20 @@ func (f *flow) write() (done bool, err error) {
 	}
 	f.drop()
 	return true, nil
+}
+
+// retryWrite is when a write without room is tried again although nobody has
+// told of any. Where an MPTCP socket has no room because the system is short of
+// memory, and nothing is queued in it, the kernel never does (seen with 6.18;
+// TCP's own sendmsg takes care of that, tcp_sendmsg_locked).
+const retryWrite = time.Second
+
+// retry has what waits for room tried again.
+func (f *flow) retry() {
+	if len(f.left) > 0 && !f.to.writable {
+		f.to.writable = true
+		f.pair.loop.again(f.pair)
+	}
 }
 
 // drop gives back what is left.

@@ -240,7 +240,8 @@ func (l *loop) hold(f *flow) { l.holds[f] = struct{}{} }
 // expect has the pairs looked at after a time.
 func (l *loop) expect(d time.Duration) { l.expiry = min(l.expiry, l.now+d) }
 
-// expire ends the pairs that have been idle for too long.
+// expire ends the pairs that have been idle for too long, and has the others
+// try again what they could not write.
 func (l *loop) expire() {
 	if l.now < l.expiry {
 		return
@@ -253,10 +254,13 @@ func (l *loop) expire() {
 	l.mu.Unlock()
 	least := DefaultIdle
 	for _, p := range all {
-		if d := p.remaining(); d <= 0 {
+		if p.remaining() <= 0 {
 			p.end(ErrIdle)
-		} else {
-			least = min(least, max(d, p.limit()/slack))
+			continue
+		}
+		least = min(least, max(p.remaining(), p.limit()/slack))
+		for i := range p.flows {
+			p.flows[i].retry()
 		}
 	}
 	l.expiry = l.now + least

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"braid/transport/mptcp"
 )
@@ -243,6 +244,48 @@ func TestIdleWhileStuck(t *testing.T) {
 }
 
 // What is paced arrives whole, and as slowly as it is meant to.
+// Room that nobody tells of is found all the same.
+func TestSilentRoom(t *testing.T) {
+	var p Pair
+	left, right, doneC := start(t, &p)
+	const size = 32 << 20
+	go func() {
+		left.Write(make([]byte, size))
+		left.CloseWrite()
+	}()
+	stuck := func() bool {
+		before := p.AToB.Load()
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && p.AToB.Load() == before
+	}
+	for !stuck() {
+	}
+	// The relay is not told of room at B any more.
+	quiet := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET, Fd: p.id, Pad: 1}
+	if err := unix.EpollCtl(p.loop.epoll, unix.EPOLL_CTL_MOD, p.ends[1].fd, &quiet); err != nil {
+		t.Fatal(err)
+	}
+	right.SetDeadline(time.Now().Add(time.Minute))
+	read := 0
+	for b := make([]byte, 4<<20); read < 4<<20; {
+		n, err := right.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read += n
+	}
+	before := p.AToB.Load()
+	for begin := time.Now(); p.AToB.Load() == before; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("nothing is written although there is room")
+		}
+	}
+	left.SetLinger(0)
+	left.Close()
+	right.Close()
+	<-doneC
+}
+
 func TestPace(t *testing.T) {
 	const rate, total = 1 << 20, 1 << 19 // bytes a second, bytes
 	p := Pair{Pace: func(n int) time.Duration { return time.Duration(n) * time.Second / rate }}
