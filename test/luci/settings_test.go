@@ -79,12 +79,14 @@ func TestSettings(t *testing.T) {
 		b.fill(".modal [data-name=port] input", "5124\t")
 		b.until(`!document.querySelector('.modal .cbi-input-invalid')`)
 		b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
+		b.do(`document.querySelector('.cbi-section-table-row[data-sid=mcp]').old = true`)
 		b.click(".modal button", "Dismiss")
+		b.until(`[ document.querySelector('.cbi-section-table-row[data-sid=mcp]') ].some(n => n && !n.old)`) // all is drawn anew
 	})
 	t.Run("a converter by its pairing string", func(t *testing.T) {
 		b.fill("input[aria-label^='braid:']", "braid://nonsense")
 		b.click(".cbi-section-create button", "Add")
-		b.says(".bd-wrong", "Neither a pairing string nor an address.")
+		b.says(".bd-verdict", "Neither a pairing string nor an address.")
 		b.fill("input[aria-label^='braid:']", "192.0.2.99")
 		b.do(`document.querySelector("input[aria-label^='braid:']").parentNode.querySelector('button').click()`)
 		b.says(".cbi-section-table-row[data-sid=converter]", "192.0.2.99")

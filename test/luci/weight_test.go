@@ -14,9 +14,9 @@ import (
 	"braid/cross"
 )
 
-// Both pages together, as they are shipped, weigh less than 60 KiB.
+// Both pages together, as they are shipped, weigh less than 60 kB.
 func TestWeight(t *testing.T) {
-	const most = 60 << 10
+	const most = 60_000
 	web, err := cross.Web(filepath.Join(sources, "htdocs"))
 	must(t, err)
 	pages, all := 0, 0

@@ -83,7 +83,7 @@ return baseclass.extend({
 				for (const name of list(w.interface))
 					if (network[name] && !zones.some(z => list(z.network).includes(name)))
 						say('error', _('%s is in no firewall zone.').format(name),
-							_('Nothing is forwarded to it: put it into the zone wan under Network > Interfaces > Firewall Settings.'));
+							_('Nothing is forwarded to it: put it into the zone wan under Network > Firewall.'));
 		return found;
 	}
 });

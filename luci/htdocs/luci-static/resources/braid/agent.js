@@ -46,11 +46,11 @@ return baseclass.extend({
 	excuse(err) {
 		const kind = this.trouble(err);
 		if (kind == 'denied')
-			return Promise.resolve(_('You are not allowed to see this: the account you are logged in with lacks the permission luci-app-braid.'));
+			return Promise.resolve(_('You are not allowed to see this: your account lacks the permission luci-app-braid.'));
 		if (kind == 'silent')
 			return Promise.resolve(_('The agent does not answer. These are the last figures it gave.'));
 		return this.program('/usr/sbin/braid').then(
-			() => _('The agent does not run. Start it under System > Startup, or see the system log for why it ended.'),
+			() => _('The agent does not run. Start it under System > Startup; the system log says why it ended.'),
 			e => this.trouble(e) == 'denied' ? _('The agent does not run.') : _('braid is not installed. Install the package braid.'));
 	}
 });

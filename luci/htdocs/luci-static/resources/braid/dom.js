@@ -35,14 +35,14 @@ function make(node, attrs, children) {
 // same says whether a node can become another one in its place.
 function same(a, b) {
 	return a.nodeType == b.nodeType && a.nodeName == b.nodeName &&
-		(a.nodeType != 1 || a.getAttribute('data-key') == b.getAttribute('data-key'));
+		(a.nodeType != 1 || a.dataset.key == b.dataset.key);
 }
 
 function morphAttributes(old, now) {
-	for (const a of Array.from(old.attributes))
+	for (const a of [ ...old.attributes ])
 		if (!now.hasAttribute(a.name))
 			old.removeAttribute(a.name);
-	for (const a of Array.from(now.attributes))
+	for (const a of [ ...now.attributes ])
 		if (old.getAttribute(a.name) != a.value)
 			old.setAttribute(a.name, a.value);
 }
@@ -54,13 +54,12 @@ function morph(old, now) {
 		return;
 	}
 	morphAttributes(old, now);
-	if (!old.hasAttribute('data-own'))
-		morphChildren(old, now);
+	morphChildren(old, now);
 }
 
 function morphChildren(old, now) {
 	let at = old.firstChild;
-	for (const want of Array.from(now.childNodes)) {
+	for (const want of [ ...now.childNodes ]) {
 		let found = at;
 		while (found && !same(found, want))
 			found = found.nextSibling;
@@ -104,7 +103,7 @@ return baseclass.extend({
 
 	// update has a node show these children. Nodes that are there already and
 	// fit, by kind and data-key, stay: with focus, selection, listeners and
-	// scroll position. The inside of one with data-own is let alone.
+	// scroll position.
 	update(node, children) {
 		morphChildren(node, append(document.createDocumentFragment(), children));
 		return node;

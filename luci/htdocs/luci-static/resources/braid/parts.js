@@ -39,7 +39,7 @@ function bar(part, text) {
 }
 
 function box(key, kind, children) {
-	return el('div', { class: 'bd-box bd-box-' + kind, 'data-key': key, 'data-box': key }, children);
+	return el('div', { class: 'bd-box bd-box-' + kind, 'data-key': key }, children);
 }
 
 // cellular lists what the modem tells, if there is one that does.
@@ -52,7 +52,7 @@ function cellular(c) {
 		fact(_('Technology'), c.technology),
 		c.signal ? fact(_('Signal'), bar(c.signal / 100 < 0.8 ? c.signal / 100 : 0.79, c.signal + ' %')) : null,
 		fact(_('Radio'), [ db(c.rsrp, 'dBm RSRP'), db(c.rsrq, 'dB RSRQ'), db(c.sinr, 'dB SINR') ].filter(v => v).join(', ')),
-		fact(_('Registration'), c.registration),
+		fact(_('Registration'), words.reason(c.registration)),
 		c.lock && c.lock != 'none' ? fact(_('Lock'), c.lock) : null,
 		fact(_('Failure'), c.failure),
 		fact(_('Modem'), c.model)
@@ -64,7 +64,7 @@ function legs(list) {
 	if (!list || !list.length)
 		return null;
 	return el('ul.bd-legs', list.map(leg => el('li', [
-		dot(leg.state), leg.family, leg.origin == 'native' ? ' ' : ' ' + leg.origin + ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null,
+		dot(leg.state), leg.family, leg.origin == 'native' ? ' ' : ' ' + leg.origin + ' ', el('samp', [ leg.source || '–' ]), leg.gateway ? [ ' → ', el('samp', [ leg.gateway ]) ] : null, leg.mtu && leg.mtu < 1500 ? ' MTU ' + leg.mtu : '',
 		leg.reason ? [ ': ', words.reason(leg.reason) ] : null,
 		(leg.converters || []).map(c => [ ' ', el('span.bd-chip', [ dot(c.state), c.name, c.rtt_ms ? ' ' + format.ms(c.rtt_ms) : '' ]) ])
 	])));
@@ -91,7 +91,7 @@ return baseclass.extend({
 	boxes(s) {
 		const converters = picture.converters(s), straight = picture.straight(s);
 		return [
-			box('lan', 'end', [ el('b', [ _('LAN') ]), el('small', [ _('%s connections').format(s.connections.open) ]) ]),
+			box('lan', 'end', [ el('b', [ _('LAN') ]), el('small', [ _('%s connections').format(s.connections.open), s.connections.extended ? ', ' + _('%s of hosts extended').format(s.connections.extended) : '' ]) ]),
 			box('gateway', 'end', [ el('b', [ _('Router') ]), el('small', [ s.kernel.mptcp ? _('Multipath TCP') : _('no Multipath TCP') ]) ]),
 			el('div.bd-column', { 'data-key': 'wans' }, [ s.wans.length ? s.wans.map((w, i) => box('wan:' + w.name, 'wan', [
 				el('div.bd-row', [ dot(w.state), el('b', [ w.name ]), el('span.bd-chip', { style: 'border-color:' + colour(i) }, [ words.role(w.effective_role) ]) ]),
@@ -99,10 +99,10 @@ return baseclass.extend({
 			])) : box('nothing', 'wan', [ el('small', [ _('no line') ]) ]) ]),
 			converters.length ? el('div.bd-column', { 'data-key': 'converters' }, converters.map(c => box('converter:' + c.name, 'converter', [
 				el('div.bd-row', [ dot(c.state), el('b', [ c.name ]) ]),
-				el('small', [ _('Converter'), ', ', words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
+				el('small', [ _('Converter'), ', ', c.wan ? _('on the path of %s').format(c.wan) : words.state(c.state), c.rtt_ms ? ', ' + format.ms(c.rtt_ms) : '' ])
 			]))) : null,
 			box('internet', 'end', [ el('b', [ _('Internet') ]),
-				converters.length ? el('small', [ straight > 0 ? _('%s went straight, past the converter').format(format.percent(straight)) : _('all by the converter') ]) : null ])
+				converters.some(c => !c.wan) ? el('small', [ straight > 0 ? _('%s went straight, past the converter').format(format.percent(straight)) : _('all by the converter') ]) : null ])
 		];
 	},
 

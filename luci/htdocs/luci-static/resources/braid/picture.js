@@ -36,15 +36,10 @@ return baseclass.extend({
 	flow,
 
 	// converters are the boxes of the converters: one for each name, although
-	// the agent tells of each address.
+	// the agent tells of each address; that of one which answers, if one does.
 	converters(status) {
-		const seen = {}, list = [];
-		for (const c of status.converters) {
-			if (!(c.name in seen))
-				list.push(seen[c.name] = { name: c.name, state: c.state, rtt_ms: c.rtt_ms, port: c.port, addresses: [] });
-			seen[c.name].addresses.push(c.address);
-		}
-		return list;
+		const named = name => status.converters.filter(c => c.name == name);
+		return status.converters.filter(c => c == (named(c.name).find(o => o.state == 'up') || named(c.name)[0]));
 	},
 
 	// straight is the part of all bytes that went past every converter, 0 to 1.
@@ -62,7 +57,7 @@ return baseclass.extend({
 	// wan:NAME and converter:NAME of each. upright is top to bottom.
 	wires(boxes, status, upright) {
 		const wires = [], total = { rx: 0, tx: 0 }, converters = this.converters(status), straight = this.straight(status);
-		const best = converters.find(c => c.state == 'up') || converters[0], hub = best && boxes['converter:' + best.name];
+		const asked = converters.filter(c => !c.wan), best = asked.find(c => c.state == 'up') || asked[0], hub = best && boxes['converter:' + best.name];
 		const wire = (key, from, a, to, b, rate, state) => {
 			if (from && to)
 				wires.push({ key, d: curve(leaving(from, upright, a), entering(to, upright, b), upright),
@@ -76,7 +71,10 @@ return baseclass.extend({
 			wire('in:' + w.name, boxes.gateway, place(i), box, 0.5, rate, state);
 			if (hub)
 				wire('out:' + w.name, box, 0.5, hub, place(i), rate * (1 - straight), best.state == 'up' ? state : 'down');
-			if (!hub || straight > 0)
+			const on = converters.find(c => c.wan == w.name), via = on && boxes['converter:' + on.name];
+			wire('via:' + w.name, box, hub ? 0.8 : 0.5, via, 0.5, hub ? 0 : rate, state);
+			wire('past:' + w.name, via, 0.5, boxes.internet, hub ? 0.85 : place(i), hub ? 0 : rate, state);
+			if (!via && (!hub || straight > 0))
 				wire('straight:' + w.name, box, hub ? 0.8 : 0.5, boxes.internet, hub ? 0.85 : place(i), rate * (hub ? straight : 1), state);
 		});
 		const sum = total.rx + total.tx;

@@ -17,6 +17,9 @@ function smooth(points) {
 	}).join('');
 }
 
+// carried is a WAN's series of a kind.
+function carried(all, name, kind) { return (all.wans[name] || {})[kind] || []; }
+
 function round(v) { return Math.round(v * 10) / 10; }
 
 return baseclass.extend({
@@ -56,7 +59,7 @@ return baseclass.extend({
 		const base = new Array(all.size).fill(0), x = i => round(width * (slots - all.size + i) / Math.max(1, slots - 1));
 		const y = v => round(height - Math.min(1, v / top) * height);
 		return names.map(name => {
-			const list = (all.wans[name] || {})[kind] || [], low = base.slice();
+			const list = carried(all, name, kind), low = base.slice();
 			for (let i = 0; i < all.size; i++)
 				base[i] += list[i] || 0;
 			if (all.size < 2)
@@ -70,7 +73,7 @@ return baseclass.extend({
 	peak(all, names, kind) {
 		let most = 0;
 		for (let i = 0; i < all.size; i++)
-			most = Math.max(most, names.reduce((sum, name) => sum + (((all.wans[name] || {})[kind] || [])[i] || 0), 0));
+			most = Math.max(most, names.reduce((sum, name) => sum + (carried(all, name, kind)[i] || 0), 0));
 		return most;
 	}
 });

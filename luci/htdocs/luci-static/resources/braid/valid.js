@@ -12,7 +12,7 @@ const lower = 'abcdefghijklmnopqrstuvwxyz', digits = '0123456789', letters = low
 const hex = digits + 'abcdefABCDEF';
 
 function only(text, characters) {
-	return text !== '' && Array.from(text).every(c => characters.includes(c));
+	return text !== '' && [ ...text ].every(c => characters.includes(c));
 }
 
 function number(text, low, high) {
@@ -27,38 +27,18 @@ function bytes4(text) {
 	return fields.length == 4 && fields.every(fine) ? fields.map(Number) : null;
 }
 
-function groups(text) {
-	if (text === '')
-		return [];
-	const out = [], fields = text.split(':');
-	for (let i = 0; i < fields.length; i++) {
-		const f = fields[i];
-		if (f.includes('.')) {
-			const v4 = i == fields.length - 1 && bytes4(f);
-			if (!v4)
-				return null;
-			out.push(v4[0], v4[1], v4[2], v4[3]);
-			continue;
-		}
-		if (!only(f, hex) || f.length > 4)
-			return null;
-		const n = parseInt(f, 16);
-		out.push(n >> 8, n & 255);
-	}
-	return out;
-}
-
 function bytes6(text) {
-	const halves = text.split('::');
-	if (!text.includes(':') || halves.length > 2)
+	if (!only(text, hex + ':.'))
 		return null;
-	const head = groups(halves[0]), tail = halves.length > 1 ? groups(halves[1]) : [];
-	if (!head || !tail || halves.length > 1 && halves[0].includes('.'))
+	try {
+		const written = new URL('ws://[' + text + ']').hostname.slice(1, -1); // in hex groups, shortened
+		const parts = written.split('::').map(half => half ? half.split(':') : []);
+		const missing = 8 - parts.reduce((n, half) => n + half.length, 0);
+		const groups = parts.length > 1 ? parts[0].concat(new Array(missing).fill('0'), parts[1]) : parts[0];
+		return groups.flatMap(g => [ parseInt(g, 16) >> 8, parseInt(g, 16) & 255 ]);
+	} catch (e) {
 		return null;
-	const room = 16 - head.length - tail.length;
-	if (halves.length > 1 ? room < 2 : room != 0)
-		return null;
-	return head.concat(new Array(room).fill(0), tail);
+	}
 }
 
 // parse is an address: its bytes, IPv4 in IPv6 notation as IPv4, and its zone.
@@ -104,7 +84,7 @@ function domain(text) {
 		name = name.slice(0, -1);
 	const labels = name.split('.'), last = labels.pop();
 	const fine = name.length <= 253 && labels.every(l => label(l, lower + digits + '_-')) && label(last, lower + digits + '-') &&
-		Array.from(last).some(c => lower.includes(c));
+		[ ...last ].some(c => lower.includes(c));
 	return fine ? '' : _('Not a domain name.');
 }
 
@@ -145,12 +125,9 @@ function integer(low, high) {
 	return text => number(text, low, high) ? '' : _('Not a number from %d to %d.').format(low, high);
 }
 
-function link(text) {
-	return only(text, letters + digits + '_.-') && text.length <= 32 && !only(text, '.') ? '' : _('1 to 32 letters, digits, _ . and -');
-}
-
-function device(text) {
-	return link(text) || text.length > 15 ? _('1 to 15 letters, digits, _ . and -') : '';
+// link checks the name of an interface of netifd, or of a device.
+function link(most) {
+	return text => only(text, letters + digits + '_.-') && text.length <= most && !only(text, '.') ? '' : _('1 to %d letters, digits, _ . and -').format(most);
 }
 
 function secret(text) {
@@ -160,7 +137,7 @@ function secret(text) {
 function modem(text) {
 	const path = '/org/freedesktop/ModemManager1/Modem/';
 	const fine = text == 'auto' || text.startsWith(path) && only(text.slice(path.length), digits) || text.length == 15 && only(text, digits);
-	return fine ? '' : _('auto, an IMEI of 15 digits or a path of ModemManager.');
+	return fine ? '' : _('Neither auto nor an IMEI nor a path.');
 }
 
 function name(text) {
@@ -173,10 +150,10 @@ return baseclass.extend({
 
 	// options are the checks of options that take a text, by type of section.
 	options: {
-		globals: { lan: link },
+		globals: { lan: link(32) },
 		wan: {
-			interface: link, device, gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
-			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem: modem
+			interface: link(32), device: link(15), gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
+			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem
 		},
 		converter: { address: host, port: integer(1, 65535), key: secret, cookie: secret, priority: integer(0, 65535) },
 		rule: { src: source, dest: prefix, domain, dest_port: ports }

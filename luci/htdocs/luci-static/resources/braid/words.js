@@ -45,6 +45,7 @@ function reason(text) { return text ? _(text) : ''; }
 return baseclass.extend({
 	roles: Object.keys(duties),
 	role: reason,
+	duty: word => of(duties, word),
 	kind: reason,
 	reason,
 	state: word => of(states, word),
@@ -56,7 +57,7 @@ return baseclass.extend({
 	// why says in a sentence what a WAN does and, if that is not what was
 	// configured, why not.
 	why(w) {
-		const why = reason(w.reason), duty = of(duties, w.effective_role);
+		const why = reason(w.reason), duty = this.duty(w.effective_role);
 		if (w.state == 'up' || w.state == 'degraded')
 			return why ? duty + ' (' + why + ')' : duty;
 		return why ? _('Not used: %s').format(why) : w.state == 'off' ? duties.off : _('Does not work.');

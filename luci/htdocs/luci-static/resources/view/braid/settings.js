@@ -43,7 +43,7 @@ function byType() {
 
 // freeName is a name for a section that none has yet.
 function freeName(base) {
-	const clean = Array.from(base.toLowerCase()).map(c => valid.name(c) ? '_' : c).join('').slice(0, 28) || 'line';
+	const clean = [ ...base.toLowerCase() ].map(c => valid.name(c) ? '_' : c).join('').slice(0, 28) || 'line';
 	let name = clean;
 	for (let i = 2; get(name); i++)
 		name = clean + i;
@@ -79,7 +79,7 @@ function verdict(t) {
 	if (t.state == 'up')
 		return [ parts.dot('up'), _('Reachable and serves this router, %s away.').format(format.ms(t.rtt_ms)) ];
 	if (t.state == 'refused')
-		return [ parts.dot('refused'), _('Reachable, but it does not serve this router: the secret or the address is not known there.'), ' ', el('small', [ t.reason ]) ];
+		return [ parts.dot('refused'), _('Reachable, but it knows neither this router\'s secret nor its address.'), ' ', el('small', [ t.reason ]) ];
 	if (t.state == 'full')
 		return [ parts.dot('full'), _('Reachable, and has no room now.') ];
 	return [ parts.dot('down'), _('Not reachable.'), ' ', el('small', [ t.reason ]) ];
@@ -103,6 +103,19 @@ function converterSection(text, secret) {
 	return s;
 }
 
+// converterField is a field for a converter, and a place for what is to be said
+// of what is in it.
+function converterField() {
+	const at = dom.input(_('braid://… or address')), out = el('div.bd-verdict', { 'aria-live': 'polite' });
+	return { at, out, made(secret) {
+		const made = converterSection(at.value.trim(), secret);
+		dom.update(out, made ? [] : [ parts.dot('down'), _('Neither a pairing string nor an address.') ]);
+		if (!made)
+			at.focus();
+		return made;
+	} };
+}
+
 function add(s) {
 	uci.add(conf, s['.type'], s['.name']);
 	for (const name in s)
@@ -120,19 +133,28 @@ function interfaceLabel(i) {
 	return i.interface + [ i.l3_device || i.device, i.proto ].filter(v => v).map(v => ' · ' + v).join('');
 }
 
+// tab begins one in a section: the options that follow are in it.
+function tab(s, name, title) {
+	s.tab(s.current = name, title);
+}
+
 // option adds one to a section; its value is checked as it is typed.
-function option(s, tab, kind, name, title, help) {
-	const o = tab ? s.taboption(tab, kind, name, title, help) : s.option(kind, name, title, help);
+function option(s, kind, name, title, help, placeholder) {
+	const o = s.current ? s.taboption(s.current, kind, name, title, help) : s.option(kind, name, title, help);
 	const check = (valid.options[s.sectiontype] || {})[name];
 	if (check)
 		o.validate = (id, v) => v == null || v === '' || check(String(v)) || true;
 	o.modalonly = s instanceof form.GridSection;
+	o.placeholder = placeholder;
 	return o;
 }
 
+// say adds to a sentence of help what the default is.
+function say(help, word) { return help + ' ' + _('Default: %s.').format(word); }
+
 // choose offers words; the first of them is the default.
-function choose(s, tab, name, title, help, choices) {
-	const o = option(s, tab, form.ListValue, name, title, help);
+function choose(s, name, title, help, choices) {
+	const o = option(s, form.ListValue, name, title, say(help, choices[0][1]));
 	for (const c of choices)
 		o.value(c[0], c[1]);
 	o.default = choices[0][0];
@@ -140,22 +162,21 @@ function choose(s, tab, name, title, help, choices) {
 	return o;
 }
 
-function flag(s, tab, name, title, help, on) {
-	const o = option(s, tab, form.Flag, name, title, help);
+function flag(s, name, title, help, on) {
+	const o = option(s, form.Flag, name, title, say(help, on ? _('on') : _('off')));
 	o.default = on ? '1' : '0';
 	return o;
 }
 
-function text(s, tab, name, title, help, placeholder) {
-	const o = option(s, tab, form.Value, name, title, help);
-	o.placeholder = placeholder;
+// A text, or several, that may be left empty.
+function text(s, ...more) {
+	const o = option(s, form.Value, ...more);
 	o.optional = true;
 	return o;
 }
 
-function list(s, tab, name, title, help, placeholder) {
-	const o = option(s, tab, form.DynamicList, name, title, help);
-	o.placeholder = placeholder;
+function list(s, ...more) {
+	const o = option(s, form.DynamicList, ...more);
 	o.optional = true;
 	return o;
 }
@@ -170,6 +191,16 @@ function offer(o, choices) {
 			this.value(c[0], c[1]);
 		return this.super('load', [ id ]);
 	};
+}
+
+// button is one that does something of a page's.
+function button(page, kind, children, what, ...more) {
+	return el('button.cbi-button' + kind, { click: ui.createHandlerFn(page, what, ...more) }, children);
+}
+
+// lines are the choices among WANs.
+function lines(...first) {
+	return first.concat(uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ]));
 }
 
 // column adds one to a table: text, whatever is in it.
@@ -198,7 +229,7 @@ return view.extend({
 	render() {
 		const title = el('h2', [ _('Multipath') ]);
 		if (!this.may)
-			return this.bare([ title, el('p', [ _('These settings hold the secrets of converters. Your account may see the status, and not them.') ]) ]);
+			return this.bare([ title, el('p', [ _('These settings hold secrets. Your account may see the status only.') ]) ]);
 		if (this.trouble)
 			return this.bare([ title, el('div.alert-message error', [ this.trouble ]) ]);
 		if (!get('globals'))
@@ -238,24 +269,24 @@ return view.extend({
 
 	globals(m) {
 		const s = m.section(form.NamedSection, 'globals', 'globals');
-		s.tab('general', _('General'));
-		s.tab('advanced', _('Advanced'));
-		const on = flag(s, 'general', 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
+		tab(s, 'general', _('General'));
+		const on = flag(s, 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
 		on.rmempty = false;
-		offer(list(s, 'general', 'lan', _('LAN'), _('Whose connections are taken: interfaces of the router, or devices. Default: lan.'), 'lan'), () => this.dump.map(i => [ i.interface, interfaceLabel(i) ]));
-		choose(s, 'general', 'fallback', _('Without a converter'), _('What becomes of new connections when no converter answers. Default: straight to the server, over one line.'),
+		offer(list(s, 'lan', _('LAN'), _('Whose connections are taken: interfaces or devices. Default: lan.'), 'lan'), () => this.dump.map(i => [ i.interface, interfaceLabel(i) ]));
+		choose(s, 'fallback', _('Without a converter'), _('New connections, when none answers.'),
 			[ [ 'direct', _('go straight to the server') ], [ 'reject', _('are refused') ] ]);
-		flag(s, 'general', 'block_quic', _('Block QUIC'), _('Browsers then use TCP, which can take all lines at once. Default: off.'));
-		choose(s, 'advanced', 'accept', _('Handshake'), _('Early is faster. Late shows the LAN refused and unreachable servers as they are. Default: early.'),
+		flag(s, 'block_quic', _('Block QUIC'), _('Browsers then use TCP, which can take all lines at once.'));
+		tab(s, 'advanced', _('Advanced'));
+		choose(s, 'accept', _('Handshake'), _('Early is faster, late shows the LAN which servers refuse or cannot be reached.'),
 			[ [ 'early', _('early') ], [ 'late', _('late, when the far side has answered') ] ]);
-		flag(s, 'advanced', 'steer', _('Steer the rest'), _('Choose a line for each flow of all that is not taken: UDP, ICMP and others. Default: on.'), true);
-		choose(s, 'advanced', 'lan_mptcp', _('Multipath hosts'), _('Hosts in the LAN that speak Multipath TCP themselves. Default: left alone.'),
+		flag(s, 'steer', _('Steer the rest'), _('Choose a line per flow for all that is not taken, such as UDP.'), true);
+		choose(s, 'lan_mptcp', _('Multipath hosts'), _('Hosts in the LAN that speak Multipath TCP themselves.'),
 			[ [ 'pass', _('are left alone') ], [ 'convert', _('are carried like others') ], [ 'extend', _('keep their connections, with the other lines added') ] ]);
-		choose(s, 'advanced', 'ipv6', _('Steered IPv6'), _('Where lines have different prefixes. Default: masquerade.'),
+		choose(s, 'ipv6', _('Steered IPv6'), _('Where lines have different prefixes.'),
 			[ [ 'masquerade', _('masquerade') ], [ 'npt', _('translate prefixes') ] ]);
-		choose(s, 'advanced', 'firewall', _('Packet filter'), _('Default: nftables where there is one.'),
+		choose(s, 'firewall', _('Packet filter'), '',
 			[ [ 'auto', _('automatic') ], [ 'nftables', 'nftables' ], [ 'iptables', 'iptables' ] ]);
-		choose(s, 'advanced', 'log_level', _('Log'), _('What the system log is told. Default: info.'),
+		choose(s, 'log_level', _('Log'), _('What the system log is told.'),
 			[ 'info', 'debug', 'warn', 'error' ].map(v => [ v, v ]));
 	},
 
@@ -275,9 +306,14 @@ return view.extend({
 		};
 		s.handleRemove = function(id) {
 			uci.remove(conf, id);
-			return m.save(null, true).then(() => page.refresh(), () => page.reread());
+			return page.keep();
 		};
 		return s;
+	},
+
+	// keep saves what a click has changed, or takes it back.
+	keep() {
+		return this.map.save(null, true).then(() => this.refresh(), () => this.reread());
 	},
 
 	reread() {
@@ -295,35 +331,32 @@ return view.extend({
 	wans(m) {
 		const s = this.grid(m, 'wan', _('Lines'), _('The order is that of preference among equals: drag to change it.'));
 		const state = id => (this.status ? this.status.wans : []).find(w => w.name == id);
-		s.tab('general', _('General'));
-		s.tab('quota', _('Quota'));
-		s.tab('advanced', _('Advanced'));
 		column(s, '_at', _('Interface'), id => advice.list(get(id, 'interface')).concat(advice.list(get(id, 'device'))).join(', ') || '–');
 		column(s, '_role', _('Role'), id => get(id, 'role') ? words.role(get(id, 'role')) : state(id) ? _('automatic: %s').format(words.role(state(id).role)) : _('automatic'));
 		column(s, '_state', _('State'), id => state(id) ? [ parts.dot(state(id).state), words.state(state(id).state) ] : '–');
 		s.renderSectionAdd = () => this.adder();
 
-		offer(list(s, 'general', 'interface', _('Interfaces'), _('Those of this one line, such as wan. What shares its device, as wan6 does, belongs to it unasked.')), () => this.dump.filter(i => i.interface != 'loopback').map(i => [ i.interface, interfaceLabel(i) ]));
-		choose(s, 'general', 'role', _('Role'), _('Automatic: the first fixed line is primary, other fixed ones are bonded, a cellular one with a quota is backup, without one overflow.'),
-			[ [ '', _('automatic') ], [ 'primary', _('primary: carries first') ], [ 'bond', _('bond: always carries its share') ], [ 'overflow', _('overflow: while the lines above it are full') ],
-				[ 'backup', _('backup: when nothing above it works') ], [ 'off', _('off: never') ] ]);
-		choose(s, 'general', 'kind', _('Kind'), _('Default: guessed from device and protocol.'), [ [ '', _('automatic') ], [ 'fixed', _('fixed line') ], [ 'cellular', _('cellular') ] ]);
-		text(s, 'general', 'rate_down', _('Rate down'), _('kbit/s, 1 to 100000000. Overflow is measured against it. Default: learned.'), _('learned'));
-		text(s, 'general', 'rate_up', _('Rate up'), _('kbit/s, 1 to 100000000. Default: learned.'), _('learned'));
-
-		choose(s, 'quota', 'quota_period', _('Period'), _('Default: a month.'), [ [ 'month', _('a month') ], [ 'once', _('none: prepaid') ] ]);
-		text(s, 'quota', 'quota', _('Quota'), _('GB, 0 to 1000000; 0 is none. Default: none.'), '0');
-		text(s, 'quota', 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
-		choose(s, 'quota', 'quota_action', _('When used up'), _('Default: it becomes a backup.'), [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);
-
-		const modem = text(s, 'advanced', 'modem', _('Modem'), _('auto, an IMEI or a path of ModemManager. Cellular only.'), 'auto');
+		tab(s, 'general', _('General'));
+		offer(list(s, 'interface', _('Interfaces'), _('Those of this one line, such as wan. What shares its device, like wan6, belongs to it unasked.')), () => this.dump.filter(i => i.interface != 'loopback').map(i => [ i.interface, interfaceLabel(i) ]));
+		choose(s, 'role', _('Role'), _('Automatic: primary for the first fixed line, bond for others; backup for cellular with a quota, else overflow.'),
+			[ [ '', _('automatic') ] ].concat(words.roles.map(r => [ r, words.role(r) + ' – ' + words.duty(r) ])));
+		choose(s, 'kind', _('Kind'), _('Automatic: by device and protocol.'), [ [ '', _('automatic') ], [ 'fixed', _('fixed') ], [ 'cellular', _('cellular') ] ]);
+		text(s, 'rate_down', _('Rate down'), _('kbit/s, 1 to 100000000. Overflow is measured against it. Default: learned.'), _('learned'));
+		text(s, 'rate_up', _('Rate up'), _('kbit/s, 1 to 100000000. Default: learned.'), _('learned'));
+		tab(s, 'quota', _('Quota'));
+		choose(s, 'quota_period', _('Period'), '', [ [ 'month', _('a month') ], [ 'once', _('none: prepaid') ] ]);
+		text(s, 'quota', _('Quota'), _('GB, 0 to 1000000; 0 is none. Default: none.'), '0');
+		text(s, 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
+		choose(s, 'quota_action', _('When used up'), '', [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);
+		tab(s, 'advanced', _('Advanced'));
+		const modem = text(s, 'modem', _('Modem'), _('auto, an IMEI of 15 digits or a path of ModemManager.'), 'auto');
 		modem.depends('kind', 'cellular');
 		modem.depends('kind', '');
-		flag(s, 'advanced', 'roaming', _('Use while roaming'), _('Cellular only. Default: off.')).depends('kind', 'cellular');
-		text(s, 'advanced', 'weight', _('Weight'), _('Share of steered flows, 1 to 1000. Default: 100.'), '100');
-		list(s, 'advanced', 'gateway', _('Gateway'), _('At most one of each address family. Default: learned.'), '198.51.100.1');
-		list(s, 'advanced', 'probe', _('Probe'), _('Addresses that are asked whether the line works. Default: the converters.'), '192.0.2.10');
-		text(s, 'advanced', 'device', _('Device'), _('Instead of interfaces, on a system without netifd.'), 'eth1');
+		flag(s, 'roaming', _('Use while roaming'), _('Cellular only.')).depends('kind', 'cellular');
+		text(s, 'weight', _('Weight'), _('Share of steered flows, 1 to 1000. Default: 100.'), '100');
+		list(s, 'gateway', _('Gateway'), _('At most one of each address family. Default: learned.'), '198.51.100.1');
+		list(s, 'probe', _('Probe'), _('Addresses that are asked whether the line works. Default: the converters.'), '192.0.2.10');
+		text(s, 'device', _('Device'), _('Instead of interfaces, on a system without netifd.'), 'eth1');
 	},
 
 	// adder is how lines are added: a button for each interface that has none.
@@ -331,19 +364,17 @@ return view.extend({
 		const free = advice.unused(this.dump, uci.sections(conf, 'wan'), this.lan());
 		return el('div.cbi-section-create cbi-tblsection-create bd-add', [
 			el('span', [ free.length ? _('Add a line:') : _('Every interface is a line already.') ]),
-			free.map(i => el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, 'addWAN', i) }, [ '+ ', interfaceLabel(i) ]))
+			free.map(i => button(this, ' cbi-button-add', [ '+ ', interfaceLabel(i) ], 'addWAN', i))
 		]);
 	},
 
 	addWAN(i) {
 		add(wanSection(i, advice.cellular(i) ? { kind: 'cellular' } : {}));
-		return this.map.save(null, true).then(() => this.refresh(), () => this.reread());
+		return this.keep();
 	},
 
 	converters(m) {
-		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server, or at the provider. The one with the lowest priority that answers is used.'));
-		s.tab('general', _('General'));
-		s.tab('advanced', _('Advanced'));
+		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server or at the provider. Used is the one with the lowest priority that answers.'));
 		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || (get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) : '–'));
 		const test = s.option(form.Button, '_test', _('Test'));
 		test.editable = true;
@@ -357,52 +388,48 @@ return view.extend({
 			return tryOut(sections().find(v => v['.name'] == id), out);
 		};
 		s.renderSectionAdd = () => {
-			const at = dom.input(_('braid://… or address'));
-			const wrong = el('span.bd-wrong', { role: 'alert' });
-			return el('div.cbi-section-create cbi-tblsection-create bd-form', [ at,
-				el('button.cbi-button cbi-button-add', { click: ui.createHandlerFn(this, () => {
-					const made = converterSection(at.value.trim(), '');
-					dom.update(wrong, [ made ? '' : _('Neither a pairing string nor an address.') ]);
-					if (!made)
-						return at.focus();
-					add(made);
-					return m.save(null, true).then(() => this.refresh(), () => this.reread());
-				}) }, [ _('Add') ]), wrong ]);
+			const field = converterField();
+			return el('div.cbi-section-create cbi-tblsection-create bd-form', [ field.at, button(this, ' cbi-button-add', [ _('Add') ], () => {
+				const made = field.made();
+				return made && this.keep(add(made));
+			}), field.out ]);
 		};
+		tab(s, 'general', _('General'));
 		const asked = [
-			list(s, 'general', 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10'),
-			text(s, 'general', 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124'),
-			text(s, 'general', 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')),
-			text(s, 'general', 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.'))
+			list(s, 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10'),
+			text(s, 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124'),
+			text(s, 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')),
+			text(s, 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.'))
 		];
 		asked[2].password = asked[3].password = true;
-		choose(s, 'advanced', 'mode', _('Place'), _('One that stands on the path of a line is addressed by nobody, and converts unasked. Default: it is asked.'),
+		tab(s, 'advanced', _('Advanced'));
+		choose(s, 'mode', _('Place'), _('One on the path of a line converts unasked and has no address.'),
 			[ [ 'explicit', _('is asked') ], [ 'onpath', _('on the path of a line') ] ]);
 		for (const o of asked)
 			for (const mode of [ '', 'explicit' ])
 				o.depends('mode', mode);
-		const wan = choose(s, 'advanced', 'wan', _('Line'), _('The one on whose path it stands.'), [ [ '', '–' ] ]);
-		offer(wan, () => uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ]));
+		const wan = choose(s, 'wan', _('Line'), _('The one on whose path it stands.'), [ [ '', _('none') ] ]);
+		offer(wan, lines);
 		wan.depends('mode', 'onpath');
-		text(s, 'advanced', 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
+		text(s, 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
 	},
 
 	rules(m) {
-		const s = this.grid(m, 'rule', _('Rules'), _('For what is to be carried otherwise. The first that matches wins: drag to change the order.'));
+		const s = this.grid(m, 'rule', _('Rules'), _('For what is to go another way. The first that matches wins: drag to change the order.'));
 		s.addbtntitle = _('Add a rule');
 		column(s, '_what', _('What'), id => [ 'src', 'dest', 'domain', 'dest_port' ].reduce((all, name) => all.concat(advice.list(get(id, name))), [ get(id, 'proto') || '' ]).filter(v => v).join(', ') || _('everything'));
 		column(s, '_how', _('Path'), id => words.path(get(id, 'path') || 'auto') + (get(id, 'wan') ? ' · ' + get(id, 'wan') : ''));
-		flag(s, null, 'enabled', _('Enabled'), _('Default: on.'), true);
-		list(s, null, 'src', _('From'), _('Addresses, prefixes or MAC addresses of hosts in the LAN. Default: all.'), '192.168.1.20');
-		list(s, null, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
-		list(s, null, 'domain', _('Domains'), _('With their subdomains.'), 'bank.example');
-		choose(s, null, 'proto', _('Protocol'), _('Default: any.'), [ [ 'any', _('any') ], [ 'tcp', 'TCP' ], [ 'udp', 'UDP' ], [ 'icmp', 'ICMP' ] ]);
-		const ports = list(s, null, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
+		flag(s, 'enabled', _('Enabled'), '', true);
+		list(s, 'src', _('From'), _('Addresses, prefixes or MAC addresses of hosts in the LAN. Default: all.'), '192.168.1.20');
+		list(s, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
+		list(s, 'domain', _('Domains'), _('With their subdomains.'), 'bank.example');
+		choose(s, 'proto', _('Protocol'), '', [ [ 'any', _('any') ], [ 'tcp', 'TCP' ], [ 'udp', 'UDP' ], [ 'icmp', 'ICMP' ] ]);
+		const ports = list(s, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
 		for (const proto of [ '', 'any', 'tcp', 'udp' ])
 			ports.depends('proto', proto);
-		choose(s, null, 'path', _('Path'), _('Default: automatic.'), [ 'auto', 'convert', 'direct', 'pass', 'reject' ].map(v => [ v, words.path(v) ]));
-		const wan = choose(s, null, 'wan', _('Line'), _('The one that it is pinned to. Default: any.'), [ [ '', _('any') ] ]);
-		offer(wan, () => [ [ '', _('any') ] ].concat(uci.sections(conf, 'wan').map(w => [ w['.name'], w['.name'] ])));
+		choose(s, 'path', _('Path'), '', [ 'auto', 'convert', 'direct', 'pass', 'reject' ].map(v => [ v, words.path(v) ]));
+		const wan = choose(s, 'wan', _('Line'), _('The one that it is pinned to.'), [ [ '', _('any') ] ]);
+		offer(wan, () => lines([ '', _('any') ]));
 		wan.depends('path', 'pass');
 	},
 
@@ -411,43 +438,36 @@ return view.extend({
 		const free = advice.unused(this.dump, [], this.lan()), cellular = free.filter(i => advice.cellular(i));
 		const first = free.find(i => !advice.cellular(i));
 		const pick = (kind, i, on) => el('label.bd-choice', [ el('input', { type: kind, name: 'bd-' + kind, value: i.interface, checked: on }), interfaceLabel(i) ]);
-		const at = dom.input(_('braid://… or address'));
+		const field = converterField(), made = () => field.made(secret.value.trim());
 		const secret = dom.input(_('cookie, if there is one'), { type: 'password', autocomplete: 'new-password' });
-		const out = el('div', { 'aria-live': 'polite' });
-		const converter = () => {
-			const made = at.value.trim() ? converterSection(at.value.trim(), secret.value.trim()) : null;
-			if (!made)
-				dom.update(out, [ parts.dot('down'), _('Neither a pairing string nor an address.') ]);
-			return made;
-		};
 		const finish = () => {
-			const picked = kind => Array.from(box.querySelectorAll('input[type=' + kind + ']:checked')).map(n => n.value).filter(v => v);
+			const picked = kind => [ ...box.querySelectorAll('input[type=' + kind + ']:checked') ].map(n => n.value).filter(v => v);
 			const one = picked('radio')[0], others = picked('checkbox').filter(v => v != one);
-			const made = at.value.trim() ? converter() : null;
-			if (at.value.trim() && !made)
-				return at.focus();
+			const converter = field.at.value.trim() ? made() : {};
+			if (!converter)
+				return;
 			if (!one && !others.length)
-				return dom.update(out, [ parts.dot('down'), _('Pick a line first.') ]);
+				return dom.update(field.out, [ parts.dot('down'), _('Pick a line first.') ]);
 			const by = name => free.find(i => i.interface == name);
 			if (one)
 				add(wanSection(by(one), { kind: 'fixed' }));
 			for (const name of others)
 				add(wanSection(by(name), { kind: 'cellular' }));
-			if (made)
-				add(made);
+			if (converter['.type'])
+				add(converter);
 			return this.map.save(() => uci.set(conf, 'globals', 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
 		};
 		const box = el('div.bd-guide', [
 			el('h3', [ _('Four questions, and it runs') ]),
 			el('ol', [
 				el('li', [ el('b', [ _('Which is your fixed line?') ]), free.map(i => pick('radio', i, i == first)), el('label.bd-choice', [ el('input', { type: 'radio', name: 'bd-radio', value: '', checked: !first }), _('none') ]) ]),
-				el('li', [ el('b', [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', [ _('There is no other interface yet: make one under Network > Interfaces, then come back.') ]) ]),
-				el('li', [ el('b', [ _('Where is your converter?') ]), el('p', [ _('Paste what braid-mcp printed, or the address of the server. Without one only servers that speak Multipath TCP use several lines.') ]),
-					el('div.bd-form', [ at, secret, el('button.cbi-button', { click: ui.createHandlerFn(this, () => {
-						const made = converter();
-						return made ? tryOut(made, out) : at.focus();
-					}) }, [ _('Test') ]) ]), out ]),
-				el('li', [ el('b', [ _('Ready?') ]), ' ', el('button.cbi-button cbi-button-positive', { click: ui.createHandlerFn(this, finish) }, [ _('Switch on') ]) ])
+				el('li', [ el('b', [ _('Which are cellular?') ]), free.length ? free.map(i => pick('checkbox', i, cellular.includes(i))) : el('p', [ _('There is no other interface yet: make one under Network > Interfaces.') ]) ]),
+				el('li', [ el('b', [ _('Where is your converter?') ]), el('p', [ _('Paste what braid-mcp printed, or an address. Without one only servers that speak Multipath TCP use several lines.') ]),
+					el('div.bd-form', [ field.at, secret, button(this, '', [ _('Test') ], () => {
+						const asked = made();
+						return asked && tryOut(asked, field.out);
+					}) ]), field.out ]),
+				el('li', [ el('b', [ _('Ready?') ]), ' ', button(this, ' cbi-button-positive', [ _('Switch on') ], finish) ])
 			])
 		]);
 		return box;

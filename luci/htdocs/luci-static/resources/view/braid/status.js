@@ -55,19 +55,19 @@ return view.extend({
 	render() {
 		const may = L.hasViewPermission();
 		this.nodes = {};
-		const node = (name, tag, attrs, children) => this.nodes[name] = el(tag, attrs, children);
+		const node = (name, ...what) => this.nodes[name] = el(...what);
 		const root = node('root', 'div.braid', { click: ev => this.act(ev), change: ev => this.act(ev), submit: ev => this.act(ev) }, [
 			el('h2', [ _('Multipath') ]),
-			node('trouble', 'div', {}),
-			el('div.bd-row bd-head', [ node('headline', 'span.bd-row bd-live', { role: 'status' }), node('age', 'span.bd-age', {}) ]),
-			node('problems', 'div', {}),
-			node('all', 'div', {}, [
-				node('picture', 'div.bd-picture bd-live', {}),
+			node('trouble', 'div'),
+			el('div.bd-row bd-head', [ node('headline', 'span.bd-row bd-live', { role: 'status' }), node('age', 'span.bd-age') ]),
+			node('problems', 'div'),
+			node('all', 'div', [
+				node('picture', 'div.bd-picture bd-live'),
 				el('h3', [ _('Lines') ]),
-				node('cards', 'div.bd-cards bd-live', {}),
+				node('cards', 'div.bd-cards bd-live'),
 				el('h3', [ _('Rates') ]),
-				el('div.bd-form', [ node('spans', 'span.bd-row', {}), node('legend', 'span.bd-live', {}) ]),
-				node('graph', 'div.bd-live', {}),
+				el('div.bd-form', [ node('spans', 'span.bd-row'), node('legend', 'span.bd-live') ]),
+				node('graph', 'div.bd-live'),
 				el('h3', [ _('Which way does it take?') ]),
 				el('form.bd-form', { 'data-do': 'explain' }, [
 					this.nodes.dest = dom.input(_('address or name')),
@@ -75,13 +75,13 @@ return view.extend({
 				]),
 				node('way', 'div', { 'aria-live': 'polite' }),
 				el('h3', [ _('Connections') ]),
-				node('fold', 'div', {}, [ el('button.cbi-button', { 'data-do': 'connections', 'aria-expanded': 'false' }, [ _('Show connections') ]) ]),
+				node('fold', 'div', [ el('button.cbi-button', { 'data-do': 'connections', 'aria-expanded': 'false' }, [ _('Show connections') ]) ]),
 				node('filter', 'form.bd-form', { 'data-do': 'filter', hidden: true }, [
 					this.nodes.host = dom.input(_('address of a host')),
 					node('wan', 'select.cbi-input-select', { 'aria-label': _('line') }),
 					el('button.cbi-button', { type: 'submit' }, [ _('Filter') ])
 				]),
-				node('connections', 'div', {}),
+				node('connections', 'div'),
 				el('h3', [ _('Events') ]),
 				node('events', 'ul.bd-events', { tabindex: 0, 'aria-label': _('Events') })
 			])
@@ -181,7 +181,7 @@ return view.extend({
 		dom.update(n.cards, s.wans.length ? s.wans.map((w, i) => parts.card(w, i, this.may)) : [ el('p', [ _('No line is configured.'), ' ', el('a', { href: L.url('admin/network/braid') }, [ _('Set them up') ]) ]) ]);
 		for (const select of n.cards.querySelectorAll('select'))
 			if (select != document.activeElement)
-				select.value = select.getAttribute('data-value');
+				select.value = select.dataset.value;
 		dom.update(n.legend, parts.legend(s.wans));
 		dom.update(n.spans, spans.map(v => el('button', { class: 'cbi-button' + (v == this.span ? ' cbi-button-action' : ''), 'data-key': v, 'data-do': 'span', 'data-span': v, 'aria-pressed': v == this.span ? 'true' : 'false' }, [ format.span(v) ])));
 		dom.update(n.wan, [ el('option', { value: '' }, [ _('all lines') ]) ].concat(s.wans.map(w => el('option', { value: w.name, 'data-key': w.name }, [ w.name ]))));
@@ -200,9 +200,9 @@ return view.extend({
 		const old = n.picture.querySelector('svg');
 		dom.update(n.picture, (old ? [ old.cloneNode(true) ] : []).concat(parts.boxes(s)));
 		const origin = n.picture.getBoundingClientRect();
-		for (const b of n.picture.querySelectorAll('[data-box]')) {
+		for (const b of n.picture.querySelectorAll('.bd-box')) {
 			const r = b.getBoundingClientRect();
-			boxes[b.getAttribute('data-box')] = { x: r.left - origin.left, y: r.top - origin.top, w: r.width, h: r.height };
+			boxes[b.dataset.key] = { x: r.left - origin.left, y: r.top - origin.top, w: r.width, h: r.height };
 		}
 		dom.update(n.picture, [ parts.wires(picture.wires(boxes, s, upright), width, n.picture.clientHeight) ].concat(parts.boxes(s)));
 		if (this.history)
@@ -236,31 +236,31 @@ return view.extend({
 
 	// act does what a button, a list or a form asks for.
 	act(ev) {
-		const at = ev.target.closest('[data-do]'), what = at && at.getAttribute('data-do');
+		const at = ev.target.closest('[data-do]');
 		const wanted = { FORM: 'submit', SELECT: 'change', BUTTON: 'click' };
 		if (!at || wanted[at.nodeName] != ev.type)
 			return;
 		ev.preventDefault();
-		const wan = at.getAttribute('data-wan'), done = () => this.show();
+		const wan = at.dataset.wan, done = () => this.show();
 		const report = err => agent.excuse(err).then(text => ui.addNotification(null, el('p', [ text ]), 'error'));
-		switch (what) {
+		switch (at.dataset.do) {
 		case 'probe':
 			at.disabled = true;
 			return agent.probe(wan).then(() => this.readStatus()).then(done, report).then(() => { at.disabled = false; });
 		case 'role':
 			return agent.set(wan, at.value).then(() => this.readStatus()).then(() => { at.blur(); this.show(); }, report);
 		case 'span':
-			this.span = Number(at.getAttribute('data-span'));
+			this.span = Number(at.dataset.span);
 			return this.readHistory().then(done, report);
 		case 'fold':
-			this.open[at.getAttribute('data-id')] = at.getAttribute('aria-expanded') != 'true';
+			this.open[at.dataset.id] = at.getAttribute('aria-expanded') != 'true';
 			return done();
 		case 'connections':
 		case 'filter':
 			this.offset = 0;
 			return this.readConnections().then(done, report);
 		case 'page':
-			this.offset = Math.max(0, this.offset + Number(at.getAttribute('data-by')));
+			this.offset = Math.max(0, this.offset + Number(at.dataset.by));
 			return this.readConnections().then(done, report);
 		case 'explain':
 			return this.explain(this.nodes.dest.value.trim());
