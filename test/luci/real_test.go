@@ -22,10 +22,10 @@ func TestRealLuCI(t *testing.T) {
 	}
 	b := newBrowser(t)
 	b.expected = []string{"403"} // the page that asks for the password is one
-	b.run(chromedp.Navigate(address + cgi))
-	b.until(`document.querySelector('input[name=luci_password]')`)
-	b.do(fmt.Sprintf(`const p = document.querySelector('input[name=luci_password]'); p.value = %q; p.form.submit()`, os.Getenv("LUCI_PASSWORD")))
-	b.until(`window.L && L.env && L.env.sessionid`)
+	const field = "input[name=luci_password]"
+	b.run(chromedp.Navigate(address+cgi+statusPage), // whose login leads back to it
+		chromedp.WaitReady(field, chromedp.ByQuery), chromedp.SetValue(field, os.Getenv("LUCI_PASSWORD"), chromedp.ByQuery),
+		chromedp.Submit(field, chromedp.ByQuery), chromedp.WaitReady("#view .braid", chromedp.ByQuery))
 	for _, v := range []view{{width: 1920}, {width: 390}} {
 		for name, page := range map[string]string{"status": statusPage, "settings": settingsPage} {
 			b.visit(address+cgi+page, v)
