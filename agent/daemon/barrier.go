@@ -14,40 +14,50 @@ import (
 	"braid/onpath/nft"
 )
 
-// barrierInterval is how often the firewall's rules are read again at the most,
-// and how often where they have no generation to tell of changes.
-const barrierInterval = 10 * time.Second
+const (
+	// legacyInterval is how often the firewall's rules are read again where there
+	// are tables that nothing tells of changes in.
+	legacyInterval = 10 * time.Second
+	// barrierShare bounds the reading, of rules that others change all the time, to
+	// one part in so many of the time.
+	barrierShare = 50
+)
 
 // barriers knows which WANs the firewall keeps the LAN from, and which
 // connections it has to forward itself.
 type barriers struct {
 	lan, wan []string
-	gen      uint32
+	gen      uint32 // of the ruleset, and
+	print    uint64 // what others' part of it looked like, when it was read
 	at       time.Time
+	took     time.Duration
 	barred   map[plan.Barrier]bool
 	helped   []config.PortRange
 }
 
-// look reads the firewall's rules if devices or rules are others than before.
-// Where they cannot be read, what was known holds for the same devices.
+// look reads the firewall's rules if devices or rules are others than before:
+// within a second, and without a process for what changes beside them. Where
+// they cannot be read, what was known holds for the same devices.
 func (b *barriers) look(ctx context.Context, lan, wan []string) error {
 	same := slices.Equal(lan, b.lan) && slices.Equal(wan, b.wan)
-	if same && time.Since(b.at) < barrierInterval {
+	if same && time.Since(b.at) < barrierShare*b.took {
 		return nil
 	}
-	gen, err := nft.Generation()
-	if same && err == nil && gen == b.gen && time.Since(b.at) < 6*barrierInterval {
+	gen, print, news := b.news()
+	if same && !news {
+		b.gen = gen
 		return nil
 	}
+	began := time.Now()
 	rules, err := forward.Read(ctx, lan, wan)
-	b.at = time.Now()
+	b.at, b.took = time.Now(), time.Since(began)
 	if err != nil {
 		if !same {
 			b.barred, b.helped = nil, nil
 		}
 		return err
 	}
-	b.lan, b.wan, b.gen = lan, wan, gen
+	b.lan, b.wan, b.gen, b.print = lan, wan, gen, print
 	b.barred, b.helped = make(map[plan.Barrier]bool), nil
 	for _, p := range rules.Helpers {
 		b.helped = append(b.helped, config.PortRange(p))
@@ -64,4 +74,18 @@ func (b *barriers) look(ctx context.Context, lan, wan []string) error {
 		}
 	}
 	return nil
+}
+
+// news says whether the rules may be others than those that were read, and by
+// what they are known now.
+func (b *barriers) news() (gen uint32, print uint64, news bool) {
+	gen, err := nft.Generation()
+	switch {
+	case err == nil && gen == b.gen:
+		print = b.print
+	case err == nil:
+		print, err = forward.Print()
+	}
+	unseen := err != nil || forward.Legacy()
+	return gen, print, print != b.print || unseen && time.Since(b.at) >= legacyInterval
 }

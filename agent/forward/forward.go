@@ -53,8 +53,8 @@ type Firewall struct {
 // device to each WAN device. Our own tables and chains do not count. Tables that
 // only iptables knows (legacy) are read by iptables-save, all others by nft: it
 // costs a run of nft, and one of iptables-save for each legacy table that there
-// is; to evaluate them is a fiftieth of that. The answer holds until the
-// ruleset's generation changes; legacy tables have none.
+// is; to evaluate them is a fiftieth of that. The answer holds until Print
+// returns something else; of legacy tables that tells nothing.
 func Read(ctx context.Context, lan, wan []string) (Firewall, error) {
 	var r Rules
 	if _, err := exec.LookPath("nft"); err == nil {
@@ -69,8 +69,8 @@ func Read(ctx context.Context, lan, wan []string) (Firewall, error) {
 	for _, x := range []struct {
 		names, program string
 		ipv6           bool
-	}{{"ip_tables_names", "iptables", false}, {"ip6_tables_names", "ip6tables", true}} {
-		for _, table := range []string{"filter", "raw"} {
+	}{{names4, "iptables", false}, {names6, "ip6tables", true}} {
+		for _, table := range legacyTables {
 			saved, err := save(ctx, x.names, x.program, table)
 			if err == nil {
 				err = r.AddIPTables(saved, x.ipv6)
@@ -92,14 +92,41 @@ func Read(ctx context.Context, lan, wan []string) (Firewall, error) {
 	return f, nil
 }
 
-// save is a legacy table as iptables-save writes it, nothing if there is none:
-// to ask for it would make it.
-func save(ctx context.Context, names, program, table string) (string, error) {
-	tables, err := os.ReadFile("/proc/thread-self/net/" + names)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(tables)), table) {
-		return "", nil
+// Print is another number when Read may have another answer, as far as that does
+// not depend on legacy tables. It starts no process.
+func Print() (uint64, error) { return nft.Rules(ourTable) }
+
+// Legacy says whether there are legacy tables that count.
+func Legacy() bool {
+	for _, names := range []string{names4, names6} {
+		for _, table := range legacyTables {
+			if there, err := isLegacy(names, table); there || err != nil {
+				return true
+			}
+		}
 	}
-	if err != nil {
+	return false
+}
+
+// What legacy tables there are.
+const names4, names6 = "ip_tables_names", "ip6_tables_names"
+
+// legacyTables are those that count.
+var legacyTables = []string{"filter", "raw"}
+
+// isLegacy says whether there is a legacy table, which whoever asks iptables for
+// it first makes.
+func isLegacy(names, table string) (bool, error) {
+	tables, err := os.ReadFile("/proc/thread-self/net/" + names)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return slices.Contains(strings.Fields(string(tables)), table), err
+}
+
+// save is a legacy table as iptables-save writes it, nothing if there is none.
+func save(ctx context.Context, names, program, table string) (string, error) {
+	if there, err := isLegacy(names, table); !there || err != nil {
 		return "", err
 	}
 	path, err := exec.LookPath(program + "-legacy-save")

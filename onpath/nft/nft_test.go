@@ -5,6 +5,7 @@ package nft_test
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -118,4 +119,73 @@ func TestFingerprint(t *testing.T) {
 	if print() != empty {
 		t.Error("something is left")
 	}
+}
+
+// Rules of others count, whatever is done to them; what they have counted, what
+// sets hold and our own rules do not.
+func TestRules(t *testing.T) {
+	run := func(command string) {
+		t.Helper()
+		if _, err := nft.Run(t.Context(), command+"\n", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	print := func() uint64 {
+		t.Helper()
+		p, err := nft.Rules("ours")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	run(`table inet ours { chain c { accept; }; }
+		table inet theirs {
+			set s { type ipv4_addr; flags timeout; }
+			chain c { type filter hook output priority 5; counter; ip daddr @s counter return; meta oif lo accept; }
+		}`)
+	before := print()
+	run("add element inet theirs s { 127.0.0.1 timeout 9s }\nadd rule inet ours c drop\nadd table ip ours")
+	c, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(make([]byte, 1))
+	if out, err := nft.Run(t.Context(), "", "list", "chain", "inet", "theirs", "c"); err != nil || strings.Contains(out, "packets 0 ") {
+		t.Fatalf("nothing is counted: %v\n%s", err, out)
+	}
+	if print() != before {
+		t.Error("our own rules, an element, or what rules have counted are news")
+	}
+	seen := map[uint64]string{before: "nothing"}
+	for _, command := range []string{
+		"replace rule inet theirs c handle " + handle(t, "oif \"lo\"") + " meta oif lo drop",
+		"add rule inet theirs c drop", "flush chain inet theirs c", "add chain inet theirs c { policy drop; }", "add chain inet theirs d",
+		"delete table inet theirs\ntable inet theirs { chain c { accept; }; }",
+		"delete table inet theirs\ntable inet theirs { chain c { accept; }; }", // which reads the same
+	} {
+		run(command)
+		p := print()
+		if what, same := seen[p]; same {
+			t.Errorf("after %q it is as after %q", command, what)
+		}
+		seen[p] = command
+	}
+	run("delete table inet ours\ndelete table ip ours\ndelete table inet theirs")
+}
+
+// handle is that of the rule that says something.
+func handle(t *testing.T, says string) string {
+	t.Helper()
+	out, err := nft.Run(t.Context(), "", "-a", "list", "ruleset")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out) {
+		if rule, handle, ok := strings.Cut(line, " # handle "); ok && strings.Contains(rule, says) {
+			return strings.TrimSpace(handle)
+		}
+	}
+	t.Fatalf("no rule says %s:\n%s", says, out)
+	return ""
 }

@@ -4,10 +4,15 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"braid/agent/report"
 	"braid/test/lab"
 	"braid/test/rig"
 )
@@ -80,7 +85,26 @@ func TestHouseWithWANInNoZone(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(h.UCI, "firewall"), []byte(firewallUCI+"\nconfig zone\n\toption name 'wan2'\n\tlist network 'wwan'\n\toption masq '1'\n\n"+
 		"config forwarding\n\toption src 'lan'\n\toption dest 'wan2'\n"), 0o644))
 	nft(t, h.Gateway, `insert rule inet fw4 forward_lan oifname "lte" counter accept`)
-	h.comes(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+	h.barred(t, "lte", false)
+	h.leaves(t, ways{from: h.Host(), udp: bothWANs, tcp: taken})
+	// And when the whole firewall is made anew, as it is at each reload, without it again.
+	nft(t, h.Gateway, "delete table inet fw4\n"+fw4)
+	h.barred(t, "lte", true)
+	h.leaves(t, ways{from: h.Host(), udp: []string{"fibre"}, tcp: taken})
+}
+
+// barred waits until the agent knows whether the firewall lets flows of the LAN's out over a WAN.
+func (h house) barred(t *testing.T, wan string, want bool) {
+	t.Helper()
+	began := time.Now()
+	eventually(t, 3*time.Second, func() error {
+		barred := slices.ContainsFunc(status(t, h.Rig).Problems, func(p report.Problem) bool { return strings.Contains(p.Section, wan) })
+		if barred != want {
+			return fmt.Errorf("barred: %v", barred)
+		}
+		return nil
+	})
+	t.Logf("seen after %v", time.Since(began))
 }
 
 // Whoever keeps the LAN from a WAN, and however, keeps flows from it: as soon as nothing new is let
