@@ -64,6 +64,7 @@ type loop struct {
 	letGoC    chan struct{}      // they are not any more: the device was away
 	failed    string             // the last error logged, so that a lasting one is told once
 	weak      map[string]bool    // WANs whose modems receive little
+	addresses addresses          // that WANs have had
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
@@ -176,6 +177,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	in.Barred, in.Helped = l.barriers.barred, l.barriers.helped
 	in.Crowd.All, in.Crowd.Hosts = l.proxy.Crowd(time.Now())
+	in.Lost = l.addresses.lost(l.net, time.Now())
 	p, problems := plan.Make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {
@@ -214,6 +216,7 @@ func (l *loop) update(ctx context.Context) {
 	l.health.SetTargets(p.Probes)
 	l.servers.SetTargets(p.Nameservers)
 	l.modems.SetTargets(p.Modems)
+	l.addresses.note(p, err == nil)
 	l.plan = p
 	for _, told := range l.view.Show(conf, p, slices.Concat(l.problems, problems)) {
 		e := told.Entry()

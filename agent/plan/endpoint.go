@@ -219,6 +219,11 @@ func (m *maker) filter() {
 		Crowd:     m.Crowd.Hosts,
 		Rules:     m.rules(),
 	}
+	for _, p := range f.LAN {
+		if p.Addr().Is4() && !internal(p.Addr()) {
+			f.Public = append(f.Public, p)
+		}
+	}
 	if len(f.LANDevices) == 0 {
 		m.problem("globals", "lan", fmt.Sprintf("none of %v is there: nothing is intercepted", m.Config.Globals.LAN))
 		return
@@ -288,6 +293,15 @@ func (m *maker) deadLegs() (dead []DeadLeg) {
 		}
 	}
 	return dead
+}
+
+// lost are the addresses from which this host may have connections open that go
+// on for minutes although nobody hears them: the packet filter sees none of their
+// packets where the kernel does not send them at all.
+func (m *maker) lost() []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(m.Lost), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(m.plan.WANs, func(o WAN) bool { return o.forwards(a.Is6()) })
+	})
 }
 
 // Narrowed are the endpoints of legs that take smaller packets than they did in

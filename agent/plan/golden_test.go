@@ -108,6 +108,7 @@ func parse(t *testing.T, text string) config.Config {
 //	modem WAN roaming|denied|denied-uqmi|MTU
 //	spent WAN
 //	set WAN ROLE
+//	lost ADDRESS...
 //
 // Links have their number as index. Link-local addresses are not usable, nor
 // are those with a question mark: tentative or temporary ones. An exclamation
@@ -162,6 +163,10 @@ func readNetwork(in *plan.Input, text string) error {
 			r, err = readRule(args)
 			in.Net.Rules = append(in.Net.Rules, r)
 			slices.SortStableFunc(in.Net.Rules, func(a, b netstate.Rule) int { return a.Pref - b.Pref })
+		case verb == "lost":
+			for _, a := range args {
+				in.Lost = append(in.Lost, netip.MustParseAddr(a))
+			}
 		case verb == "barred" && len(args) == 2:
 			in.Barred[plan.Barrier{Device: args[0], IPv6: args[1] == "ipv6"}] = true
 		case verb == "helped" && len(args) == 1:
@@ -323,6 +328,9 @@ func show(p plan.Plan, problems config.Problems) string {
 	each(&b, "ipv6only", p.IPv6Only)
 	each(&b, "nameserver", p.Nameservers)
 	each(&b, "modem", p.Modems)
+	for _, a := range p.Lost {
+		fmt.Fprintf(&b, "lost %v\n", a)
+	}
 	if p.Firewall != nil && p.Firewall.Extend != nil {
 		for _, w := range p.Firewall.Extend.WANs {
 			fmt.Fprintf(&b, "extend Mark=%#x IPv4=%v IPv6=%v\n", w.Mark, w.IPv4, w.IPv6)

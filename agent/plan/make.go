@@ -42,6 +42,8 @@ type Input struct {
 	Bulk bool
 	// Crowd is whose new connections are not taken because too many are open.
 	Crowd Crowd
+	// Lost are addresses that WANs have had and that no device has any more which is up.
+	Lost  []netip.Addr
 	Ports Ports // zero: there is no proxy, and nothing is intercepted
 }
 
@@ -79,6 +81,7 @@ func Make(in Input) (Plan, config.Problems) {
 	m.setSysctls()
 	m.plan.Filter = in.Config.Globals.Firewall
 	m.filter()
+	m.plan.Lost = m.lost()
 	return m.plan, m.problems
 }
 

@@ -114,6 +114,7 @@ type Plan struct {
 	// Nameservers are to be asked whether they answer over another WAN.
 	Nameservers []nameserver.Target
 	Modems      []modem.Target
+	Lost        []netip.Addr // what the host has open from these is given up
 }
 
 // WAN is a configured WAN as it stands.
@@ -185,6 +186,7 @@ type Firewall struct {
 	LANDevices []string
 	WANs       []FirewallWAN
 	LAN        []netip.Prefix     // never intercepted: the LAN itself
+	Public     []netip.Prefix     // IPv4 networks of the LAN that need no NAT: only the best WAN is sure to take them
 	Access     []netip.Prefix     // never intercepted: private networks of the WANs
 	Converters []netip.Addr       // never intercepted
 	Helped     []config.PortRange // never intercepted: TCP ports to whose connections others belong

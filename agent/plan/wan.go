@@ -41,14 +41,20 @@ func (m *maker) findWANs() {
 
 // findDevices lists the devices of each WAN, the line's own first. A device
 // belongs to the first WAN that names it, and to others that have a gateway of
-// their own there.
+// their own there. The LAN's is none: of a packet that comes in by it nothing
+// would tell whether a host or the line has sent it.
 func (m *maker) findDevices() {
+	lan := m.lanDevices()
 	for _, c := range m.Config.WANs {
 		devices, option := []string{c.Device}, "device"
 		if len(c.Interfaces) > 0 {
 			devices, option = m.interfaceDevices(c), "interface"
 		}
 		devices = slices.DeleteFunc(devices, func(d string) bool {
+			if slices.Contains(lan, d) {
+				m.problem(c.Name, option, theLANs(d))
+				return true
+			}
 			i := slices.IndexFunc(m.Config.WANs[:len(m.devices)], func(o config.WAN) bool {
 				return slices.Contains(m.devices[m.place(o)], d) && !m.mayShare(o, c, d)
 			})
@@ -62,6 +68,20 @@ func (m *maker) findDevices() {
 		}
 		m.devices = append(m.devices, devices)
 	}
+	for i, c := range m.Config.WANs {
+		if len(m.devices[i]) > 0 && m.shared(m.devices[i][0]) && (c.Quota > 0 || c.RateDown > 0 || c.RateUp > 0) {
+			option := "quota"
+			if c.Quota == 0 {
+				option = "rate_down"
+			}
+			m.problem(c.Name, option, fmt.Sprintf("another WAN is on device %s too: what they carry is counted together", m.devices[i][0]))
+		}
+	}
+}
+
+// theLANs is what is wrong with a line on the LAN's device.
+func theLANs(device string) string {
+	return fmt.Sprintf("its device %s is the LAN's: the line needs one of its own, or a VLAN", device)
 }
 
 // place is a WAN's place in the configuration.
@@ -134,8 +154,12 @@ func (m *maker) undevised(c config.WAN) string {
 		if in := m.Net.Interfaces[m.netInterface(name)]; !in.Up || in.L3Device == "" {
 			return fmt.Sprintf("interface %s is down", name)
 		}
+		d := m.Net.Interfaces[m.netInterface(name)].L3Device
+		if slices.Contains(m.lanDevices(), d) {
+			return theLANs(d)
+		}
 		for i, others := range m.devices {
-			if d := m.Net.Interfaces[m.netInterface(name)].L3Device; slices.Contains(others, d) {
+			if slices.Contains(others, d) {
 				return fmt.Sprintf("its device %s is that of %s", d, m.Config.WANs[i].Name)
 			}
 		}

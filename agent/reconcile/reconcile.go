@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"braid/agent/kernel/route"
 	"braid/agent/kernel/sysctl"
 	"braid/agent/plan"
+	"braid/transport/mptcp"
 )
 
 // Reconciler applies plans, one at a time.
@@ -95,6 +97,7 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		func() error { return r.tellNames(ctx, p) },
 		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
+		func() error { return abandon(p.Lost) },
 	}
 	if p.Firewall == nil {
 		// What brings us packets goes before what carries them.
@@ -104,6 +107,17 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		errs = append(errs, step())
 	}
 	return errors.Join(errs...)
+}
+
+// abandon ends what this host has open from addresses that it has no more, where
+// the kernel can do that: OpenWrt's cannot.
+func abandon(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		if _, err := mptcp.DestroyFrom(a); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) && !errors.Is(err, syscall.ENOENT) {
+			return err
+		}
+	}
+	return nil
 }
 
 // tellNames has dnsmasq fill the sets of rules by domain. That no WAN works for

@@ -31,7 +31,7 @@ var may = []struct {
 	{"agent/status", "agent/config agent/converter agent/health agent/history agent/load agent/modem agent/netstate agent/path agent/plan agent/proxy " +
 		"agent/quota agent/reconcile agent/report agent/ubus transport/mptcp"},
 	{"agent/netifd", "agent/netstate agent/ubus"},
-	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/..."},
+	{"agent/reconcile", "agent/plan agent/dnsmasq agent/kernel/... transport/mptcp"},
 	{"agent/kernel/...", "agent/plan agent/config agent/kernel/sysctl onpath/lend onpath/nft transport/mptcp"},
 	{"agent/extend", "agent/plan onpath/... transport/journal"},
 	{"agent/plan", "agent/config agent/health agent/load agent/modem agent/nameserver agent/netstate agent/path transport/mptcp"},

@@ -4,10 +4,14 @@
 package mptcp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -20,8 +24,15 @@ const (
 
 	diagRequestLen = 56 // struct inet_diag_req_v2
 	diagIDOffset   = 8  // in it: struct inet_diag_sockid
+	diagExt        = 2  // in it: what is to be told beside, as bits
+	diagStates     = 4  // in it: which states are asked for
 	diagMsgID      = 4  // in struct inet_diag_msg
+	diagMsgLen     = 72
 	diagIDLen      = 48
+	diagInfo       = 2  // INET_DIAG_INFO, without which there is no
+	diagULP        = 19 // INET_DIAG_ULP_INFO
+
+	statesOpen = 1<<1 | 1<<2 | 1<<4 | 1<<5 | 1<<8 | 1<<9 // include/net/tcp_states.h: from SYN_SENT to LAST_ACK
 )
 
 // Destroy ends one subflow the way an arriving reset would, so that what was
@@ -38,6 +49,66 @@ func Destroy(f Subflow) error {
 		return fmt.Errorf("destroying subflow %v to %v: %w", f.Local, f.Remote, err)
 	}
 	return nil
+}
+
+// DestroyFrom ends the connections of plain TCP that this host has opened from an
+// address, as Destroy does, and tells how many there were. What others have opened,
+// to a port that is listened on, is left alone.
+func DestroyFrom(source netip.Addr) (n int, err error) {
+	var all [][]byte
+	listened := make(map[uint16]bool)
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		request := make([]byte, diagRequestLen)
+		request[0], request[1] = family, unix.IPPROTO_TCP
+		request[diagExt] = 1 << (diagInfo - 1)
+		native.PutUint32(request[diagStates:], statesOpen|1<<stateListen)
+		msgs, err := diag(sockDiagByFamily, unix.NLM_F_DUMP, request)
+		if err != nil {
+			return n, fmt.Errorf("reading the connections from %v: %w", source, err)
+		}
+		for _, m := range msgs {
+			switch {
+			case len(m) < diagMsgLen:
+			case m[1] == stateListen:
+				listened[portOf(m)] = true
+			case sourceOf(m) == source && !isSubflow(m):
+				all = append(all, m)
+			}
+		}
+	}
+	for _, m := range all {
+		if listened[portOf(m)] {
+			continue
+		}
+		request := make([]byte, diagRequestLen)
+		request[0], request[1] = m[0], unix.IPPROTO_TCP
+		copy(request[diagIDOffset:], m[diagMsgID:diagMsgID+diagIDLen])
+		if _, err := diag(sockDestroy, unix.NLM_F_ACK, request); err != nil && !errors.Is(err, unix.ENOENT) {
+			return n, fmt.Errorf("destroying a connection from %v: %w", source, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
+// portOf is the local port of a socket that the kernel has shown.
+func portOf(m []byte) uint16 { return binary.BigEndian.Uint16(m[diagMsgID:]) }
+
+// sourceOf is its local address.
+func sourceOf(m []byte) netip.Addr {
+	a := m[diagMsgID+4:]
+	if m[0] == unix.AF_INET {
+		return netip.AddrFrom4([4]byte(a[:4]))
+	}
+	return netip.AddrFrom16([16]byte(a[:16])).Unmap()
+}
+
+// isSubflow says whether it belongs to a connection of MPTCP's.
+func isSubflow(m []byte) bool {
+	attrs, err := nl.ParseRouteAttr(m[diagMsgLen:])
+	return err != nil || slices.ContainsFunc(attrs, func(a syscall.NetlinkRouteAttr) bool {
+		return a.Attr.Type&^unix.NLA_F_NESTED == diagULP && bytes.Contains(a.Value, []byte("mptcp"))
+	})
 }
 
 // CanDestroy says whether Destroy can do anything, by a socket of its own that

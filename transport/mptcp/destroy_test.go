@@ -6,6 +6,7 @@ package mptcp
 import (
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -116,6 +117,62 @@ func TestDestroy(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Plain connections from an address end, those from others and those that others
+// have opened to it do not.
+func TestDestroyFrom(t *testing.T) {
+	for _, tt := range []struct{ name, network, away, here, peer string }{
+		{"IPv4", "tcp4", "192.0.2.41", "192.0.2.42", "192.0.2.43"},
+		{"v4-mapped", "tcp", "192.0.2.41", "192.0.2.42", "192.0.2.43"},
+		{"IPv6", "tcp6", "2001:db8::41", "2001:db8::42", "2001:db8::43"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			joinedAway, _ := joined(t, "[::]:0", tt.away, tt.here, tt.peer) // from the address, too
+			at, _ := echo(t, net.JoinHostPort("::", "0"))
+			dial := func(source string) net.Conn {
+				t.Helper()
+				d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0))}
+				d.SetMultipathTCP(false)
+				c, err := d.Dial(tt.network, netip.AddrPortFrom(netip.MustParseAddr(tt.peer), at.Port()).String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				return c
+			}
+			doomed, other := dial(tt.away), dial(tt.here)
+			server, err := net.Listen(tt.network, net.JoinHostPort(tt.away, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			inbound, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(tt.here)}}).Dial(tt.network, server.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inbound.Close()
+			served, err := server.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer served.Close()
+			n, err := DestroyFrom(netip.MustParseAddr(tt.away))
+			if n != 1 || err != nil {
+				t.Errorf("%d destroyed, %v", n, err)
+			}
+			doomed.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := doomed.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("a connection from there: %v", err)
+			}
+			for name, c := range map[string]net.Conn{"another one": other, "what others have opened": served} {
+				if _, err := io.WriteString(c, "x"); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			waitSubflows(t, joinedAway, 2)
+		})
 	}
 }
 

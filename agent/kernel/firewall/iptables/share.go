@@ -45,6 +45,16 @@ func (t *text) shares(f plan.Firewall) (rules []string) {
 	return rules
 }
 
+// public keeps flows from a LAN's public addresses where they would be without us.
+func (t *text) public(f plan.Firewall) (rules []string) {
+	for _, p := range f.Public {
+		if !t.v6 {
+			rules = append(rules, fmt.Sprintf("-s %v -j RETURN", p))
+		}
+	}
+	return rules
+}
+
 func (t *text) hash(all []plan.Share, seed uint32) (rules []string) {
 	total := 0
 	for _, s := range all {

@@ -79,7 +79,7 @@ func Text(f plan.Firewall, v6 bool) string {
 		{"AGAIN", append(t.again(f), "-g "+prefix+proxyChain(config.PathAuto))},
 		{"INBOUND", t.inbound(f)},
 		{"STEER", append(t.pins(f.Rules), "-g BRAID_SHARE")},
-		{"SHARE", t.shares(f)},
+		{"SHARE", append(t.public(f), t.shares(f)...)},
 		{"FORWARD", t.forward(f)},
 		{"LAN", eachDevice(f, "-o %s -m conntrack --ctstate NEW,UNTRACKED -j BRAID_RULES")},
 		{"RULES", append(t.paths(f.Rules), "-g BRAID_UNRULED")},

@@ -182,6 +182,11 @@ func shares(all []plan.Share, family string) (rules []string) {
 	return rules
 }
 
+// public keeps flows from a LAN's public addresses where they would be without us.
+func public(nets []netip.Prefix) []string {
+	return when(len(nets) > 0, "ip saddr { "+commas(nets, netip.Prefix.String)+" } return")
+}
+
 func hash(all []plan.Share, family string, seed uint32) string {
 	total := 0
 	var slots []string

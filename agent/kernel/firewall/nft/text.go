@@ -59,7 +59,7 @@ func Text(f plan.Firewall) string {
 			"dead":      dead(f.Dead),
 			"pins4":     pins(f.Rules, "ipv4"),
 			"pins6":     pins(f.Rules, "ipv6"),
-			"shares4":   shares(f.IPv4.Shares, "ip"),
+			"shares4":   append(public(f.Public), shares(f.IPv4.Shares, "ip")...),
 			"shares6":   shares(f.IPv6.Shares, "ip6"),
 			"clats":     clats(f.CLATs),
 			"paths":     paths(f.Rules),
