@@ -25,6 +25,10 @@ import (
 	"braid/transport/relay"
 )
 
+// wakes is how long after it has woken a host of the LAN hears at most what it
+// was sent while it slept.
+const wakes = 3 * time.Second
+
 // Acceptor is where intercepted connections come from, each by one of the ways
 // in that the packet filter distinguishes.
 type Acceptor interface {
@@ -104,7 +108,9 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	// A host that sleeps may be sent something. When all has been said, what it
 	// has not acknowledged is the kernel's, for as long as that likes.
 	_ = c.lan.SetUserTimeout(relay.DefaultIdle)
+	_ = c.lan.SetRetransmitMax(wakes) // which older kernels do not know
 	pair.Closing = func() {
+		_ = c.lan.SetRetransmitMax(mptcp.RetransmitMax)
 		_ = c.lan.SetUserTimeout(0)
 		p.carriedAll(c)
 	}

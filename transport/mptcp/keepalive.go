@@ -52,3 +52,25 @@ func (c *Conn) SetUserTimeout(d time.Duration) error {
 	}
 	return nil
 }
+
+// tcpRTOMaxMS is TCP_RTO_MAX_MS (linux/tcp.h, kernel 6.15).
+const tcpRTOMaxMS = 44
+
+// RetransmitMax is the longest that the kernel waits before it sends something
+// again, by default (TCP_RTO_MAX in include/net/tcp.h).
+const RetransmitMax = 120 * time.Second
+
+// SetRetransmitMax says how long at most is waited before what the peer has not
+// acknowledged is sent again: a peer that comes back after hours hears no sooner of
+// what it was sent meanwhile. From 1 s to RetransmitMax; a kernel before 6.15 does not know it,
+// which is ENOPROTOOPT. With no user timeout the connection ends after 15
+// retransmissions all the same.
+func (c *Conn) SetRetransmitMax(d time.Duration) error {
+	err := c.control(func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, tcpRTOMaxMS, int(d.Milliseconds()))
+	})
+	if err != nil {
+		return fmt.Errorf("setting TCP_RTO_MAX_MS: %w", err)
+	}
+	return nil
+}

@@ -68,3 +68,25 @@ func TestSetUserTimeout(t *testing.T) {
 		}
 	}
 }
+
+// What a peer that was away for long has missed is sent again within the time that
+// is set, however often that has been in vain.
+func TestRetransmitMax(t *testing.T) {
+	at, _ := echo(t, "127.0.0.1:0")
+	c, err := (&Dialer{TCP: true}).Dial(t.Context(), netip.Addr{}, at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := option(t, c, unix.IPPROTO_TCP, tcpRTOMaxMS); got != int(RetransmitMax.Milliseconds()) {
+		t.Errorf("by default %d ms", got)
+	}
+	for _, d := range []time.Duration{3 * time.Second, RetransmitMax} {
+		if err := c.SetRetransmitMax(d); err != nil {
+			t.Fatal(err)
+		}
+		if got := option(t, c, unix.IPPROTO_TCP, tcpRTOMaxMS); got != int(d.Milliseconds()) {
+			t.Errorf("%d ms after %v was set", got, d)
+		}
+	}
+}
