@@ -21,7 +21,7 @@ import (
 func (b *bench) idle(ctx context.Context) error {
 	const (
 		settle = 15 * time.Second // a new line is asked more often
-		length = 2 * time.Minute
+		length = 10 * time.Minute
 		month  = 31 * 24 * time.Hour
 		count  = 48
 	)

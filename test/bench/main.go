@@ -8,6 +8,7 @@
 //
 //	bench                  everything but stalls and never-slower, under 5 minutes
 //	bench -only stalls     one part; these two take some minutes each
+//	bench -only soak       half an hour, in which nothing goes on
 //	bench -peer            beside sing-box, which it builds from its module, 3 minutes
 //	bench -repeat 9        more turns
 package main
@@ -49,6 +50,7 @@ var parts = []part{
 	{name: "memory", run: (*bench).memory},
 	{name: "rest", run: (*bench).atRest},
 	{name: "idle", run: (*bench).idle, asked: true},
+	{name: "soak", run: (*bench).soak, asked: true},
 	{name: "stalls", run: (*bench).stalls, asked: true},
 	{name: "never-slower", run: (*bench).neverSlower, asked: true},
 	{name: peer, run: (*bench).peer, asked: true},
