@@ -73,6 +73,12 @@ test('wires of the picture', () => {
 		assert.doesNotMatch(w.d, /NaN/);
 	assert.deepEqual(picture.wires({}, status({ wans: [] }), false), []);
 	assert.equal(picture.converters(status()).length, 1);
+	const two = [ { name: 'm', address: 'x', state: 'down' }, { name: 'm', address: 'y', state: 'up' } ];
+	assert.deepEqual(picture.converters(status({ converters: two })).map(c => c.address), [ 'y' ]);
+	// One on a line's path is on that line, and no other leads to it.
+	const on = { name: 'mcp', address: '', wan: 'a', state: 'unknown' };
+	assert.deepEqual(keys(status({ converters: [ on ] })), [ 'in:a', 'via:a', 'past:a', 'in:b', 'straight:b', 'lan' ]);
+	assert.ok(picture.wires(boxes, status({ converters: [ on ] }), false).every(w => w.state == 'up'));
 	assert.equal(picture.straight(status({ bytes: { rx: 90, tx: 10, direct: 25 } })), 0.25);
 	assert.equal(picture.straight(status({ bytes: { rx: 0, tx: 0 } })), 0);
 });
