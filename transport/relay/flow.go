@@ -29,7 +29,8 @@ type flow struct {
 
 	left  []byte        // has been read and not been written
 	block []byte        // what left is a part of, if it is the loop's
-	held  time.Duration // left is not to be written before
+	pipe  *pipe         // has what has been read instead; nil: none does
+	held  time.Duration // what has been read is not to be written before
 	pace
 
 	ended  bool // nothing more is to be read
@@ -40,7 +41,7 @@ type flow struct {
 func (f *flow) step() error {
 	l := f.pair.loop
 	for n := 0; n < turn; {
-		if len(f.left) > 0 {
+		if f.loaded() {
 			if f.held > l.now {
 				return nil
 			}
@@ -64,11 +65,20 @@ func (f *flow) step() error {
 	return nil
 }
 
+// loaded says that something has been read that has not been written.
+func (f *flow) loaded() bool { return len(f.left) > 0 || f.pipe != nil }
+
 // read reads what has arrived, if anything has.
-func (f *flow) read() (int, error) {
+func (f *flow) read() (n int, err error) {
+	if f.splices() {
+		if n, err := f.fill(); n > 0 || err != nil {
+			return n, err
+		}
+		// There is nothing, or what splice(2) does not tell: the end, an urgent byte.
+	}
 	l := f.pair.loop
 	b := l.take(f.large)
-	n, err := ignoringEINTR(unix.Read, f.from.fd, b)
+	n, err = ignoringEINTR(unix.Read, f.from.fd, b)
 	f.reads++
 	if n <= 0 {
 		l.give(b)
@@ -86,26 +96,32 @@ func (f *flow) read() (int, error) {
 		l.expect(f.pair.remaining())
 		return 0, nil
 	}
-	f.pair.moved()
 	f.left, f.block = b[:n], b
 	f.large = n == len(b) || f.large && n >= smallBlock
+	f.got(n, n < len(b))
+	return n, nil
+}
+
+// got notes bytes that have been read; short: there were no more.
+func (f *flow) got(n int, short bool) {
+	l := f.pair.loop
+	f.pair.moved()
 	if f.pair.Pace != nil {
 		if d := f.pair.Pace(n); d > 0 {
 			f.held = l.now + d
 			l.hold(f)
 		}
 	}
-	f.noteRead(n, n < len(b))
-	return n, nil
+	f.noteRead(n, short)
 }
 
 // write writes what has been read, as far as there is room.
 func (f *flow) write() (done bool, err error) {
-	for len(f.left) > 0 {
+	for f.loaded() {
 		if !f.to.writable {
 			return false, nil
 		}
-		n, err := ignoringEINTR(unix.Write, f.to.fd, f.left)
+		n, err := f.put()
 		if err == unix.EAGAIN {
 			f.to.writable = false
 			f.pair.loop.expect(retryWrite)
@@ -115,7 +131,6 @@ func (f *flow) write() (done bool, err error) {
 			return false, os.NewSyscallError("write", err)
 		}
 		f.count.Add(uint64(n))
-		f.left = f.left[n:]
 		f.pair.moved()
 	}
 	f.drop()
@@ -130,18 +145,32 @@ const retryWrite = time.Second
 
 // retry has what waits for room tried again.
 func (f *flow) retry() {
-	if len(f.left) > 0 && !f.to.writable {
+	if f.loaded() && !f.to.writable {
 		f.to.writable = true
 		f.pair.loop.again(f.pair)
 	}
 }
 
-// drop gives back what is left.
+// put writes once.
+func (f *flow) put() (int, error) {
+	if f.pipe != nil {
+		return f.empty()
+	}
+	n, err := ignoringEINTR(unix.Write, f.to.fd, f.left)
+	f.left = f.left[max(n, 0):]
+	return n, err
+}
+
+// drop gives back what is left, and what it is in.
 func (f *flow) drop() {
+	l := f.pair.loop
 	if f.block != nil {
-		f.pair.loop.give(f.block)
+		l.give(f.block)
 	}
 	f.left, f.block = nil, nil
+	if f.pipe != nil {
+		l.handBack(f)
+	}
 }
 
 // close tells the peer that nothing more will come; where nothing comes from it

@@ -41,6 +41,7 @@ type loop struct {
 	holds  map[*flow]struct{}
 	expiry time.Duration // no pair is idle for too long before
 	blocks blocks
+	pipes  pipes
 }
 
 // wakerID is that of no pair.
@@ -167,6 +168,7 @@ func (l *loop) idle() bool {
 	}
 	l.aborted = nil
 	l.running = false
+	l.closeFree()
 	return true
 }
 

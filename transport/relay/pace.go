@@ -31,6 +31,9 @@ type pace struct {
 	since time.Duration // the span's begin
 	bytes int           // in it
 	reads int           // system calls, since the start
+	piped int           // bytes that went through a pipe, since the start
+	// pulled is how many the last of them were.
+	pulled int
 }
 
 // noteRead notes bytes that have been read; short: there were no more.
@@ -69,4 +72,4 @@ func (f *flow) setBulk(on bool) {
 }
 
 // listens says whether a flow in bulk is to be looked at.
-func (f *flow) listens() bool { return len(f.left) == 0 && !f.ended }
+func (f *flow) listens() bool { return !f.loaded() && !f.ended }

@@ -51,9 +51,12 @@ func connect(t testing.TB, mptcp bool) (client, server *net.TCPConn) {
 
 // start relays between two connections and gives their far ends. The first
 // is TCP, as from the LAN, the second MPTCP, as to the converter.
-func start(t testing.TB, p *Pair) (left, right *net.TCPConn, doneC <-chan error) {
+func start(t testing.TB, p *Pair, prepare ...func(a *net.TCPConn)) (left, right *net.TCPConn, doneC <-chan error) {
 	t.Helper()
 	left, a := connect(t, false)
+	for _, do := range prepare {
+		do(a)
+	}
 	right, b := connect(t, true)
 	p.A, p.B = mptcp.Wrap(a), mptcp.Wrap(b)
 	done := make(chan error, 1)

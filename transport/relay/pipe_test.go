@@ -1,0 +1,234 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var table = crc64.MakeTable(crc64.ECMA)
+
+// flood writes noise until stop is closed or most bytes are written, then ends
+// the stream. It returns how many bytes and their sum.
+func flood(c *net.TCPConn, most int, stop <-chan struct{}) (n int, sum uint64, err error) {
+	noise := rand.NewChaCha8([32]byte{byte(most)})
+	b := make([]byte, 100_000) // which fits no page, block or pipe
+	for n < most {
+		select {
+		case <-stop:
+			return n, sum, c.CloseWrite()
+		default:
+		}
+		noise.Read(b)
+		m, err := c.Write(b)
+		n, sum = n+m, crc64.Update(sum, table, b[:m])
+		if err != nil {
+			return n, sum, err
+		}
+	}
+	return n, sum, c.CloseWrite()
+}
+
+// soak reads a stream to its end; pause, between reads.
+func soak(c *net.TCPConn, pause func()) (n int, sum uint64, err error) {
+	b := make([]byte, 70_000)
+	for {
+		m, err := c.Read(b)
+		n, sum = n+m, crc64.Update(sum, table, b[:m])
+		switch {
+		case err == io.EOF:
+			return n, sum, nil
+		case err != nil:
+			return n, sum, err
+		}
+		pause()
+	}
+}
+
+// patient is for what takes its time on a busy machine.
+func patient(conns ...*net.TCPConn) {
+	for _, c := range conns {
+		c.SetDeadline(time.Now().Add(2 * time.Minute))
+	}
+}
+
+// What comes by gigabits goes through pipes, in both directions at once, also to
+// somebody who reads in fits, and arrives whole; pipes are given back.
+func TestSplice(t *testing.T) {
+	for name, pause := range map[string]func(){
+		"greedy": func() {},
+		"fits":   fits(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			const most = 96 << 20
+			var p Pair
+			left, right, doneC := start(t, &p)
+			patient(left, right)
+			var all sync.WaitGroup
+			var sums [4]uint64
+			errs := make([]error, 4)
+			for i, do := range []func() (int, uint64, error){
+				func() (int, uint64, error) { return flood(left, most, nil) },
+				func() (int, uint64, error) { return soak(right, pause) },
+				func() (int, uint64, error) { return flood(right, most, nil) },
+				func() (int, uint64, error) { return soak(left, pause) },
+			} {
+				all.Go(func() { _, sums[i], errs[i] = do() })
+			}
+			all.Wait()
+			if err := errors.Join(append(errs, <-doneC)...); err != nil {
+				t.Fatal(err)
+			}
+			if sums[0] != sums[1] || sums[2] != sums[3] {
+				t.Error("something else arrived")
+			}
+			for i, n := range []uint64{p.AToB.Load(), p.BToA.Load()} {
+				if n < most {
+					t.Errorf("counted %d bytes of %d", n, most)
+				}
+				if f := &p.flows[i]; f.piped < most/2 {
+					t.Errorf("of %d bytes %d went through a pipe", n, f.piped)
+				} else if f.pipe != nil {
+					t.Error("a pipe is kept")
+				}
+			}
+		})
+	}
+}
+
+// fits is a reader that stops now and then.
+func fits() func() {
+	var mu sync.Mutex
+	n := 0
+	return func() {
+		mu.Lock()
+		n++
+		stop := n%200 == 0
+		mu.Unlock()
+		if stop {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+// Those whose peer has stopped to read leave their pipes to others, and lose
+// nothing.
+func TestStuckPipes(t *testing.T) {
+	type side struct {
+		Pair
+		left, right *net.TCPConn
+		doneC       <-chan error
+		n, got      int
+		sum, gotSum uint64
+		err         error
+	}
+	stuckOnes := make([]side, 3*mostPipes/2*min(runtime.GOMAXPROCS(0), mostLoops))
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	for i := range stuckOnes {
+		s := &stuckOnes[i]
+		s.left, s.right, s.doneC = start(t, &s.Pair)
+		patient(s.left, s.right)
+		sending.Go(func() { s.n, s.sum, s.err = flood(s.left, 1<<30, stop) })
+	}
+	var before uint64
+	for still := 0; still < 3; time.Sleep(2 * stuck / 5) { // until nothing moves
+		var now uint64
+		for i := range stuckOnes {
+			now += stuckOnes[i].AToB.Load()
+		}
+		if still++; now != before {
+			before, still = now, 0
+		}
+	}
+	var p Pair
+	left, right, doneC := start(t, &p)
+	patient(left, right)
+	go flood(right, 96<<20, nil)
+	if _, _, err := soak(left, func() {}); err != nil {
+		t.Error(err)
+	}
+	left.CloseWrite()
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+	if p.flows[1].piped == 0 {
+		t.Error("nobody has left a pipe")
+	}
+	close(stop)
+	for i := range stuckOnes {
+		s := &stuckOnes[i]
+		n, sum, err := soak(s.right, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.right.CloseWrite()
+		if err := <-s.doneC; err != nil {
+			t.Error(err)
+		}
+		s.got, s.gotSum = n, sum
+	}
+	sending.Wait()
+	for i := range stuckOnes {
+		if s := &stuckOnes[i]; s.err != nil || s.n != s.got || s.sum != s.gotSum {
+			t.Errorf("%d of %d bytes arrived, %v", s.got, s.n, s.err)
+		}
+	}
+}
+
+// A byte of urgent data stays in its place, also amid what goes through a pipe.
+func TestUrgentInBulk(t *testing.T) {
+	const chunk, urgent = 1 << 20, 'u'
+	var p Pair
+	left, right, doneC := start(t, &p, func(a *net.TCPConn) { inline(t, a) })
+	patient(left, right)
+	before, after := make([]byte, 64*chunk), make([]byte, 64*chunk)
+	go func() {
+		left.Write(before)
+		rc, _ := left.SyscallConn()
+		rc.Write(func(fd uintptr) bool {
+			return unix.Sendto(int(fd), []byte{urgent}, unix.MSG_OOB|unix.MSG_DONTWAIT, nil) != unix.EAGAIN
+		})
+		left.Write(after)
+		left.CloseWrite()
+	}()
+	got, err := io.ReadAll(right)
+	right.CloseWrite()
+	if err := errors.Join(err, <-doneC); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(before)+1+len(after) || got[len(before)] != urgent {
+		t.Errorf("%d bytes, of which the one in question is %v", len(got), fmt.Sprintf("%q", got[min(len(before), len(got)-1)]))
+	}
+	if p.flows[0].piped < chunk {
+		t.Errorf("%d bytes went through a pipe", p.flows[0].piped)
+	}
+}
+
+// inline is what a listener for the LAN has set.
+func inline(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	rc, err := c.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(fd uintptr) {
+			if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
