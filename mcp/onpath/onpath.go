@@ -151,7 +151,7 @@ func (o *OnPath) openLocked(ctx context.Context) (err error) {
 	o.listener = l
 	work := context.WithoutCancel(ctx)
 	o.serving.Go(func() {
-		err := l.Serve(func(c *net.TCPConn, _ netip.AddrPort, _ int) { o.sessions.accept(work, mptcp.Accepted(c)) })
+		err := l.Serve(func(c *net.TCPConn, _ netip.AddrPort, _ int) { o.sessions.accept(work, mptcp.Wrap(c)) })
 		if err != nil {
 			o.Log.Error("accepting", "error", err)
 		}

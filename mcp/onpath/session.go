@@ -94,6 +94,7 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 		s.remove(se)
 		return
 	}
+	_ = far.KeepMapped(true) // it may be gone already
 	s.mu.Lock()
 	se.far = far
 	s.mu.Unlock()

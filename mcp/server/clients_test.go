@@ -489,9 +489,9 @@ func TestShare(t *testing.T) {
 		t.Errorf("one has %.2f times what the other's twenty have", ratio)
 	}
 	for _, c := range many {
-		relay.Reset(c.TCPConn)
+		c.Reset()
 	}
-	relay.Reset(one.TCPConn)
+	one.Reset()
 	c.Rate = 0
 	s.Reload(c)
 	echo()

@@ -192,6 +192,7 @@ func (se *session) connect(ctx context.Context, a *account, connect convert.Conn
 	if err != nil {
 		return nil, dialError(err)
 	}
+	_ = far.KeepMapped(true) // it may be gone already
 	return far, nil
 }
 

@@ -60,8 +60,7 @@ func (b *bench) onPathSetUp(ctx context.Context, s *rig.Street, config string) e
 					return err
 				}
 				us = append(us, float64(time.Since(start).Microseconds()))
-				c.(*mptcp.Conn).SetLinger(0)
-				c.Close()
+				c.(*mptcp.Conn).Reset()
 			}
 			cells = append(cells, fmt.Sprintf("%.0f", median(us)))
 		}

@@ -126,7 +126,7 @@ func transfer(t *testing.T, upload bool) {
 	// The least of a second: there is more when something is late.
 	began, bound := time.Now(), math.MaxInt
 	to.SetReadDeadline(time.Now().Add(30 * time.Second))
-	n, err := io.Copy(got, io.TeeReader(to.TCPConn, writerFunc(func([]byte) {
+	n, err := io.Copy(got, io.TeeReader(to, writerFunc(func([]byte) {
 		if b, err := from.SendBuffer(); err == nil && !cut.Load() && time.Since(began) > cutAfter-time.Second {
 			bound = min(bound, b)
 		}

@@ -36,7 +36,7 @@ func TestSettle(t *testing.T) {
 	if took, _ := settle(fibre); took > atOnce {
 		t.Errorf("idle: %v", took)
 	}
-	go io.Copy(io.Discard, far.TCPConn)
+	go io.Copy(io.Discard, far)
 	go func() {
 		for b := make([]byte, 64<<10); ; {
 			if _, err := near.Write(b); err != nil {

@@ -20,11 +20,11 @@ type detached struct {
 // Detach takes the connection away from package net and the runtime's poller,
 // which would wake for all that arrives. It returns the descriptor, which does
 // not block and is to be closed by CloseDetached alone. From then on Reset calls
-// reset, Close does nothing, and the methods of net.TCPConn fail.
+// reset, Close does nothing, and nothing is read or written by other methods.
 func (c *Conn) Detach(reset func()) (fd int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	rc, err := c.TCPConn.SyscallConn()
+	rc, err := c.stream.SyscallConn()
 	if err != nil {
 		return -1, err
 	}
@@ -37,19 +37,19 @@ func (c *Conn) Detach(reset func()) (fd int, err error) {
 	if failed != nil {
 		return -1, failed
 	}
-	c.TCPConn.Close()
-	c.TCPConn = nil
+	c.stream.Close()
+	c.stream = nil
 	c.fd, c.detached.reset = fd, reset
 	return fd, nil
 }
 
-// CloseDetached closes the descriptor that Detach has returned. With abort the
+// CloseDetached closes the descriptor that Detach has returned. With reset the
 // peer sees a reset.
-func (c *Conn) CloseDetached(abort bool) {
+func (c *Conn) CloseDetached(reset bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if abort {
-		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if reset {
+		abort(c.fd)
 	}
 	unix.Close(c.fd)
 	c.fd = -1
@@ -62,7 +62,7 @@ func (c *Conn) Close() error {
 	if c.reset != nil {
 		return nil
 	}
-	return c.TCPConn.Close()
+	return c.stream.Close()
 }
 
 // Reset closes the connection so that the peer sees a reset: RST on TCP,
@@ -74,9 +74,25 @@ func (c *Conn) Reset() {
 		c.reset()
 		return
 	}
-	c.TCPConn.SetLinger(0)
-	c.TCPConn.Close()
+	if rc, err := c.stream.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { abort(int(fd)) })
+	}
+	c.stream.Close()
 }
+
+// abort has the close of a descriptor be a reset.
+func abort(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// CloseWrite tells the peer that nothing more will come.
+func (c *Conn) CloseWrite() error {
+	return c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
+// LocalAddr and RemoteAddr are Local and Remote.
+func (c *Conn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.Local) }
+func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.Remote) }
 
 // control runs f on the connection's descriptor.
 func (c *Conn) control(f func(fd int) error) error {
@@ -88,7 +104,7 @@ func (c *Conn) control(f func(fd int) error) error {
 		}
 		return f(c.fd)
 	}
-	rc, err := c.TCPConn.SyscallConn()
+	rc, err := c.stream.SyscallConn()
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -97,9 +98,6 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if sent > 0 {
-		d.synDataSent(c, a)
-	}
 	if rest := a.data[sent:]; len(rest) > 0 {
 		if _, err := c.Write(rest); err != nil {
 			c.Close()
@@ -111,7 +109,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 
 // dialTCP is for what package net can do itself, in half of the system calls.
 func (d *Dialer) dialTCP(ctx context.Context, a attempt) (*Conn, error) {
-	nd := net.Dialer{KeepAliveConfig: mapped, Control: func(_, _ string, rc syscall.RawConn) (err error) {
+	nd := net.Dialer{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) (err error) {
 		if ctlErr := rc.Control(func(fd uintptr) { err = d.prepare(int(fd), a) }); ctlErr != nil {
 			return ctlErr
 		}
@@ -138,43 +136,56 @@ func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("opening socket: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "tcp") // hands fd to the runtime's poller
-	defer f.Close()
-	if err := d.prepare(fd, a); err != nil {
-		return nil, 0, err
-	}
-	if a.source.IsValid() {
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(a.source, 0), family)); err != nil {
-			return nil, 0, fmt.Errorf("binding to %v: %w", a.source, err)
-		}
-	}
-	if a.mptcp && !d.Mutes {
-		fixReceiveBuffer(fd, receiveBuffer())
-	}
-	sent, err = connect(fd, family, a)
+	sent, err = d.begin(fd, family, a)
+	// Hands the socket to the runtime's poller. From a file package net would make
+	// a connection by a second descriptor, and fourteen system calls.
+	f := os.NewFile(uintptr(fd), "tcp")
 	if err != nil {
+		f.Close()
 		return nil, 0, err
 	}
-	if err := established(ctx, f); err != nil {
+	ti, err := established(ctx, f)
+	if err != nil {
+		f.Close()
 		if sent > 0 && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
 			d.syn.learn(a.source, a.peer.Addr(), false) // no answer, perhaps for its data
 		}
 		return nil, 0, err
 	}
-	nc, err := net.FileConn(f) // a duplicate, of the type that the net package knows
-	if err != nil {
-		return nil, 0, fmt.Errorf("adopting socket: %w", err)
+	c = &Conn{stream: f, Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port())}
+	_ = c.control(func(fd int) error {
+		c.MPTCP = a.mptcp && speaksMPTCP(fd)
+		c.Local, _ = localAddr(fd)
+		return nil
+	})
+	if sent > 0 {
+		d.synDataSent(c, a, ti)
 	}
-	c = Wrap(nc.(*net.TCPConn))
-	_ = c.KeepMapped(true) // it may be gone already
 	return c, sent, nil
+}
+
+// begin starts a handshake on a new socket.
+func (d *Dialer) begin(fd, family int, a attempt) (sent int, err error) {
+	if err := d.prepare(fd, a); err != nil {
+		return 0, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if a.source.IsValid() {
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(a.source, 0), family)); err != nil {
+			return 0, fmt.Errorf("binding to %v: %w", a.source, err)
+		}
+	}
+	if a.mptcp && !d.Mutes {
+		fixReceiveBuffer(fd, receiveBuffer())
+	}
+	return connect(fd, family, a)
 }
 
 // synDataSent learns what became of the SYN's data. The kernel sends it again
 // by itself when the peer did not take it.
-func (d *Dialer) synDataSent(c *Conn, a attempt) {
+func (d *Dialer) synDataSent(c *Conn, a attempt, ti TCPInfo) {
 	d.Stats.SYNData.Add(1)
-	if ti, err := c.TCPInfo(); err == nil && ti.Options&TCPOptSYNData == 0 {
+	if ti.Options&TCPOptSYNData == 0 {
 		c.synDataLost = true
 		d.Stats.SYNDataLost.Add(1)
 	}
@@ -242,34 +253,30 @@ func connect(fd, family int, a attempt) (sent int, err error) {
 }
 
 // established waits for the end of the handshake.
-func established(ctx context.Context, f *os.File) error {
+func established(ctx context.Context, f *os.File) (ti TCPInfo, err error) {
 	rc, err := f.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("adopting socket: %w", err)
+		return ti, fmt.Errorf("adopting socket: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var failed error
 	err = rc.Write(func(fd uintptr) bool {
-		n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err != nil || n != 0 {
-			failed = err
-			if err == nil {
-				failed = unix.Errno(n)
-			}
+		if ti, failed = tcpInfo(int(fd)); failed == nil && ti.State == StateEstablished {
 			return true
 		}
-		ti, err := tcpInfo(int(fd))
-		failed = err
-		return err != nil || ti.State != StateSYNSent
+		if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
+			failed = unix.Errno(n)
+		}
+		return failed != nil || ti.State != StateSYNSent
 	})
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return ti, context.Cause(ctx)
 	case err != nil:
-		return err
+		return ti, err
 	}
-	return failed
+	return ti, failed
 }
 
 // Wrap makes a Conn of a connection that package net has made.
@@ -281,7 +288,40 @@ func Wrap(tc *net.TCPConn) *Conn {
 
 // WrapTCP is for what is known to be plain TCP.
 func WrapTCP(tc *net.TCPConn) *Conn {
-	return &Conn{TCPConn: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
+	return &Conn{stream: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
+}
+
+// speaksMPTCP says whether the connection of an MPTCP socket has not fallen back
+// to TCP. A kernel before 5.16 does not tell.
+func speaksMPTCP(fd int) bool {
+	var b [16]byte
+	_, err := getsockopt(fd, solMPTCP, optInfo, b[:])
+	return err == nil || !tellsFallback()
+}
+
+var tellsFallback = sync.OnceValue(func() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protoMPTCP)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	var b [16]byte
+	_, err = getsockopt(fd, solMPTCP, optInfo, b[:])
+	return err == nil
+})
+
+func localAddr(fd int) (netip.AddrPort, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
+	}
+	return netip.AddrPort{}, unix.EAFNOSUPPORT
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -21,8 +21,7 @@ var mapped = net.KeepAliveConfig{Enable: true, Idle: 270 * time.Second, Interval
 // connection while it is idle. MPTCP sends keepalives over every subflow, those
 // on standby too (kernel 6.5; before, it leaves their times to the kernel).
 //
-// Each socket that becomes a Conn is told one or the other: package net has
-// whatever it makes of a file send keepalives every 15 s.
+// It is not, until it is said.
 func (c *Conn) KeepMapped(on bool) error {
 	err := c.control(func(fd int) error {
 		if !on {

@@ -23,8 +23,8 @@ func option(t *testing.T, c *Conn, level, opt int) (v int) {
 	return v
 }
 
-// Package net's keepalive of 15 s is nobody's: who dials keeps the way open in
-// time for carriers' NATs, who accepts sends none.
+// Package net's keepalive of 15 s is nobody's: who is asked to keeps the way open
+// in time for carriers' NATs, others send none.
 func TestKeepMapped(t *testing.T) {
 	at, acceptedC := echo(t, "127.0.0.1:0")
 	for _, tcp := range []bool{false, true} {
@@ -37,6 +37,12 @@ func TestKeepMapped(t *testing.T) {
 		roundTrip(t, c, "hello")
 		if on := option(t, <-acceptedC, unix.SOL_SOCKET, unix.SO_KEEPALIVE); on != 0 {
 			t.Error("who accepts sends keepalives")
+		}
+		if on := option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE); on != 0 {
+			t.Error("who dials sends keepalives unasked")
+		}
+		if err := c.KeepMapped(true); err != nil {
+			t.Fatal(err)
 		}
 		idle := time.Duration(option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)) * time.Second
 		ends := time.Duration(option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)*option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPCNT)) * time.Second

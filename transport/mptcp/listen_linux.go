@@ -5,6 +5,7 @@ package mptcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,7 +25,9 @@ const fastOpenQueue = 1024
 // families. What it accepts sends over lines.
 func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
-		KeepAlive: -1, // Accept says so, also where the listener is another process's
+		// Whoever dials keeps the NATs on the way awake, if need be; what is silent
+		// for longer than that ends by the relay's idle limit.
+		KeepAlive: -1,
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
@@ -62,7 +65,9 @@ func Adopt(f *os.File) (*net.TCPListener, error) {
 		l.Close()
 		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
 	}
-	if err := AcceptLines(tl); err != nil { // whoever has opened it may not have
+	// Whoever has opened it may have it otherwise.
+	silent := func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0) }
+	if err := errors.Join(AcceptLines(tl), onListener(tl, silent)); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("adopting listener: %w", err)
 	}
@@ -75,16 +80,7 @@ func Accept(l *net.TCPListener) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Accepted(tc), nil
-}
-
-// Accepted is what a listener has accepted.
-func Accepted(tc *net.TCPConn) *Conn {
-	c := Wrap(tc)
-	// Whoever dials keeps the NATs on the way awake, if need be; what is silent
-	// for longer than that ends by the relay's idle limit. It may be gone already.
-	_ = c.KeepMapped(false)
-	return c
+	return Wrap(tc), nil
 }
 
 // Gone says whether a connection has ended in both directions: by a reset, or

@@ -11,15 +11,16 @@
 package mptcp
 
 import (
-	"net"
+	"io"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // Dialer opens connections; the zero value is ready. It is meant to be kept:
-// it remembers the paths that do not let SYN data through. What it dials keeps
-// the NATs on the way from forgetting it, see KeepMapped.
+// it remembers the paths that do not let SYN data through. What it dials sends no
+// keepalives until KeepMapped says so.
 type Dialer struct {
 	TCP bool // plain TCP from the start
 	// Mutes has peers that answered MPTCP with plain TCP dialled with plain TCP
@@ -46,10 +47,20 @@ type Stats struct {
 	SYNDataLost atomic.Uint64 // it left, and the peer did not take it
 }
 
-// Conn is an established connection. It is read and written by the methods of
-// net.TCPConn until it is detached.
+// stream is what a connection is read and written by until it is detached: a
+// *net.TCPConn, or the *os.File of what has been dialled.
+type stream interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// Conn is an established connection. It is read and written as a net.Conn is
+// until it is detached.
 type Conn struct {
-	*net.TCPConn
+	stream
 	Remote netip.AddrPort // never v4-mapped
 	Local  netip.AddrPort // of the first subflow, never v4-mapped
 	MPTCP  bool           // false: plain TCP, asked for or fallen back to

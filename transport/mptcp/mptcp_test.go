@@ -65,7 +65,7 @@ func echo(t *testing.T, addr string) (netip.AddrPort, <-chan *Conn) {
 			go func() {
 				defer c.Close()
 				if c.WaitEstablished(context.Background()) == nil {
-					io.Copy(c, c.TCPConn)
+					io.Copy(c, c)
 				}
 			}()
 		}
@@ -352,7 +352,7 @@ func TestMemory(t *testing.T) {
 	}
 	var sum int64
 	var c Conn
-	c.TCPConn, c.MPTCP = new(net.TCPConn), true
+	c.stream, c.MPTCP = new(net.TCPConn), true
 	for range 10000 {
 		sum += some.Give(&c)
 	}
