@@ -27,6 +27,7 @@ var source string
 // Text is the ruleset for a plan.
 func Text(f plan.Firewall) string {
 	all := wans(f)
+	others := slices.Concat(theirs(f.IPv4, "ipv4"), theirs(f.IPv6, "ipv6"))
 	jump := func(verdict, chain string) string {
 		return commas(alone(all), func(d device) string { return fmt.Sprintf("%q : %s %s%d", d.name, verdict, chain, d.wan) })
 	}
@@ -70,7 +71,8 @@ func Text(f plan.Firewall) string {
 			"apart":     apart(f),
 			"never":     never(f),
 			"take":      take(f),
-			"theirs":    slices.Concat(theirs(f.IPv4, "ipv4"), theirs(f.IPv6, "ipv6")),
+			"theirs":    others,
+			"guests":    when(len(others) > 0, "jump theirs"),
 			"intercept": intercept(f.Late),
 			"translate": translate(f.WANs),
 		},
