@@ -36,7 +36,7 @@ func four() lab.Options {
 
 // atRest measures what the agent takes when nothing is going on.
 func (b *bench) atRest(ctx context.Context) (err error) {
-	const settle, length = 5 * time.Second, 10 * time.Second
+	const settle, length = 5 * time.Second, time.Minute // the kernel counts in 10 ms
 	t := newTable(fmt.Sprintf("At rest, four WANs, %v", length), "CPU %", "RSS, MB", "own, MB", "peak, MB")
 	r, err := b.configured(context.WithoutCancel(ctx), four(), fourUCI)
 	if err != nil {
@@ -67,7 +67,7 @@ func (b *bench) atRest(ctx context.Context) (err error) {
 			return err
 		}
 		mb := func(bytes int64) string { return fmt.Sprintf("%.1f", float64(bytes)/1e6) }
-		t.row(p.name, fmt.Sprintf("%.1f", 100*(u.CPU-p.cpu).Seconds()/length.Seconds()),
+		t.row(p.name, fmt.Sprintf("%.2f", 100*(u.CPU-p.cpu).Seconds()/length.Seconds()),
 			mb(u.Resident), mb(u.Anonymous), mb(u.Peak))
 	}
 	return allUp(r)
