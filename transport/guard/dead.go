@@ -18,6 +18,8 @@ const (
 	// is allowed.
 	gapFactor = 2
 	maxGap    = time.Second // a longer one was an outage
+	// doubtful is a pause after which a subflow is looked at closely.
+	doubtful = 150 * time.Millisecond
 )
 
 // pair identifies a subflow.
@@ -46,6 +48,7 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 		s := w.flows[pair{f.Local, f.Remote}]
 		if s == nil {
 			s = &subflow{acked: f.BytesAcked, since: now}
+			w.changed = now
 			w.flows[pair{f.Local, f.Remote}] = s
 		}
 		s.seen = now
@@ -70,6 +73,9 @@ func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow)
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		stalled := now.Sub(s.since)
+		if stalled >= doubtful {
+			w.changed = now
+		}
 		if s.givenUp || stalled < unacknowledged/2 || now.Sub(last) >= progress || !last.After(s.progress) {
 			continue
 		}

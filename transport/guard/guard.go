@@ -19,8 +19,13 @@ import (
 )
 
 const (
-	fastTick = 25 * time.Millisecond  // while any connection is busy
-	slowTick = 200 * time.Millisecond //
+	fastTick = 25 * time.Millisecond  // while any connection is busy and changes
+	slowTick = 200 * time.Millisecond // while none is busy
+	// easyTick is for connections that are as they were: waking up is most of what
+	// a look costs.
+	easyTick = 100 * time.Millisecond
+	// restless is for how long one is looked at closely that has changed.
+	restless = time.Second
 	// dense is how many connections are looked at each fastTick. More of them
 	// are looked at less often: the work stays the same, and so does what each
 	// has to lose.
@@ -48,9 +53,11 @@ type ward struct {
 	conn *mptcp.Conn
 	sent *atomic.Uint64 // bytes written to conn
 
-	last  uint64    // sent, at the last slow tick
-	until time.Time // looked at closely until then
-	flows map[pair]*subflow
+	last    uint64    // sent, at the last slow tick
+	next    time.Time // not looked at before
+	changed time.Time // when much has last changed, or been in doubt
+	until   time.Time // looked at closely until then
+	flows   map[pair]*subflow
 	buffer
 }
 
@@ -93,18 +100,26 @@ func (g *Guard) Run(ctx context.Context) error {
 			slow = now
 			busy = g.busy(now, busy[:0])
 		}
+		fast := pace(len(busy))
+		tick = slowTick
 		for _, w := range busy {
+			if now.Before(w.next) {
+				tick = min(tick, max(w.next.Sub(now), fast))
+				continue
+			}
 			g.look(w, now)
+			each := fast
+			if now.Sub(w.changed) >= restless {
+				each = max(fast, easyTick)
+			}
+			// A little early: timers are late.
+			w.next, tick = now.Add(each-fastTick/2), min(tick, each)
 		}
-		tick = pace(len(busy))
 	}
 }
 
-// pace is the time between two looks at each of the busy connections.
+// pace is the least time between two looks at each of the busy connections.
 func pace(busy int) time.Duration {
-	if busy == 0 {
-		return slowTick
-	}
 	return min(max(fastTick, time.Duration(busy)*fastTick/dense), slowTick)
 }
 
@@ -115,6 +130,9 @@ func (g *Guard) busy(now time.Time, list []*ward) []*ward {
 	for w := range g.conns {
 		sent := w.sent.Load()
 		if sent-w.last >= bulk {
+			if now.After(w.until) {
+				w.changed = now // it begins
+			}
 			w.until = now.Add(calm)
 		}
 		w.last = sent
@@ -155,6 +173,9 @@ func (g *Guard) look(w *ward, now time.Time) {
 		return
 	}
 	if size, change := w.size(flows, int(in.WriteSeq-in.Una), now); change {
+		if size > w.set*5/4 {
+			w.changed = now
+		}
 		if err := w.conn.SetSendBuffer(size); err == nil {
 			w.set = size
 		}

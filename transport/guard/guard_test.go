@@ -330,7 +330,7 @@ func TestExtremes(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	for busy, want := range map[int]time.Duration{0: slowTick, 1: fastTick, dense: fastTick, 2 * dense: 2 * fastTick, 1000: slowTick} {
+	for busy, want := range map[int]time.Duration{0: fastTick, 1: fastTick, dense: fastTick, 2 * dense: 2 * fastTick, 1000: slowTick} {
 		if got := pace(busy); got != want {
 			t.Errorf("%d busy: %v, want %v", busy, got, want)
 		}
