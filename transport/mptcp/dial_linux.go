@@ -99,7 +99,13 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 		return nil, err
 	}
 	if rest := a.data[sent:]; len(rest) > 0 {
-		if _, err := c.Write(rest); err != nil {
+		// Which waits where the system is short of memory for TCP.
+		stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+		_, err := c.Write(rest)
+		if !stop() {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("writing first data: %w", err)
 		}
