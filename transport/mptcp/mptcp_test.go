@@ -5,6 +5,7 @@ package mptcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -417,6 +418,27 @@ func TestGone(t *testing.T) {
 	for deadline := time.Now().Add(5 * time.Second); !s.Gone(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("still there after a reset")
+		}
+	}
+}
+
+// A dial ends with its context also while it writes.
+func TestDialWrites(t *testing.T) {
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, tcp := range []bool{false, true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		d := Dialer{TCP: tcp}
+		c, err := d.Dial(ctx, netip.Addr{}, netip.MustParseAddrPort(l.Addr().String()), make([]byte, 64<<20))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("TCP %v: %v", tcp, err)
+		}
+		if c != nil {
+			c.Close()
 		}
 	}
 }
