@@ -146,17 +146,20 @@ func (l *loop) setUsed(wan string, bytes uint64) error {
 	return l.view.Has(wan)
 }
 
-// heed has lines probed whose modems have begun to receive little: that is no
-// verdict, but a reason to look.
+// heed acts on what modems begin to say. A line whose modem receives little is
+// probed: that is no verdict, but a reason to look. One whose modem has no service
+// any more, and says so only when it is asked next, is down until its probes have
+// shown that this is over.
 func (l *loop) heed() {
-	weak := make(map[string]bool)
-	for wan, f := range l.modems.Facts() {
-		if f.Weak() {
-			weak[wan] = true
-			if !l.weak[wan] {
-				l.health.Kick(wan)
-			}
+	told := l.modems.Facts()
+	for wan, f := range told {
+		before := l.told[wan]
+		if f.Weak() && !before.Weak() {
+			l.health.Kick(wan)
+		}
+		if trouble := f.Trouble(); trouble != before.Trouble() && trouble != "" && f.Down() == "" {
+			l.health.Condemn(wan, trouble)
 		}
 	}
-	l.weak = weak
+	l.told = told
 }

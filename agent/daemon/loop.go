@@ -17,6 +17,7 @@ import (
 	"braid/agent/converter"
 	"braid/agent/health"
 	"braid/agent/load"
+	"braid/agent/modem"
 	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
@@ -59,12 +60,12 @@ type loop struct {
 	netAt     time.Time // when it was read; zero: it may have changed
 	plan      plan.Plan
 	barriers  barriers
-	unhold    context.CancelFunc // nil: SYNs are not held
-	extension *extension         // nil: connections of LAN hosts are not extended
-	letGoC    chan struct{}      // they are not any more: the device was away
-	failed    string             // the last error logged, so that a lasting one is told once
-	weak      map[string]bool    // WANs whose modems receive little
-	addresses addresses          // that WANs have had
+	unhold    context.CancelFunc     // nil: SYNs are not held
+	extension *extension             // nil: connections of LAN hosts are not extended
+	letGoC    chan struct{}          // they are not any more: the device was away
+	failed    string                 // the last error logged, so that a lasting one is told once
+	told      map[string]modem.Facts // what was last heeded, by WAN
+	addresses addresses              // that WANs have had
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {

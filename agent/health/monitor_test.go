@@ -222,6 +222,18 @@ func TestMonitor(t *testing.T) {
 	if !fibre(Up)(m.Health()) {
 		t.Errorf("it had to prove itself: %+v", m.Health())
 	}
+
+	// What somebody else knows takes it down at once; that it may be over, its
+	// probes show.
+	m.Condemn("fibre", "registration denied")
+	for p, h := range m.Health() {
+		if p.WAN == "lte" && h.Verdict == Down || p.WAN == "fibre" && (h.Verdict != Down || !strings.HasPrefix(h.Reason, "registration denied")) {
+			t.Errorf("condemned is fibre: %+v: %+v", p, h)
+		}
+	}
+	if d := wait(t, m, 30*time.Second, "proven", fibre(Up)); d < proof {
+		t.Errorf("trusted again after %v", d)
+	}
 	cancel()
 	if err := <-doneC; err != nil {
 		t.Error(err)

@@ -41,6 +41,32 @@ func (m *Monitor) Kick(wan string) {
 	}
 }
 
+// Condemn takes the legs of a WAN down that are probed, for a reason that their
+// probes do not know yet. They return as others do: when they have proven
+// themselves.
+func (m *Monitor) Condemn(wan, reason string) {
+	for _, leg := range m.asking(wan) {
+		m.note(leg, func(t *tracker) {
+			if !t.down {
+				t.die(time.Now(), reason)
+			}
+		})
+	}
+	m.Kick(wan)
+}
+
+// asking are the legs of a WAN that ask somebody.
+func (m *Monitor) asking(wan string) (legs []Leg) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for leg, p := range m.probers {
+		if leg.WAN == wan && p.target.Ways.any() {
+			legs = append(legs, leg)
+		}
+	}
+	return legs
+}
+
 // outcomes counts, for the paths of a WAN that are probed, the probes whose
 // outcome is known.
 func (m *Monitor) outcomes(wan string) map[Leg]int {

@@ -66,8 +66,8 @@ type Facts struct {
 	MTU     int    // bytes, of the bearer
 }
 
-// Down is why the WAN cannot work; "" if nothing speaks against it, or if what
-// does may be over: uqmi is asked seldom.
+// Down is why the WAN cannot work, for as long as the modem says so; "" if
+// nothing speaks against it, or if what does may be over: uqmi is asked seldom.
 func (f Facts) Down() string {
 	if f.Source != SourceManager {
 		return ""

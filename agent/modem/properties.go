@@ -81,8 +81,14 @@ func technology(bits uint32) string {
 	return ""
 }
 
+// The locks that uqmi tells of too.
+const (
+	lockPIN = 2
+	lockPUK = 4
+)
+
 // locks are by MMModemLock.
-var locks = [...]string{2: "sim-pin", 3: "sim-pin2", 4: "sim-puk", 5: "sim-puk2", 6: "ph-sp-pin", 7: "ph-sp-puk", 8: "ph-net-pin", 9: "ph-net-puk",
+var locks = [...]string{lockPIN: "sim-pin", 3: "sim-pin2", lockPUK: "sim-puk", 5: "sim-puk2", 6: "ph-sp-pin", 7: "ph-sp-puk", 8: "ph-net-pin", 9: "ph-net-puk",
 	10: "ph-sim-pin", 11: "ph-corp-pin", 12: "ph-corp-puk", 13: "ph-fsim-pin", 14: "ph-fsim-puk", 15: "ph-netsub-pin", 16: "ph-netsub-puk"}
 
 // lock names what has to be entered, with the tries that are left.

@@ -88,25 +88,44 @@ func (w *Watcher) note(wan string, f Facts) {
 	}
 }
 
-// ask asks for the network and then for its signal. A channel that is not nil
-// is closed when a question that could not be ended has ended after all.
+// The questions. Modems of the last years have moved what there is to know of
+// a PIN to another service, and say so.
+const (
+	askServing = "--get-serving-system"
+	askSignal  = "--get-signal-info"
+	askPIN     = "--get-pin-status"
+	askSIM     = "--uim-get-sim-state"
+)
+
+// ask asks for the network and then, of one that serves, for its signal, else
+// whether the SIM is locked. A channel that is not nil is closed when a question
+// that could not be ended has ended after all.
 func (w *Watcher) ask(ctx context.Context, device string) (f Facts, stuckC <-chan struct{}) {
 	f.Source = SourceUQMI
-	for _, question := range []struct {
-		flag string
-		take func(*Facts, []member)
-	}{{"--get-serving-system", takeServing}, {"--get-signal-info", takeSignal}} {
-		text, stuckC, err := run(ctx, w.patience, w.uqmi, "-s", "-d", device, question.flag)
+	for question := askServing; question != ""; {
+		text, stuckC, err := run(ctx, w.patience, w.uqmi, "-s", "-d", device, question)
 		var answer []member
 		if err == nil {
 			answer, err = parseMembers(text)
 		}
 		if err != nil {
-			w.log.Debug("uqmi", "device", device, "question", question.flag, "error", err)
+			w.log.Debug("uqmi", "device", device, "question", question, "error", err)
 			return f, stuckC
 		}
 		f.Present = true
-		question.take(&f, answer)
+		switch question {
+		case askServing:
+			question = takeServing(&f, answer)
+		case askSignal:
+			takeSignal(&f, answer)
+			question = ""
+		case askPIN, askSIM:
+			if takeLock(&f, answer) || question == askSIM {
+				question = ""
+			} else {
+				question = askSIM
+			}
+		}
 	}
 	return f, nil
 }
@@ -152,8 +171,8 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// takeServing takes the answer to --get-serving-system.
-func takeServing(f *Facts, answer []member) {
+// takeServing takes the answer to askServing, and tells what to ask next.
+func takeServing(f *Facts, answer []member) (next string) {
 	roaming := false
 	for _, m := range answer {
 		switch m.key {
@@ -171,15 +190,35 @@ func takeServing(f *Facts, answer []member) {
 	}
 	if f.Registration != Home && f.Registration != Roaming {
 		f.Operator = ""
+		return askPIN
 	}
+	return askSignal
 }
 
-// takeSignal takes the answer to --get-signal-info: for each technology its
-// type, and then its values.
-func takeSignal(f *Facts, answer []member) {
-	if f.Registration != Home && f.Registration != Roaming {
-		return
+// takeLock takes the answer to askPIN or askSIM, and says whether it was one.
+func takeLock(f *Facts, answer []member) (known bool) {
+	var required uint32
+	retries := make(map[uint32]uint32)
+	for _, m := range answer {
+		switch m.key {
+		case "pin1_status":
+			known = true
+			required = map[string]uint32{"not_verified": lockPIN, "blocked": lockPUK, "permanently_blocked": lockPUK}[m.text]
+		case "pin1_verify_tries":
+			retries[lockPIN] = uint32(m.number())
+		case "pin1_unblock_tries", "pin1_unlock_tries": // as the one and the other question has it
+			retries[lockPUK] = uint32(m.number())
+		}
 	}
+	if required != 0 {
+		f.Lock = lock(required, retries)
+	}
+	return known
+}
+
+// takeSignal takes the answer to askSignal: for each technology its type, and
+// then its values.
+func takeSignal(f *Facts, answer []member) {
 	names := map[string]string{"5gnr": "5G", "lte": "LTE", "wcdma": "UMTS", "gsm": "GSM", "hdr": "EV-DO", "cdma": "1xRTT"}
 	for _, m := range answer {
 		switch m.key {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,10 @@ func newQMI(t *testing.T) *qmi {
 	return q
 }
 
-func (q *qmi) answer(serving, signal string) {
+// answer says what is answered to the first question, and to whatever follows.
+func (q *qmi) answer(serving, then string) {
 	q.Helper()
-	for flag, text := range map[string]string{"--get-serving-system": serving, "--get-signal-info": signal} {
+	for flag, text := range map[string]string{askServing: serving, askSignal: then, askPIN: then, askSIM: then} {
 		path := filepath.Join(q.dir, "answer"+flag)
 		if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
 			q.Fatal(err)
@@ -93,8 +95,8 @@ func (q *qmi) run(device string) {
 func TestUQMI(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, serving, signal string
-		want                  Facts
+		name, serving, then string
+		want                Facts
 	}{
 		{"LTE", `{
 	"registration": "registered",
@@ -111,6 +113,13 @@ func TestUQMI(t *testing.T) {
 			Facts{Present: true, Operator: "Acme", Technology: "5G NSA", Signal: 85, RSRP: -84, SINR: 20.5, Registration: Home}},
 		{"searching", `{"registration":"searching","plmn_description":"Old","roaming":false}`, `{"type":"lte","rsrp":-84}`, Facts{Present: true, Registration: Searching}},
 		{"denied", `{"registration":"registering_denied"}`, `{}`, Facts{Present: true, Registration: Denied}},
+		{"a PIN", `{"registration":"not_registered"}`, `{"pin1_status":"not_verified","pin1_verify_tries":3,"pin1_unblock_tries":10}`,
+			Facts{Present: true, Registration: Idle, Lock: "sim-pin, 3 tries left"}},
+		{"a PUK, and a table of cards", `{"registration":"not_registered"}`,
+			`{"":{"card_slot":0,"card_application_state":"pin1-blocked","pin1_status":"blocked","pin1_verify_tries":0,"pin1_unlock_tries":10,"pin2_status":"not_verified"}}`,
+			Facts{Present: true, Registration: Idle, Lock: "sim-puk, 10 tries left"}},
+		{"no lock", `{"registration":"searching"}`, `{"pin1_status":"verified","pin1_verify_tries":3,"pin1_unblock_tries":10}`, Facts{Present: true, Registration: Searching}},
+		{"asked elsewhere", `{"registration":"searching"}`, `"Not supported"`, Facts{Present: true, Registration: Searching}},
 		{"an error", `"Failed to connect to service"`, `{}`, Facts{Present: true}},
 		{"no JSON", "<html>", `{}`, Facts{}},
 		{"cut off", `{"registration":"regi`, `{}`, Facts{}},
@@ -120,7 +129,7 @@ func TestUQMI(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			q := newQMI(t)
-			q.answer(tt.serving, tt.signal)
+			q.answer(tt.serving, tt.then)
 			q.run("qmimux0")
 			tt.want.Source = SourceUQMI
 			f := until(t, q.Watcher, "lte", "answer", func(f Facts) bool { return f.Source == SourceUQMI && len(q.asked()) > 3 })
@@ -131,7 +140,7 @@ func TestUQMI(t *testing.T) {
 				t.Errorf("down: %q", f.Down())
 			}
 			for i, a := range q.asked() {
-				if !strings.HasPrefix(a, "/dev/cdc-wdm0 --get-s") {
+				if !slices.Contains([]string{askServing, askSignal, askPIN, askSIM}, strings.TrimPrefix(a, "/dev/cdc-wdm0 ")) {
 					t.Errorf("question %d: %q", i, a)
 				}
 			}
@@ -166,13 +175,20 @@ func TestUQMIHangs(t *testing.T) {
 	until(t, q.Watcher, "lte", "answer again", func(f Facts) bool { return f.Registration == Home && !f.Roaming })
 }
 
-// Without uqmi, or without a modem that it could ask, a WAN is as it is.
+// Without uqmi, with one that fails, or without a modem that it could ask, a WAN
+// is as it is.
 func TestNoUQMI(t *testing.T) {
 	t.Parallel()
 	q := newQMI(t)
 	q.Watcher.uqmi = filepath.Join(q.dir, "none")
 	q.run("wwan0")
 	f := until(t, q.Watcher, "lte", "end of trying", func(f Facts) bool { return f.Source == SourceUQMI })
+	if f != (Facts{Source: SourceUQMI}) {
+		t.Errorf("%+v", f)
+	}
+	q = newQMI(t) // it fails, for it has no answers
+	q.run("wwan0")
+	f = until(t, q.Watcher, "lte", "failure", func(f Facts) bool { return f.Source == SourceUQMI && len(q.asked()) > 2 })
 	if f != (Facts{Source: SourceUQMI}) {
 		t.Errorf("%+v", f)
 	}

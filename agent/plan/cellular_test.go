@@ -50,6 +50,8 @@ link spare wwan 100.65.0.2/30 via 100.65.0.1
 		{"roaming, and alone", "", "modem lte roaming\n" + allBut, "primary probed: x", "off: roaming with Acme", 0},
 		{"denied", "", "modem lte denied", "primary endpoint probed", "bond probed: registration denied", 0},
 		{"denied a while ago", "", "modem lte denied-uqmi", "primary endpoint probed", "bond endpoint probed", 0},
+		{"denied, and taken down for that", "", "modem lte denied-uqmi\ndead lte ipv4 registration denied, and has to prove itself", "primary endpoint probed",
+			"bond probed: registration denied, and has to prove itself", 0},
 		{"denied, and dead", "", "modem lte denied-uqmi\ndead lte ipv4 x", "primary endpoint probed", "bond probed: registration denied, x", 0},
 		{"a smaller MTU", "", "modem lte 1420", "primary endpoint probed", "bond endpoint probed", 1420},
 		{"a larger MTU", "", "modem lte 9000", "primary endpoint probed", "bond endpoint probed", 0},

@@ -6,6 +6,7 @@ package plan
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"braid/agent/config"
 	"braid/agent/health"
@@ -164,7 +165,7 @@ func (m *maker) addLeg(w *WAN, leg Leg) {
 	switch facts := m.Modems[w.Name]; {
 	case facts.Down() != "":
 		leg.Verdict, leg.Reason = health.Down, facts.Down()
-	case leg.Verdict == health.Down && facts.Trouble() != "":
+	case leg.Verdict == health.Down && !strings.HasPrefix(leg.Reason, facts.Trouble()):
 		leg.Reason = facts.Trouble() + ", " + leg.Reason
 	}
 	if len(leg.Sources) > 0 {
