@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +142,64 @@ func TestDeniedLineIsDown(t *testing.T) {
 	transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e6)
 	modem.Register(modems.Home)
 	becomes(t, r, "up", func(w report.WAN) bool { return w.State == "up" && w.Reason == "" })
+}
+
+// The agent's modem by uqmi: a control device beside lte, and a program that
+// answers from a file each.
+const (
+	qmiAgent = `#!/bin/sh
+[ "$1" != agent ] || mount --bind %[1]s/net /sys/class/net
+exec %[2]s/braid "$@"
+`
+	qmiProgram = `#!/bin/sh
+exec cat "%[1]s/$4"
+`
+)
+
+// A modem that netifd runs by QMI says that the network has turned it away: its
+// line is down for that before a probe knows, and returns by what its probes
+// show, whatever the modem said half a minute ago.
+func TestDeniedByUQMI(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) { must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755)) }
+	must(t, os.MkdirAll(filepath.Join(dir, "net/lte/device/usbmisc/cdc-wdm0"), 0o755))
+	write("braid", fmt.Sprintf(qmiAgent, dir, bin))
+	must(t, os.Symlink(filepath.Join(bin, "braid-mcp"), filepath.Join(dir, "braid-mcp")))
+	write("uqmi", fmt.Sprintf(qmiProgram, dir))
+	write("--get-serving-system", `{"registration":"registered","plmn_description":"Acme","roaming":false}`)
+	write("--get-signal-info", `{"type":"lte","rssi":-60,"rsrp":-90}`)
+	write("--get-pin-status", `{"pin1_status":"verified","pin1_verify_tries":3}`)
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
+	uci := strings.NewReplacer("option device 'fibre'", "option interface 'wan'", "option device 'lte'", "option interface 'wwan'", "'lan0'", "'lan'").Replace(fmt.Sprintf(modemUCI, ""))
+	r := start(t, rig.Options{Lab: lines(), Bin: dir, UCI: uci, Idle: true})
+	must(t, r.StartMCP("-client", "0.0.0.0/0"))
+	_, err := r.StartNetifd(netifdLAN, netifdOf(r.WAN("fibre"), "wan", "static"), netifdOf(r.WAN("lte"), "wwan", "qmi"))
+	must(t, err)
+	must(t, r.StartAgent())
+	home := becomes(t, r, "at home", func(w report.WAN) bool { return w.State == "up" && w.Cellular.Registration == "home" })
+	if home.Cellular.Operator != "Acme" || home.Cellular.Source != "uqmi" {
+		t.Errorf("at home: %+v", home)
+	}
+
+	write("--get-serving-system", `{"registration":"registering_denied"}`)
+	eventually(t, 40*time.Second, func() error { // it is asked each 30 s
+		if !told(t, r, report.EventWAN, "down") {
+			return errors.New("the line is not down")
+		}
+		return nil
+	})
+	var all report.Events
+	must(t, bus(t, r).Call(t.Context(), "braid", "events", table{}, &all))
+	down := slices.IndexFunc(all.Events, func(e report.Event) bool { return e.Type == report.EventWAN && e.Name == "lte" && e.To == "down" })
+	if e := all.Events[down]; !strings.HasPrefix(e.Reason, "registration denied") {
+		t.Errorf("%+v", e)
+	}
+	transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e6)
+	back := becomes(t, r, "up by what its probes show", func(w report.WAN) bool { return w.State == "up" })
+	if back.Cellular.Registration != "denied" {
+		t.Errorf("it is back: %+v", back)
+	}
 }
 
 // The quota is used up in the middle of a transfer: the line is left, no byte is

@@ -14,6 +14,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -62,7 +63,7 @@ func build(m *testing.M) int {
 // logged should it fail.
 func start(t *testing.T, o rig.Options) *rig.Rig {
 	t.Helper()
-	o.Bin = bin
+	o.Bin = cmp.Or(o.Bin, bin)
 	// Not the test's own context: it ends before the agent has given the
 	// kernel back.
 	ctx, cancel := context.WithCancel(context.Background())
