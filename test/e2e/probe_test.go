@@ -60,9 +60,11 @@ func TestProbeByTCP(t *testing.T) {
 	}
 	r.Link("fibre").Blackhole(false)
 	waitUp(t, r)
-	// One may have been acknowledged before it could be reset.
+	// One may be no probe: a question to the converter whose SYN the line has
+	// swallowed is sent again without its data when the line is back, and by plain TCP
+	// then, before it is put once more (TestSYNLost in transport/mptcp).
 	if after := metric(t, r, "braid_mcp_accepted_tcp_total"); after > before+1 {
-		t.Errorf("the converter has accepted %v probes", after-before)
+		t.Errorf("the converter has accepted %v connections of plain TCP", after-before)
 	}
 }
 

@@ -142,6 +142,36 @@ func TestStaleCookie(t *testing.T) {
 	}
 }
 
+// A SYN with data that is lost the kernel sends again without. What comes of it
+// runs as TCP (6.18): the peer accepts it, the caller gets another one.
+func TestSYNLost(t *testing.T) {
+	sysctl(t, "net.ipv4.tcp_fastopen", "3")
+	at, acceptedC := echo(t, "127.0.0.77:0")
+	var d Dialer
+	var accepted []bool // whether by MPTCP
+	for i := range 3 {
+		if i == 2 { // the first has got the cookie
+			run(t, "table ip hole {\n chain c {\n type filter hook input priority 0\n tcp flags & (syn | ack) == syn meta length > 70 drop\n }\n}\n", "nft", "-f", "-")
+			time.AfterFunc(500*time.Millisecond, func() { run(t, "", "nft", "delete", "table", "ip", "hole") })
+		}
+		c, err := d.Dial(t.Context(), netip.Addr{}, at, []byte("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, "hello")
+		if !c.MPTCP {
+			t.Errorf("connection %d is not MPTCP", i)
+		}
+		c.Close()
+	}
+	for range 4 {
+		accepted = append(accepted, (<-acceptedC).MPTCP)
+	}
+	if want := []bool{true, true, false, true}; !slices.Equal(accepted, want) {
+		t.Errorf("accepted by MPTCP: %v, want %v", accepted, want)
+	}
+}
+
 // What the converter writes into SYN_RECV would stay there for ever.
 func TestServerSpeaksFirstAfterSYNData(t *testing.T) {
 	sysctl(t, "net.ipv4.tcp_fastopen", "3")
