@@ -72,7 +72,7 @@ func TestSplice(t *testing.T) {
 		"fits":   fits(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			const most = 96 << 20
+			const most = 64 << 20
 			var p Pair
 			left, right, doneC := start(t, &p)
 			patient(left, right)
@@ -134,7 +134,7 @@ func TestStuckPipes(t *testing.T) {
 		sum, gotSum uint64
 		err         error
 	}
-	stuckOnes := make([]side, 3*mostPipes/2*min(runtime.GOMAXPROCS(0), mostLoops))
+	stuckOnes := make([]side, (mostPipes+2)*min(runtime.GOMAXPROCS(0), mostLoops))
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
 	for i := range stuckOnes {
@@ -156,7 +156,7 @@ func TestStuckPipes(t *testing.T) {
 	var p Pair
 	left, right, doneC := start(t, &p)
 	patient(left, right)
-	go flood(right, 96<<20, nil)
+	go flood(right, 64<<20, nil)
 	if _, _, err := soak(left, func() {}); err != nil {
 		t.Error(err)
 	}
