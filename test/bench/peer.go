@@ -228,6 +228,9 @@ func (b *bench) peerTransfers(ctx context.Context, program string, t comparison,
 
 // turn is one download.
 func (t *transfers) turn(ctx context.Context, c contender, length time.Duration) error {
+	if err := roomForTCP(ctx); err != nil {
+		return err
+	}
 	near, err := count(c.near)
 	if err != nil {
 		return err
@@ -296,6 +299,9 @@ func (b *bench) peerConnections(ctx context.Context, program string, t compariso
 	var rates, near, far [2][]float64
 	for range b.repeat {
 		for i, c := range both {
+			if err := roomForTCP(ctx); err != nil {
+				return err
+			}
 			n, errNear := count(c.near)
 			f, errFar := count(c.far)
 			if err := errors.Join(errNear, errFar); err != nil {
