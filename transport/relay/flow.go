@@ -17,6 +17,7 @@ const turn = 1 << 20
 // end is one of a pair's sockets.
 type end struct {
 	fd                 int
+	mptcp              bool
 	readable, writable bool // as far as it is known
 	gone               bool // it has been reset, and nobody reads it any more
 }
@@ -123,8 +124,7 @@ func (f *flow) write() (done bool, err error) {
 		}
 		n, err := f.put()
 		if err == unix.EAGAIN {
-			f.to.writable = false
-			f.pair.loop.expect(retryWrite)
+			f.noRoom()
 			return false, nil
 		}
 		if err != nil {
@@ -142,6 +142,21 @@ func (f *flow) write() (done bool, err error) {
 // memory, and nothing is queued in it, the kernel never does (seen with 6.18;
 // TCP's own sendmsg takes care of that, tcp_sendmsg_locked).
 const retryWrite = time.Second
+
+// retryEmpty is when it is tried again if nothing is queued.
+const retryEmpty = 10 * time.Millisecond
+
+// noRoom has what is left wait for room.
+func (f *flow) noRoom() {
+	l := f.pair.loop
+	if n, err := unix.IoctlGetInt(f.to.fd, unix.SIOCOUTQ); err == nil && n == 0 {
+		f.held = l.now + retryEmpty
+		l.hold(f)
+		return
+	}
+	f.to.writable = false
+	l.expect(retryWrite)
+}
 
 // retry has what waits for room tried again.
 func (f *flow) retry() {

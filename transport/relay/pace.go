@@ -32,8 +32,6 @@ type pace struct {
 	bytes int           // in it
 	reads int           // system calls, since the start
 	piped int           // bytes that went through a pipe, since the start
-	// pulled is how many the last of them were.
-	pulled int
 }
 
 // noteRead notes bytes that have been read; short: there were no more.

@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What comes by gigabits is moved by splice(2), through a pipe, which saves one
-// of the two times that a byte is copied: TCP hands pages over and takes them,
-// MPTCP copies (up to 6.18). Such a flow borrows a pipe for as long as bytes are
-// in it.
+// What comes by gigabits over TCP is moved by splice(2), through a pipe, which
+// saves one of the two times that a byte is copied: TCP hands its pages over.
+// MPTCP has nothing to hand over (up to 6.18): it would copy into pages that are
+// made for it, which costs what is saved. Such a flow borrows a pipe for as long as
+// bytes are in it.
 const (
 	// pipeSize is how many bytes a pipe takes if they fill their pages. A fragment
 	// of a packet takes a page of it, which is why it is larger than a block.
@@ -121,7 +122,7 @@ func splice(from, to, most int) (int, error) {
 }
 
 // splices says whether a flow's bytes are many enough for a pipe.
-func (f *flow) splices() bool { return f.bulk && f.large }
+func (f *flow) splices() bool { return f.bulk && f.large && !f.from.mptcp }
 
 // fill moves what has arrived into a pipe. 0 is nothing that it could move.
 func (f *flow) fill() (int, error) {
@@ -129,10 +130,7 @@ func (f *flow) fill() (int, error) {
 	if !l.borrow(f) {
 		return 0, nil
 	}
-	// Room that nothing comes for is not free: where bytes are copied into the pipe,
-	// all pages are there before.
-	most := min(max(2*f.pulled, lowMark), pipeSize)
-	n, err := splice(f.from.fd, f.pipe.in, most)
+	n, err := splice(f.from.fd, f.pipe.in, pipeSize)
 	f.reads++
 	if n <= 0 {
 		l.handBack(f)
@@ -142,9 +140,9 @@ func (f *flow) fill() (int, error) {
 		return 0, os.NewSyscallError("splice", err)
 	}
 	f.pipe.bytes, f.pipe.moved = n, l.now
-	f.pulled, f.piped = n, f.piped+n
+	f.piped += n
 	f.large = n >= smallBlock
-	f.got(n, n < most)
+	f.got(n, n < lowMark)
 	return n, nil
 }
 

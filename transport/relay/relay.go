@@ -102,7 +102,7 @@ func (p *Pair) Start(done func(error)) {
 		go done(err)
 		return
 	}
-	p.ends = [2]end{{fd: a}, {fd: b}}
+	p.ends = [2]end{{fd: a, mptcp: p.A.MPTCP}, {fd: b, mptcp: p.B.MPTCP}}
 	p.flows[0] = flow{pair: p, from: &p.ends[0], to: &p.ends[1], count: &p.AToB, left: p.First}
 	p.flows[1] = flow{pair: p, from: &p.ends[1], to: &p.ends[0], count: &p.BToA}
 	p.First = nil // a pair may live for long
