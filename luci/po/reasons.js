@@ -41,3 +41,5 @@ _('the destination is the gateway itself');
 _('the destination is no address that is forwarded to');
 _('QUIC is refused, as block_quic says');
 _('the destination is on a WAN\'s own private network');
+_('it could not be reached lately, and what goes there is forwarded for a while');
+_('other connections belong to one to this port, which the packet filter sees only where it is forwarded');
