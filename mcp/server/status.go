@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type Status struct {
 	Connections  int               `json:"connections"` // open
 	Congestion   string            `json:"congestion"`  // control of what is sent to clients
 	Strangers    int               `json:"strangers"`   // connections of which it is not known whose they are
+	Goroutines   int               `json:"goroutines"`  // of the program's
 	Accepted     uint64            `json:"accepted"`
 	AcceptedTCP  uint64            `json:"accepted_tcp"`
 	Relayed      uint64            `json:"relayed"`
@@ -67,6 +69,7 @@ func (s *Server) Status(version string) Status {
 		Connections:  int(s.Stats.Open.Load()),
 		Congestion:   mptcp.CongestionControl().Lines,
 		Strangers:    s.strangers.waiting(),
+		Goroutines:   runtime.NumGoroutine(),
 		Accepted:     s.Stats.Accepted.Load(),
 		AcceptedTCP:  s.Stats.AcceptedTCP.Load(),
 		Relayed:      s.Stats.Relayed.Load(),

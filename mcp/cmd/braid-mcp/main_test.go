@@ -81,9 +81,13 @@ type manager struct {
 	socket   *net.UnixConn
 	log      *os.File
 	watchdog string // interval, µs
+	level    string // of what it logs
+	// in has a program started in another network namespace; nil: in this one.
+	in func(start func() error) error
 
 	mu    sync.Mutex
 	pid   int
+	pids  []int // all that were the main process
 	files []*os.File
 	told  map[string]string
 	doneC map[int]chan error
@@ -100,7 +104,7 @@ func (p *place) manage() *manager {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	m := &manager{place: p, socket: c, log: log, watchdog: "200000", told: make(map[string]string), doneC: make(map[int]chan error)}
+	m := &manager{place: p, socket: c, log: log, watchdog: "200000", level: "debug", told: make(map[string]string), doneC: make(map[int]chan error)}
 	go m.listen()
 	p.t.Cleanup(func() {
 		m.stop()
@@ -130,6 +134,7 @@ func (m *manager) listen() {
 			switch key {
 			case "MAINPID":
 				m.pid, _ = strconv.Atoi(value)
+				m.pids = append(m.pids, m.pid)
 			case "FDSTOREREMOVE":
 				for _, f := range m.files {
 					f.Close()
@@ -163,7 +168,7 @@ func (m *manager) start() {
 	m.mu.Lock()
 	delete(m.told, "READY")
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, "/proc/self/exe"},
-		"serve", "-config", m.place.file(), "-socket", m.place.socket(), "-log", "debug")...)
+		"serve", "-config", m.place.file(), "-socket", m.place.socket(), "-log", m.level)...)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -173,9 +178,14 @@ func (m *manager) start() {
 		"WATCHDOG_USEC="+m.watchdog, "LISTEN_FDS="+strconv.Itoa(len(m.files)))
 	cmd.ExtraFiles = m.files
 	cmd.Stdout, cmd.Stderr = m.log, m.log
-	err = cmd.Start()
+	if m.in != nil {
+		err = m.in(cmd.Start)
+	} else {
+		err = cmd.Start()
+	}
 	if err == nil {
 		m.pid = cmd.Process.Pid
+		m.pids = append(m.pids, m.pid)
 		doneC := make(chan error, 1)
 		m.doneC[m.pid] = doneC
 		go func() { doneC <- cmd.Wait() }()
@@ -189,7 +199,7 @@ func (m *manager) start() {
 
 func (m *manager) wait(what string, until func() bool) {
 	m.place.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !until(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !until(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			m.place.t.Fatalf("waited in vain until %s", what)
 		}
@@ -237,9 +247,7 @@ func gone(pid int) bool {
 }
 
 func (m *manager) stop() {
-	m.mu.Lock()
-	pid := m.pid
-	m.mu.Unlock()
+	pid := m.main()
 	for deadline := time.Now().Add(10 * time.Second); pid != 0 && !m.ended(); time.Sleep(10 * time.Millisecond) {
 		syscall.Kill(pid, syscall.SIGTERM)
 		if time.Now().After(deadline) {
@@ -252,8 +260,13 @@ func (m *manager) stop() {
 
 const address = "127.0.0.1:5124"
 
+// patience is how long tests wait for what has to come.
+const patience = time.Minute
+
 // gateway asks the converter with a key or a cookie.
 type gateway struct {
+	from   netip.Addr     // where its connections begin; invalid: anywhere
+	at     netip.AddrPort // the converter's; invalid: address
 	dialer mptcp.Dialer
 	proof  *proof.Client
 	cookie []byte
@@ -261,32 +274,32 @@ type gateway struct {
 
 // open has the converter connect to a server.
 func (g *gateway) open(ctx context.Context, server string) (*mptcp.Conn, error) {
+	at := g.at
+	if !at.IsValid() {
+		at = netip.MustParseAddrPort(address)
+	}
 	for range 2 {
 		m := convert.Request(convert.NewConnect(netip.MustParseAddrPort(server)), g.cookie)
 		var r proof.Request
-		var err error
-		if g.proof != nil {
-			r, err = g.proof.Prove(m)
-		} else {
-			r.Bytes, err = m.Append(nil)
-		}
+		c, err := g.dialer.DialEach(ctx, 0, g.from, at, func() (_ []byte, err error) {
+			if g.proof != nil {
+				r, err = g.proof.Prove(m)
+			} else {
+				r.Bytes, err = m.Append(nil)
+			}
+			return r.Bytes, err
+		})
 		if err != nil {
 			return nil, err
 		}
-		c, err := g.dialer.Dial(ctx, netip.Addr{}, netip.MustParseAddrPort(address), nil)
-		if err != nil {
-			return nil, err
-		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		if _, err := c.Write(r.Bytes); err != nil {
-			return nil, err
-		}
+		c.SetDeadline(time.Now().Add(patience))
 		b, err := convert.Receive(c)
-		if err != nil {
-			return nil, err
+		var answer convert.Message
+		if err == nil {
+			answer, _, err = convert.Parse(b)
 		}
-		answer, _, err := convert.Parse(b)
 		if err != nil {
+			c.Close()
 			return nil, err
 		}
 		e, refused := convert.Find[convert.Error](answer)
@@ -308,19 +321,21 @@ func (g *gateway) open(ctx context.Context, server string) (*mptcp.Conn, error) 
 // echo serves an echo, far away.
 func echo(t *testing.T) string {
 	l := netns.ListenFar(t, false)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(struct{ io.Writer }{c}, c) // else it takes a pipe, of two files
-			}()
-		}
-	}()
+	go serveEcho(l)
 	return l.Addr().String()
+}
+
+func serveEcho(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			io.Copy(struct{ io.Writer }{c}, c) // else it takes a pipe, of two files
+		}()
+	}
 }
 
 // once opens a connection and has something echoed. It does not wait for the end
@@ -513,11 +528,9 @@ func TestRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept = append(kept, c)
-		m.mu.Lock()
-		old := m.pid
-		m.mu.Unlock()
+		old := m.main()
 		m.signal(syscall.SIGUSR2)
-		m.wait("it has handed over", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.pid != old })
+		m.wait("it has handed over", func() bool { return m.main() != old })
 	}
 	cancel()
 	running.Wait()

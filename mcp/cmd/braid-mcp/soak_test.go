@@ -7,9 +7,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -20,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"braid/test/netns"
+	"braid/transport/mptcp"
 	"braid/transport/proof"
 )
 
@@ -30,156 +35,343 @@ const (
 	soakConnections = 200
 )
 
-// For a minute, or longer: connections that live for some seconds each, over a
-// second subflow that comes and goes, while the configuration is read anew each
-// second and successors take over; every byte is checked. In the end nothing is
-// left: no predecessor, no descriptor, no memory that grew.
+// For a minute, or longer: connections that live for some seconds each, over two
+// lines that go dark in turn, and a third subflow that comes and goes; meanwhile
+// the configuration is read anew each second, and each half minute the converter
+// is restarted, or a successor takes over. Every byte is checked, no connection
+// fails, and what the converter takes stays the same: in the end nothing is left,
+// no predecessor, no descriptor, no goroutine.
 func TestSoak(t *testing.T) {
-	length := soakTime
+	length, live := soakTime, soakConnections
+	var err error
 	if text := os.Getenv("BRAID_SOAK"); text != "" {
-		var err error
 		if length, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sysctl(t, "net/ipv4/ip_local_port_range", "10240 65535") // as the package has it
-	sysctl(t, "net/ipv4/tcp_tw_reuse", "1")
-	live := soakConnections
 	if text := os.Getenv("BRAID_SOAK_CONNECTIONS"); text != "" {
-		var err error
 		if live, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := newPlace(t, "metrics = \"\"\nannounce = [\"198.18.0.1\"]\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\npending = 4096\n")
-	far := echo(t)
-	ip := func(args string) {
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			t.Errorf("ip %s: %v: %s", args, err, out)
-		}
-	}
-	ip("addr add 127.0.7.7/8 dev lo")
-	defer ip("addr del 127.0.7.7/8 dev lo")
+	s := newStreet(t)
+	p := newPlace(t, "metrics = \"\"\ndrain = 50\nannounce = [\"198.18.1.1\"]\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\npending = 4096\n")
 	m := p.manage()
+	m.in, m.level = s.far.Do, "info"
 	m.start()
 	secret, _ := hex.DecodeString(shared + shared)
-	g := gateway{proof: proof.NewClient(secret)}
-	if err := g.once(t.Context(), far); err != nil {
-		t.Fatal(err)
+	known := proof.NewClient(secret)
+	var homes []*gateway
+	for _, from := range s.homes {
+		homes = append(homes, &gateway{from: from, at: s.converter, proof: known})
+		if err := homes[len(homes)-1].once(t.Context(), s.server); err != nil {
+			t.Fatal(err)
+		}
 	}
+	m.wait("they have closed", func() bool { return status(t, p).Connections == 0 })
 	atRest := m.usage()
 
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
-	var connections, echoed, failed atomic.Int64
 	var running sync.WaitGroup
-	for range live {
+	var connections, echoed, failed, slowest atomic.Int64
+	for i := range live {
 		running.Go(func() {
-			for ctx.Err() == nil {
-				n, err := g.live(ctx, far)
+			for n := i; ctx.Err() == nil; n++ {
+				l := life{lines: []*gateway{homes[n%len(homes)], homes[(n+1)%len(homes)]}, server: s.server}
+				err := l.live(ctx)
 				connections.Add(1)
-				echoed.Add(n)
+				echoed.Add(l.echoed)
+				for old := slowest.Load(); int64(l.slowest) > old && !slowest.CompareAndSwap(old, int64(l.slowest)); old = slowest.Load() {
+				}
 				if err != nil && failed.Add(1) < 10 {
 					t.Errorf("connection: %v", err)
 				}
 			}
 		})
 	}
-	joined := 0
+	running.Go(func() { s.flap(ctx) })
+	running.Go(func() { s.rejoin(ctx) })
+
+	idle := idleTicks()
+	var samples []footprint
+	joined, restarts, handovers := 0, 0, 0
+	began := time.Now()
 	for tick := 1; ctx.Err() == nil; tick++ {
-		if tick%2 == 0 {
-			ip("mptcp endpoint del id 99")
-		} else {
-			ip("mptcp endpoint add 127.0.7.7 id 99 subflow")
-		}
-		time.Sleep(time.Second)
-		if tick%15 == 0 {
-			m.mu.Lock()
-			old := m.pid
-			m.mu.Unlock()
+		time.Sleep(time.Until(began.Add(time.Duration(tick) * time.Second)))
+		switch tick % 60 {
+		case 20:
+			old := m.main()
 			m.signal(syscall.SIGUSR2)
-			m.wait("it has handed over", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.pid != old })
-		} else {
-			m.signal(syscall.SIGHUP)
-		}
-		if tick%15 == 7 {
+			m.wait("it has handed over", func() bool { return m.main() != old })
+			handovers++
+		case 50:
+			m.restart()
+			restarts++
+		case 15, 45: // longest after that
+			samples = append(samples, m.usage())
 			for _, c := range status(t, p).Clients {
 				joined = max(joined, c.Subflows-c.Open)
 			}
-			t.Logf("after %v: %+v", time.Duration(tick)*time.Second, m.usage())
+			t.Logf("after %v: %+v", time.Since(began).Round(time.Second), samples[len(samples)-1])
+		default:
+			m.signal(syscall.SIGHUP)
 		}
 	}
+	busy := 100 - 100*float64(idleTicks()-idle)/100/time.Since(began).Seconds()/float64(processors())
 	running.Wait()
-	exec.Command("ip", "mptcp", "endpoint", "del", "id", "99").Run()
-	t.Logf("%d connections, %d bytes echoed, %d failed, at most %d second subflows at a time", connections.Load(), echoed.Load(), failed.Load(), joined)
-	if joined == 0 {
-		t.Error("no second subflow was ever there")
+	t.Logf("%d connections, %d bytes echoed, %d failed; %d restarts, %d handovers, %d times a line was dark, %d times an endpoint went; the longest an echo took %v; at most %d further subflows at a time; processors busy for %.1f %%",
+		connections.Load(), echoed.Load(), failed.Load(), restarts, handovers, s.dark, s.rejoined, time.Duration(slowest.Load()).Round(time.Millisecond), joined, busy)
+	if joined < live/2 {
+		t.Errorf("at most %d further subflows were there at a time", joined)
 	}
+	flat(t, samples)
 	m.wait("all have closed", func() bool { return status(t, p).Connections == 0 })
+	m.wait("predecessors have ended", func() bool {
+		for _, pid := range m.pids {
+			if pid != m.main() && !gone(pid) {
+				return false
+			}
+		}
+		return true
+	})
 	after := m.usage()
-	if after.files > atRest.files+8 || after.memory > 4*atRest.memory+32<<20 {
+	t.Logf("at rest %+v, in the end %+v", atRest, after)
+	if after.files > atRest.files+8 || after.goroutines > atRest.goroutines+8 || after.memory > 4*atRest.memory+32<<20 {
 		t.Errorf("at rest %+v, were %+v", after, atRest)
-	}
-	m.mu.Lock()
-	first := len(m.doneC)
-	m.mu.Unlock()
-	if first != 1 {
-		t.Errorf("%d were started", first)
 	}
 }
 
-// live keeps a connection busy for some seconds, and tells how many bytes came
-// back as they were sent.
-func (g *gateway) live(ctx context.Context, server string) (echoed int64, err error) {
-	c, err := g.open(ctx, server)
+// flat finds fault with samples that grow: those of the last third with those of
+// the first.
+func flat(t *testing.T, samples []footprint) {
+	third := len(samples) / 3
+	if third == 0 {
+		return
+	}
+	var first, last footprint
+	for i := range third {
+		a, b := samples[i], samples[len(samples)-1-i]
+		first = footprint{first.files + a.files/third, first.goroutines + a.goroutines/third, first.memory + a.memory/third}
+		last = footprint{last.files + b.files/third, last.goroutines + b.goroutines/third, last.memory + b.memory/third}
+	}
+	t.Logf("on average at first %+v, at last %+v", first, last)
+	grown := func(a, b, slack int) bool { return b > a+a/4+slack }
+	if grown(first.files, last.files, 200) || grown(first.goroutines, last.goroutines, 200) || grown(first.memory, last.memory, 8<<20) {
+		t.Errorf("at first %+v, at last %+v", first, last)
+	}
+}
+
+// street is a converter in a network of its own and a home with two lines to it;
+// the servers are there, too:
+//
+//	198.18.1.2 -- line0 -- 198.18.1.1
+//	198.18.2.2 -- line1 -- 198.18.2.1 converter
+//	198.18.3.80 - line2 -- 198.18.3.1
+type street struct {
+	t         *testing.T
+	far       *netns.Namespace
+	converter netip.AddrPort
+	homes     []netip.Addr
+	server    string
+
+	dark, rejoined int // times
+}
+
+func newStreet(t *testing.T) *street {
+	far, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &street{t: t, far: far, converter: netip.MustParseAddrPort("198.18.1.1:5124"),
+		homes: []netip.Addr{netip.MustParseAddr("198.18.1.2"), netip.MustParseAddr("198.18.2.2")}}
+	for i, line := range []struct{ here, there []string }{
+		{[]string{"198.18.1.2/24"}, []string{"198.18.1.1/24"}},
+		{[]string{"198.18.2.2/24", "198.18.2.3/24"}, []string{"198.18.2.1/24"}},
+		{[]string{"198.18.3.80/24"}, []string{"198.18.3.1/24"}},
+	} {
+		name := fmt.Sprint("line", i)
+		if err := far.Line(name, line.here, line.there); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.run("ip", "link", "del", name) })
+	}
+	for _, undo := range []string{"rule del from 198.18.2.0/24 lookup 72", "mptcp endpoint flush", "mptcp limits set subflows 2 add_addr_accepted 0"} {
+		t.Cleanup(func() { s.run("ip", strings.Fields(undo)...) })
+	}
+	for _, do := range []string{
+		"rule add from 198.18.2.0/24 lookup 72", "route add default via 198.18.2.1 dev line1 table 72",
+		"mptcp limits set subflows 4 add_addr_accepted 4",
+		"mptcp endpoint add 198.18.1.2 id 91 dev line0 subflow", "mptcp endpoint add 198.18.2.2 id 92 dev line1 subflow",
+	} {
+		s.run("ip", strings.Fields(do)...)
+	}
+	// As the package has it; many connections follow one another here, too.
+	settings := map[string]string{"net/ipv4/ip_local_port_range": "10240 65535", "net/ipv4/tcp_tw_reuse": "1", "net/ipv4/tcp_fastopen": "3"}
+	for key, value := range settings {
+		sysctl(t, key, value)
+	}
+	err = far.Do(func() error {
+		for key, value := range settings {
+			if err := os.WriteFile("/proc/sys/"+key, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "198.18.3.80:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go serveEcho(l)
+	s.server = l.Addr().String()
+	return s
+}
+
+func (s *street) run(name string, args ...string) {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		s.t.Errorf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+// flap has one line after the other go dark for three seconds, with three in
+// between, in turn so that packets vanish and so that the converter's end is down.
+func (s *street) flap(ctx context.Context) {
+	pause := func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(3 * time.Second):
+		}
+	}
+	in := func(name string, args ...string) {
+		s.far.Do(func() error { s.run(name, args...); return nil })
+	}
+	for pause(); ctx.Err() == nil; pause() {
+		line := fmt.Sprintf("line%d-far", s.dark%2)
+		if s.dark/2%2 == 0 {
+			in("nft", fmt.Sprintf(`table inet dark {
+				chain in { type filter hook prerouting priority -300; iifname %q drop; }
+				chain out { type filter hook postrouting priority -300; oifname %q drop; }
+			}`, line, line))
+			pause()
+			in("nft", "delete table inet dark")
+		} else {
+			in("ip", "link", "set", line, "down")
+			pause()
+			in("ip", "link", "set", line, "up")
+		}
+		s.dark++
+	}
+}
+
+// rejoin has each connection get one more subflow, and lose it, once in two
+// seconds.
+func (s *street) rejoin(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.run("ip", strings.Fields("mptcp endpoint add 198.18.2.3 id 99 dev line1 subflow")...)
+		time.Sleep(time.Second)
+		s.run("ip", strings.Fields("mptcp endpoint del id 99")...)
+		s.rejoined++
+		time.Sleep(time.Second)
+	}
+}
+
+// life is that of one connection.
+type life struct {
+	lines   []*gateway // the first one is tried first
+	server  string
+	echoed  int64 // bytes that came back as they were sent
+	slowest time.Duration
+}
+
+// live keeps a connection busy for some seconds.
+func (l *life) live(ctx context.Context) error {
+	c, err := l.lines[0].open(ctx, l.server)
+	if errors.Is(err, syscall.EHOSTUNREACH) { // it is dark
+		c, err = l.lines[1].open(ctx, l.server)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = nil
 		}
-		return 0, err
+		return err
 	}
 	defer c.Close()
 	end := time.Now().Add(time.Second + rand.N(8*time.Second))
+	noise := rand.NewChaCha8([32]byte{byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())})
 	sent, got := make([]byte, 16<<10), make([]byte, 16<<10)
 	for time.Now().Before(end) && ctx.Err() == nil {
 		n := 1 + rand.IntN(len(sent))
-		for i := range n {
-			sent[i] = byte(rand.Uint32())
+		noise.Read(sent[:n])
+		began := time.Now()
+		c.SetDeadline(began.Add(patience))
+		if err := l.echo(c, sent[:n], got[:n]); err != nil {
+			return fmt.Errorf("an echo, after %v: %w", time.Since(began), err)
 		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		if _, err := c.Write(sent[:n]); err != nil {
-			return echoed, err
-		}
-		if _, err := io.ReadFull(c, got[:n]); err != nil {
-			return echoed, err
-		}
-		if !bytes.Equal(sent[:n], got[:n]) {
-			return echoed, fmt.Errorf("%d bytes came back as others", n)
-		}
-		echoed += int64(n)
+		l.slowest = max(l.slowest, time.Since(began))
+		l.echoed += int64(n)
 		time.Sleep(rand.N(200 * time.Millisecond))
 	}
 	c.CloseWrite()
 	if rest, err := io.ReadAll(c); err != nil || len(rest) != 0 {
-		return echoed, fmt.Errorf("at the end: %d bytes, %w", len(rest), err)
+		return fmt.Errorf("at the end: %d bytes, %w", len(rest), err)
 	}
-	return echoed, nil
+	return nil
+}
+
+func (l *life) echo(c *mptcp.Conn, sent, got []byte) error {
+	if _, err := c.Write(sent); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(sent, got) {
+		return fmt.Errorf("%d bytes came back as others", len(sent))
+	}
+	return nil
 }
 
 // footprint is what the converter takes.
 type footprint struct {
-	files  int
-	memory int // bytes
+	files      int
+	goroutines int
+	memory     int // bytes
 }
 
 func (m *manager) usage() (u footprint) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", m.pid))
+	u.goroutines = status(m.place.t, m.place).Goroutines
+	pid := m.main()
+	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	u.files = len(files)
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", m.pid))
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	var size, resident int
 	fmt.Sscan(string(b), &size, &resident)
 	u.memory = resident * os.Getpagesize()
 	return u
+}
+
+// main is the main process.
+func (m *manager) main() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pid
+}
+
+// idleTicks is for how long all processors together have had nothing to do, in
+// hundredths of a second.
+func idleTicks() int {
+	b, _ := os.ReadFile("/proc/stat")
+	ticks, _ := strconv.Atoi(strings.Fields(string(b))[4])
+	return ticks
+}
+
+// processors is how many the machine has.
+func processors() (n int) {
+	b, _ := os.ReadFile("/proc/stat")
+	return strings.Count(string(b), "\ncpu")
 }
