@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -57,6 +58,7 @@ type Config struct {
 	DenyPorts         []uint16
 	Clients           []Client
 	OnPath            *OnPath // nil: not on the path
+	Warnings          []string
 }
 
 // Client is who may use the converter: whoever comes from one of the networks,
@@ -132,6 +134,7 @@ func (s Source) Load() (Config, error) {
 		}
 	}
 	p.parse(f)
+	p.warnIfOpen(f.Clients)
 	files, err := clientFiles(s.Dir())
 	if err != nil {
 		return Config{}, err
@@ -140,6 +143,7 @@ func (s Source) Load() (Config, error) {
 		var f clientsFile
 		if p.name = name; p.decode(name, &f) {
 			p.parseClients(f.Clients)
+			p.warnIfOpen(f.Clients)
 		}
 	}
 	p.parseFlags(s.Listen, s.Networks)
@@ -186,6 +190,14 @@ type parser struct {
 func (p *parser) bad(key string, err error) {
 	if err != nil {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s: %w", p.name, key, err))
+	}
+}
+
+// warnIfOpen warns of a file with secrets that everybody on the host may read.
+func (p *parser) warnIfOpen(list []client) {
+	secret := slices.ContainsFunc(list, func(c client) bool { return c.Key != "" || c.Cookie != "" })
+	if fi, err := os.Stat(p.name); err == nil && secret && fi.Mode()&0o004 != 0 {
+		p.c.Warnings = append(p.c.Warnings, fmt.Sprintf("%s: everybody on this host may read the keys in it: chmod o= %[1]s", p.name))
 	}
 }
 

@@ -218,6 +218,29 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
+// A file with keys that everybody may read is told of, and taken.
+func TestOpenFiles(t *testing.T) {
+	file := write(t, "[[client]]\nname = \"old\"\ncookie = \""+cookie+"\"\n")
+	s := Source{File: file}
+	if _, err := s.Add("home"); err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(s.Dir(), "home.toml")
+	for _, tt := range []struct {
+		file string
+		mode os.FileMode
+		told bool
+	}{{file, 0o644, true}, {file, 0o640, false}, {own, 0o604, true}, {own, 0o640, false}} {
+		if err := os.Chmod(tt.file, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Load()
+		if told := len(c.Warnings) == 1 && strings.HasPrefix(c.Warnings[0], tt.file+": "); err != nil || told != tt.told || !tt.told && len(c.Warnings) > 0 {
+			t.Errorf("%s with mode %v: %q, %v", tt.file, tt.mode, c.Warnings, err)
+		}
+	}
+}
+
 // A client is added, found, and removed; what is in the way is said.
 func TestDirectory(t *testing.T) {
 	file := write(t, "[[client]]\nname = \"old\"\ncookie = \""+cookie+"\"\n")

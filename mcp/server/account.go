@@ -32,6 +32,7 @@ type account struct {
 	client        config.Client
 	holder        *proof.Holder // nil: no key
 	open, pending int
+	answers       int // that it is being told, and does not close
 	relayed       uint64
 	refused       map[string]uint64 // by reason
 	connections   bucket
@@ -91,6 +92,39 @@ func (a *account) admit(from netip.Addr, now time.Time) (connected, release func
 		defer a.mu.Unlock()
 		a.open--
 	}, nil
+}
+
+// answer counts a connection that ends with an answer, until answered, unless
+// there are as many as may be pending: who replays what a client has sent gets
+// answers, too.
+func (a *account) answer() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.answers >= a.client.Pending {
+		return false
+	}
+	a.answers++
+	return true
+}
+
+func (a *account) answered() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers--
+}
+
+// full says whether the client has as many connections as it may.
+func (a *account) full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open >= a.client.Connections
+}
+
+// over says whether the client has connections although its time is.
+func (a *account) over(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open > 0 && expired(a.client, now)
 }
 
 func expired(c config.Client, now time.Time) bool {

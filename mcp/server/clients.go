@@ -17,6 +17,7 @@ import (
 // change; a new configuration makes new ones.
 type clients struct {
 	accounts []*account // as the configuration has them
+	expiring []*account // those whose time ends
 	keys     map[proof.ID]*account
 	cookies  map[[sha256.Size]byte]*account
 	networks map[netip.Prefix]*account
@@ -45,6 +46,9 @@ func newClients(list []config.Client, old *clients) *clients {
 		}
 		a.set(c)
 		cs.accounts = append(cs.accounts, a)
+		if !c.Expires.IsZero() {
+			cs.expiring = append(cs.expiring, a)
+		}
 		if c.Key != nil {
 			cs.keys[a.holder.Key.ID] = a
 		}

@@ -17,6 +17,7 @@ const (
 	maxStrangersSource = 1024  // connections of one source
 	maxStrangers       = 16384 // of all, on hosts with 16 GB; less in proportion
 	minStrangers       = 512
+	dubiousAfter       = 2 * time.Second
 	answersPerSecond   = 100   // error messages to one source
 	maxAnswered        = 65536 // sources that get any, within a second
 )
@@ -41,6 +42,7 @@ type stranger struct {
 	conn         *mptcp.Conn
 	source       netip.Prefix
 	all, sourced *list.Element
+	since        time.Time // when it, or its request, had come
 }
 
 // newGate makes a gate for as many strangers as the host has memory for.
@@ -69,13 +71,46 @@ func (g *gate) enter(c *mptcp.Conn, source netip.Prefix) (st *stranger, oldest *
 	case g.strangers.Len() >= g.most:
 		out = g.strangers.Front().Value.(*stranger)
 	}
-	st = &stranger{conn: c, source: source}
+	st = &stranger{conn: c, source: source, since: time.Now()}
 	st.all, st.sourced = g.strangers.PushBack(st), from.PushBack(st)
 	if out == nil {
 		return st, nil
 	}
 	g.removeLocked(out)
 	return st, out.conn
+}
+
+// shed takes out the oldest connection but one, which is the caller's to reset.
+func (g *gate) shed(but *stranger) (oldest *mptcp.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for e := g.strangers.Front(); e != nil; e = e.Next() {
+		if st := e.Value.(*stranger); st != but {
+			g.removeLocked(st)
+			return st.conn
+		}
+	}
+	return nil
+}
+
+// heard notes that a connection's request has come, and is a stranger's.
+func (g *gate) heard(st *stranger) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	st.since = time.Now()
+}
+
+// dubious are the connections whose request could have come, or who could have
+// read the answer.
+func (g *gate) dubious(now time.Time) (list []*mptcp.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for e := g.strangers.Front(); e != nil; e = e.Next() {
+		if st := e.Value.(*stranger); now.Sub(st.since) > dubiousAfter {
+			list = append(list, st.conn)
+		}
+	}
+	return list
 }
 
 // leave may be called more than once.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 
 	"braid/transport/convert"
 )
@@ -18,13 +19,18 @@ var world = []netip.Addr{
 	netip.MustParseAddr("2001:503:ba3e::2:30"), netip.MustParseAddr("2001:dc3::35"),
 }
 
-// info answers a client that asks what the converter can do.
-func (s *Server) info(ctx context.Context, asked convert.Message) convert.Message {
-	can := convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}}
-	if _, ok := convert.Find[convert.Families](asked); !ok {
-		return convert.Reply(can)
+// info answers a client that asks what the converter can do. One that asks for
+// families, as gateways do, is also told when the next connection would be one
+// too many, so that it does not have to be tried.
+func (s *Server) info(ctx context.Context, asked convert.Message, full bool) convert.Message {
+	answer := []convert.TLV{convert.SupportedTCPExtensions{Kinds: []byte{convert.KindMPTCP}}}
+	if _, ok := convert.Find[convert.Families](asked); ok {
+		answer = append(answer, s.families(ctx))
+		if full {
+			answer = append(answer, convert.RetryError(convert.ResourceExceeded, time.Second))
+		}
 	}
-	return convert.Reply(can, s.families(ctx))
+	return convert.Reply(answer...)
 }
 
 // families tells in which address families there is a way out: to the

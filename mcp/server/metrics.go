@@ -5,8 +5,10 @@ package server
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,13 +70,58 @@ func (s *Server) ServeMetrics(ctx context.Context, addr string) error {
 		func() float64 { return float64(st.Open.Load()) }))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	hs := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: requestTimeout, WriteTimeout: time.Minute}
+	hs := &http.Server{Handler: mux, ReadHeaderTimeout: requestTimeout, WriteTimeout: time.Minute, IdleTimeout: scrapeIdle}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, func() { hs.Close() })
 	defer stop()
-	if err := hs.ListenAndServe(); err != http.ErrServerClosed {
+	if err := hs.Serve(&few{Listener: l, room: make(chan struct{}, maxScrapers)}); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
+}
+
+const (
+	// maxScrapers bounds the connections for metrics, which have files that
+	// clients' connections need, wherever the address can be reached from.
+	maxScrapers = 32
+	// scrapeIdle is how long one of them may wait for its next question.
+	scrapeIdle = 30 * time.Second
+)
+
+// few is a listener with few connections at a time: one more is closed.
+type few struct {
+	net.Listener
+	room chan struct{} // has an element for each
+}
+
+func (f *few) Accept() (net.Conn, error) {
+	for {
+		c, err := f.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case f.room <- struct{}{}:
+			return &one{Conn: c, few: f}, nil
+		default:
+			c.Close()
+		}
+	}
+}
+
+// one is a connection of a few.
+type one struct {
+	net.Conn
+	few  *few
+	once sync.Once
+}
+
+func (o *one) Close() error {
+	o.once.Do(func() { <-o.few.room })
+	return o.Conn.Close()
 }
 
 // perClient collects what is known of each client.

@@ -46,7 +46,8 @@ type Server struct {
 	share                 share
 	records               addressLog
 	started               time.Time
-	most                  int // connections that there are descriptors for
+	files                 int          // that connections may have, both ends together
+	admitted              atomic.Int64 // connections of clients, each of which has two ends, or will
 
 	requestTimeout, dialTimeout time.Duration
 
@@ -73,7 +74,7 @@ func New(c config.Config, log *journal.Log) *Server {
 		started:    time.Now(),
 		strangers:  newGate(),
 		neighbours: newGate(),
-		most:       descriptors(),
+		files:      2 * descriptors(),
 		sessions:   make(map[*session]struct{}),
 		deafC:      make(chan struct{}),
 
@@ -155,6 +156,7 @@ func (s *Server) Run(ctx, halt context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { s.guard.Run(work) })
 	s.running.Go(func() { s.learnNAT64(work) })
+	s.running.Go(func() { s.patrol(work) })
 	var accepting sync.WaitGroup
 	for _, l := range s.listeners {
 		accepting.Go(func() { s.accept(work, l) })
@@ -246,8 +248,23 @@ func (s *Server) reset(which func(*session) bool) {
 	}
 }
 
-// full says whether there are descriptors for one connection more.
-func (s *Server) full() bool { return s.count() > s.most }
+// full says whether clients have all the files that there are.
+func (s *Server) full() bool { return 2*int(s.admitted.Load()) >= s.files }
+
+// makeRoom has the oldest stranger, st aside, give way to it where there are no
+// more files than are in use.
+func (s *Server) makeRoom(st *stranger) {
+	if s.count()+int(s.admitted.Load()) < s.files {
+		return
+	}
+	for _, g := range []*gate{&s.strangers, &s.neighbours} {
+		if oldest := g.shed(st); oldest != nil {
+			s.Stats.Shed.Add(1)
+			oldest.Reset()
+			return
+		}
+	}
+}
 
 // source is what strangers are told apart by: an IPv4 address, or the IPv6
 // network a subscriber gets.

@@ -319,6 +319,11 @@ func TestInfo(t *testing.T) {
 	if err != nil || !ok || !bytes.Equal(x.Kinds, []byte{convert.KindMPTCP}) || len(m.TLVs) != 1 {
 		t.Errorf("answer %+v, %v", m, err)
 	}
+	m, _, err = ask(t, "127.0.0.2", encode(t, convert.Reply(convert.Info{}, convert.Families{})))
+	_, ok = convert.Find[convert.SupportedTCPExtensions](m)
+	if e, full := convert.Find[convert.Error](m); err != nil || !ok || !full || e.Code != convert.ResourceExceeded {
+		t.Errorf("a gateway without room for a connection gets %+v, %v", m, err)
+	}
 	m, _, err = ask(t, "127.0.0.3", encode(t, convert.Reply(convert.Info{})))
 	if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.NotAuthorized {
 		t.Errorf("a stranger gets %+v, %v", m, err)

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"braid/transport/convert"
@@ -42,10 +44,11 @@ type session struct {
 	account *account
 	far     *mptcp.Conn // to the server that the client wants
 
-	remote  netip.AddrPort // of far
-	pair    relay.Pair
-	began   time.Time
-	carried atomic.Bool // the pair has started
+	confined func()         // ends what confine has begun; nil: nothing
+	remote   netip.AddrPort // of far
+	pair     relay.Pair
+	began    time.Time
+	carried  atomic.Bool // the pair has started
 }
 
 // serve is the life of a connection until it is relayed, or its end.
@@ -60,10 +63,78 @@ func (se *session) serve(ctx context.Context) {
 			se.client.Reset()
 		}
 		if !relayed {
+			se.known()
 			s.remove(se)
 		}
 	}()
 	relayed = se.negotiate(ctx)
+}
+
+// receive reads the message that a connection begins with, and what has come
+// right behind it. Who has not sent all of it yet has to wait as a stranger.
+func (se *session) receive(ctx context.Context) (b, rest []byte, err error) {
+	const packet = 1500 // of which the request is a part, if it was in the SYN
+	r := bufio.NewReaderSize(readerFunc(func(b []byte) (int, error) {
+		n, err := se.client.ReadNow(b)
+		if errors.Is(err, syscall.EAGAIN) {
+			se.confine(ctx)
+			return se.client.Read(b)
+		}
+		return n, err
+	}), packet)
+	if b, err = convert.Receive(r); err != nil {
+		return nil, nil, err
+	}
+	rest, err = r.Peek(r.Buffered())
+	return b, rest, err
+}
+
+// readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// confine has the kernel keep little of what the peer sends, until known is
+// called. A connection whose SYN had data is confined when its third ACK has
+// come, before which it can send nothing more.
+func (se *session) confine(ctx context.Context) {
+	if se.confined != nil {
+		return
+	}
+	se.confined = func() {}
+	if se.tryConfine() {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	doneC := make(chan struct{})
+	go func() {
+		defer close(doneC)
+		if se.client.WaitEstablished(ctx) == nil {
+			se.tryConfine()
+		}
+	}()
+	se.confined = func() {
+		cancel()
+		<-doneC
+	}
+}
+
+// tryConfine resets a connection that has filled the kernel's memory before it
+// could be confined.
+func (se *session) tryConfine() bool {
+	done, err := se.client.Confine()
+	if err != nil {
+		se.server.Stats.Shed.Add(1)
+		se.client.Reset()
+	}
+	return done
+}
+
+// known is called when it is known whose the connection is, or that it has ended.
+func (se *session) known() {
+	if se.confined != nil {
+		se.confined()
+	}
 }
 
 // negotiate brings a connection to where it is relayed, or ends it with an
@@ -85,22 +156,26 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 		s.Stats.Shed.Add(1)
 		oldest.Reset()
 	}
-	c.Confine()
+	s.makeRoom(st)
 	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
-	b, err := convert.Receive(c)
+	b, rest, err := se.receive(ctx)
 	var m convert.Message
 	if err == nil {
 		m, _, err = convert.Parse(b)
 	}
 	if err != nil {
+		gate.heard(st)
 		se.refuse(ctx, request{account: neighbour, from: from}, s.requestError(err))
 		return false
 	}
 	r := s.identify(from, b, m)
 	if r.account == nil {
+		gate.heard(st)
 		se.refuse(ctx, r, convert.Error{Code: convert.NotAuthorized})
 		return false
 	}
+	gate.leave(st)
+	se.known()
 	if err := m.CheckRequest(); err != nil {
 		se.refuse(ctx, r, err)
 		return false
@@ -124,7 +199,6 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 			release()
 		}
 	}()
-	gate.leave(st)
 	c.SetReadDeadline(time.Time{})
 	far, err := se.connect(ctx, r.account, connect)
 	connected()
@@ -137,6 +211,7 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 	se.account, se.far = r.account, far
 	s.mu.Unlock()
 	se.remote = connect.Remote
+	se.pair.First = rest
 	return se.relay(ctx, connect.Extended(), release)
 }
 
@@ -145,7 +220,16 @@ func (s *Server) admit(r request) (connected, release func(), err error) {
 	if s.full() {
 		return nil, nil, convert.RetryError(convert.ResourceExceeded, time.Second)
 	}
-	return r.account.admit(r.from, time.Now())
+	connected, leave, err := r.account.admit(r.from, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	s.admitted.Add(1)
+	s.makeRoom(nil) // for the other end
+	return connected, func() {
+		s.admitted.Add(-1)
+		leave()
+	}, nil
 }
 
 // info tells a known client what the converter can do, which is free.
@@ -155,9 +239,10 @@ func (se *session) info(ctx context.Context, r request) {
 		return
 	}
 	r.account.saw(r.from)
-	b, err := se.server.answer(r, se.server.info(ctx, r.Message))
+	s := se.server
+	b, err := s.answer(r, s.info(ctx, r.Message, s.full() || r.account.full()))
 	if err == nil {
-		se.end(ctx, b)
+		se.end(ctx, r, b)
 	}
 }
 
@@ -173,7 +258,7 @@ func (se *session) proveAgain(ctx context.Context, r request) {
 	if r.verdict == proof.Replayed {
 		s.wrong.warn(s.Log, "replayed proof", "client", r.account.name, "from", r.from)
 	}
-	se.end(ctx, b)
+	se.end(ctx, r, b)
 }
 
 // connect opens the connection to the server, MPTCP if it speaks it.
@@ -324,18 +409,28 @@ func (se *session) refuse(ctx context.Context, r request, err error) {
 		r.account.refuse(answer.Code.String())
 	}
 	if b, err := convert.Reply(answer).Append(nil); err == nil {
-		se.end(ctx, b)
+		se.end(ctx, r, b)
 	}
 }
 
 // end says the last there is to say and lets the client read it and close first
 // (RFC 8803 section 6.2.8): what it has sent meanwhile would otherwise turn
 // into a reset that overtakes the answer.
-func (se *session) end(ctx context.Context, b []byte) {
+func (se *session) end(ctx context.Context, r request, b []byte) {
+	c := se.client
+	if r.account != nil { // else the gate bounds them
+		if !r.account.answer() {
+			se.server.Stats.Shed.Add(1)
+			c.Reset()
+			return
+		}
+		defer r.account.answered()
+	}
+	se.confine(ctx)
 	if se.say(ctx, b) != nil {
+		c.Reset() // it may not be where it says: an end that waits for its answer would be sent again and again
 		return
 	}
-	c := se.client
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(goodbyeTimeout))
 	io.CopyN(io.Discard, c, goodbyeBytes)

@@ -29,20 +29,25 @@ func Far(t testing.TB) {
 	}
 }
 
-// ListenFar listens at a port of the server 198.18.0.80 until the test ends.
-func ListenFar(t testing.TB, mptcp bool) (l net.Listener) {
+// InFar has f run where the servers are, see [Namespace.Do].
+func InFar(t testing.TB, f func() error) {
 	t.Helper()
 	Far(t)
 	n, _ := far()
-	err := n.Do(func() (err error) {
+	if err := n.Do(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ListenFar listens at a port of the server 198.18.0.80 until the test ends.
+func ListenFar(t testing.TB, mptcp bool) (l net.Listener) {
+	t.Helper()
+	InFar(t, func() (err error) {
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(mptcp)
 		l, err = lc.Listen(context.Background(), "tcp", "198.18.0.80:0")
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { l.Close() })
 	return l
 }

@@ -4,6 +4,7 @@
 package mptcp
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -103,18 +104,34 @@ const strangerBuffer = 16 << 10
 // Confine has a connection take no more than 32 KiB of what its peer sends and
 // nobody reads, which otherwise is 128 KiB and, behind a gap in the data, never
 // is read. Give lets a client out. Without CAP_NET_ADMIN, without which it could
-// not be let out, nothing happens. Nor does it to one that is accepted by TCP Fast
-// Open and waits for its third ACK: the kernel takes the window's limit from the
-// buffer then, and never raises it again (6.18: 20 kB, 2.7 Mbit/s at 60 ms).
-func (c *Conn) Confine() {
-	_ = c.control(func(fd int) error {
-		if ti, err := tcpInfo(fd); err != nil || ti.State != StateEstablished {
-			return err
+// not be let out, nothing happens.
+//
+// It is not done while a connection that was accepted by TCP Fast Open waits for
+// its third ACK: the kernel takes the window's limit from the buffer then, and
+// never raises it again (6.18: 20 kB, 2.7 Mbit/s at 60 ms). Of such a peer
+// nothing is taken but what its SYN had. The error is ErrCrowding where more has
+// been taken already.
+func (c *Conn) Confine() (done bool, err error) {
+	var ti TCPInfo
+	err = c.control(func(fd int) (err error) {
+		ti, err = tcpInfo(fd)
+		if done = err == nil && ti.State != StateSYNRecv; done {
+			fixReceiveBuffer(fd, strangerBuffer)
 		}
-		fixReceiveBuffer(fd, strangerBuffer)
-		return nil
+		return err
 	})
+	switch {
+	case err != nil: // it has gone
+		return true, nil
+	case int(ti.BytesReceived)+ti.OutOfOrder*ti.RcvMSS > 2*strangerBuffer:
+		return done, ErrCrowding
+	}
+	return done, nil
 }
+
+// ErrCrowding is that a connection of which it is not known whose it is has sent
+// more than it may.
+var ErrCrowding = errors.New("more has been sent than there is room for")
 
 // Confined is how many confined connections take an eighth of what TCP may have
 // on this host.

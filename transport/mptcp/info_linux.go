@@ -219,6 +219,7 @@ func parseTCPInfo(b []byte) TCPInfo {
 		SndWindowScale: b[6] & 0xf,
 		RTO:            us(8),
 		SndMSS:         u32(16),
+		RcvMSS:         u32(20),
 		Unacked:        u32(24),
 		Lost:           u32(32),
 		LastDataSent:   ms(44),
@@ -235,6 +236,7 @@ func parseTCPInfo(b []byte) TCPInfo {
 		DeliveryRate:   native.Uint64(b[160:]),
 		BytesSent:      native.Uint64(b[200:]),
 		BytesRetrans:   native.Uint64(b[208:]),
+		OutOfOrder:     u32(224),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -83,6 +84,18 @@ func Accept(l *net.TCPListener) (*Conn, error) {
 	return Wrap(tc), nil
 }
 
+// ReadNow is Read without waiting: the error is EAGAIN where nothing has come yet.
+func (c *Conn) ReadNow(b []byte) (n int, err error) {
+	err = c.control(func(fd int) (err error) {
+		n, err = unix.Read(fd, b)
+		return err
+	})
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
 // Gone says whether a connection has ended in both directions: by a reset, or
 // because the kernel has given it up. It costs a system call and no byte.
 func (c *Conn) Gone() bool {
@@ -100,7 +113,7 @@ func (c *Conn) Gone() bool {
 // in. What is written before, on an MPTCP connection whose SYN carried data,
 // stays unsent until the next write (seen on 6.18). The kernel wakes nobody
 // when that ACK arrives, so this looks again, at intervals of an eighth of
-// the time waited so far.
+// the time waited so far, and at most 50 ms.
 func (c *Conn) WaitEstablished(ctx context.Context) error {
 	start := time.Now()
 	for {
@@ -114,7 +127,7 @@ func (c *Conn) WaitEstablished(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(max(500*time.Microsecond, time.Since(start)/8)):
+		case <-time.After(min(max(500*time.Microsecond, time.Since(start)/8), 50*time.Millisecond)):
 		}
 	}
 }

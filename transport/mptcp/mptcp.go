@@ -104,6 +104,7 @@ type TCPInfo struct {
 	SndWindowScale uint8
 	RTO            time.Duration
 	SndMSS         int
+	RcvMSS         int           // as it is estimated
 	Unacked        int           // segments
 	Lost           int           // segments
 	LastDataSent   time.Duration // since
@@ -119,6 +120,7 @@ type TCPInfo struct {
 	BytesSent      uint64
 	BytesRetrans   uint64
 	NotSent        int // bytes
+	OutOfOrder     int // segments, received ahead of others so far; kernel 5.4
 }
 
 // TCPState is a state of the TCP state machine as tcp_info numbers them.

@@ -352,7 +352,9 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		s.Confine()
+		if done, err := s.Confine(); !done || err != nil {
+			t.Fatal(done, err)
+		}
 		if m != nil {
 			given = m.Give(s)
 		}

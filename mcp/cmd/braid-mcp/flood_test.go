@@ -42,12 +42,16 @@ func TestFloods(t *testing.T) {
 		t.Fatal(err)
 	}
 	atOnce := int(files.Cur) - 2000
-	// From 127.9.0.0/16 the third ACK never comes; the first byte of a
-	// connection, where it is a G, gets lost each time.
+	// From 127.9.0.0/16 the third ACK never comes, from 127.10.0.0/16 a second
+	// late; the first byte of a packet, where it is a G, gets it lost each time.
 	sh(t, `table ip flood {
+		counter told { }
+		set seen { type ipv4_addr . inet_service; flags dynamic; size 65535; timeout 1m; }
 		chain out {
 			type filter hook output priority 0
 			tcp sport 5124 ip daddr 127.9.0.0/16 tcp flags & (syn | ack) == syn | ack drop
+			tcp sport 5124 ip daddr 127.9.0.0/16 tcp flags & (fin | psh) != 0 counter name told drop
+			tcp sport 5124 ip daddr 127.10.0.0/16 tcp flags & (syn | ack) == syn | ack ip daddr . tcp dport != @seen add @seen { ip daddr . tcp dport } drop
 		}
 		chain in {
 			type filter hook input priority 0
@@ -62,24 +66,28 @@ func TestFloods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	first := func(fd int) error { return send(fd, info[:1]) }
+	gap := func(fd int) error {
+		if err := send(fd, []byte("G")); err != nil {
+			return err
+		}
+		return send(fd, make([]byte, 256<<10))
+	}
 	for _, tt := range []struct {
 		name string
 		net  byte // the second byte of their addresses
 		most int  // of them; 0: all
 		syn  bool // has data in it
 		act  func(fd int) error
+		then func(fd int) error // when the connection is there; nil: nothing more
 	}{
-		{"mute", 8, 0, false, nil},
-		{"a byte now and then", 8, 0, true, func(fd int) error { return send(fd, info[:1]) }},
-		{"data behind a gap", 8, 2000, false, func(fd int) error {
-			if err := send(fd, []byte("G")); err != nil {
-				return err
-			}
-			return send(fd, make([]byte, 256<<10))
-		}},
-		{"refused and talking on", 8, 0, true, func(fd int) error { return send(fd, append(bytes.Clone(info), make([]byte, 60<<10)...)) }},
-		{"half-open", 9, 0, false, nil},
-		{"half-open with data", 9, 0, true, func(fd int) error { return send(fd, info) }},
+		{"mute", 8, 0, false, nil, nil},
+		{"a byte now and then", 8, 0, true, first, nil},
+		{"data behind a gap", 8, 2000, false, gap, nil},
+		{"a byte in the SYN, then a gap", 10, 1000, true, first, gap},
+		{"refused and talking on", 8, 0, true, func(fd int) error { return send(fd, append(bytes.Clone(info), make([]byte, 60<<10)...)) }, nil},
+		{"half-open", 9, 0, false, nil, nil},
+		{"half-open with data", 9, 0, true, func(fd int) error { return send(fd, info) }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlace(t, "metrics = \"\"\n[[client]]\nname = \"a\"\nkey = \""+shared+"\"\n")
@@ -114,6 +122,17 @@ func TestFloods(t *testing.T) {
 					fds = fds[1:]
 				}
 				if i%(count/8) == count/8-1 {
+					if tt.then != nil {
+						for _, fd := range fds[len(fds)-count/8:] {
+							if err := connected(fd); err != nil {
+								t.Fatal(err)
+							}
+							if err := tt.then(fd); err != nil {
+								t.Fatal(err)
+							}
+						}
+						time.Sleep(200 * time.Millisecond) // it has looked again meanwhile
+					}
 					began := time.Now()
 					if err := g.once(t.Context(), far); err != nil {
 						t.Errorf("beside %d strangers: %v", i, err)
@@ -140,6 +159,10 @@ func TestFloods(t *testing.T) {
 			}
 			fds = nil
 			m.wait("they have gone", func() bool { return status(t, p).Strangers == 0 })
+			// Who has not been heard of twice may not be who he says.
+			if out, err := exec.Command("nft", "list", "counter", "ip", "flood", "told").Output(); err != nil || !bytes.Contains(out, []byte("packets 0 ")) {
+				t.Errorf("those without a third ACK were told something: %s, %v", out, err)
+			}
 		})
 	}
 }
@@ -169,6 +192,23 @@ func stranger(net byte, i int, syn bool, act func(fd int) error) (fd int, err er
 		return fd, act(fd)
 	}
 	return fd, nil
+}
+
+// connected waits for the end of a handshake.
+func connected(fd int) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for {
+		n, err := unix.Poll(p, int(patience.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case n == 0:
+			return errors.New("no connection comes about")
+		default:
+			return nil
+		}
+	}
 }
 
 // send sends what there is room for. That the other side has reset the

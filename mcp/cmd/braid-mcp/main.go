@@ -148,8 +148,12 @@ func (c *command) fail(err error, status int) int {
 }
 
 func (c *command) check() int {
-	if _, err := c.source.LoadToServe(); err != nil {
+	conf, err := c.source.LoadToServe()
+	if err != nil {
 		return c.fail(err, exitConfig)
+	}
+	for _, w := range conf.Warnings {
+		fmt.Fprintln(c.stderr, w)
 	}
 	return 0
 }

@@ -32,12 +32,24 @@ import (
 	"braid/transport/proof"
 )
 
-// asProgram in the environment makes this binary be braid-mcp.
-const asProgram = "BRAID_MCP_TEST_PROGRAM"
+// In the environment asProgram makes this binary be braid-mcp, and asEcho a server
+// at the address that it has.
+const (
+	asProgram = "BRAID_MCP_TEST_PROGRAM"
+	asEcho    = "BRAID_MCP_TEST_ECHO"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+	}
+	if at := os.Getenv(asEcho); at != "" {
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		serveEcho(l)
 	}
 	netns.Main(m)
 }
@@ -82,6 +94,7 @@ type manager struct {
 	log      *os.File
 	watchdog string // interval, µs
 	level    string // of what it logs
+	limit    int    // of its files; 0: none of its own
 	// in has a program started in another network namespace; nil: in this one.
 	in func(start func() error) error
 
@@ -167,7 +180,11 @@ func (m *manager) start() {
 	t.Helper()
 	m.mu.Lock()
 	delete(m.told, "READY")
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, "/proc/self/exe"},
+	script := `LISTEN_PID=$$ exec "$0" "$@"`
+	if m.limit > 0 {
+		script = fmt.Sprintf("ulimit -n %d; %s", m.limit, script)
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "/proc/self/exe"},
 		"serve", "-config", m.place.file(), "-socket", m.place.socket(), "-log", m.level)...)
 	exe, err := os.Executable()
 	if err != nil {
@@ -323,6 +340,32 @@ func echo(t *testing.T) string {
 	l := netns.ListenFar(t, false)
 	go serveEcho(l)
 	return l.Addr().String()
+}
+
+// echoApart is echo by a process with files of its own.
+func echoApart(t *testing.T) string {
+	const at = "198.18.0.80:7"
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env, cmd.Stderr = append(os.Environ(), asEcho+"="+at), os.Stderr
+	netns.InFar(t, cmd.Start)
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		c, err := net.Dial("tcp", at)
+		if err == nil {
+			c.Close()
+			return at
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func serveEcho(l net.Listener) {

@@ -39,7 +39,7 @@ func (c *command) serve() int {
 		return c.fail(err, exitConfig)
 	}
 	d := &daemon{command: *c, log: journal.New(c.stderr), config: conf}
-	d.setLevel(conf)
+	d.apply(conf)
 	if len(conf.Clients) == 0 && conf.OnPath == nil {
 		d.log.Warn("nobody may use this converter yet", "cure", "braid-mcp add NAME")
 	}
@@ -51,12 +51,16 @@ func (c *command) serve() int {
 	return 0
 }
 
-func (d *daemon) setLevel(c config.Config) {
+// apply takes over what is no part of the server.
+func (d *daemon) apply(c config.Config) {
 	level := c.LogLevel
 	if d.level != nil {
 		level = *d.level
 	}
 	d.log.SetLevel(level)
+	for _, w := range c.Warnings {
+		d.log.Warn(w)
+	}
 }
 
 // run serves until the first SIGTERM or SIGINT; the second ends the wait for
@@ -205,7 +209,7 @@ func (d *daemon) reloadFile() error {
 		d.log.Warn("listen and metrics hold after a restart")
 	}
 	d.config = c
-	d.setLevel(c)
+	d.apply(c)
 	d.server.Reload(c)
 	if err := d.server.OnPath.Apply(context.Background(), c.OnPath); err != nil {
 		return err
