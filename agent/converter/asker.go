@@ -140,6 +140,9 @@ func (b *backoff) next(delay time.Duration) time.Duration {
 	return delay
 }
 
+// hold is for one that still is full when it is asked.
+func (b *backoff) hold(delay time.Duration) { b.lasted, b.end = delay, time.Now().Add(delay) }
+
 // isAnswer says whether an error is a converter's own word.
 func isAnswer(err error) bool { return errors.As(err, new(convert.Error)) }
 
@@ -251,11 +254,11 @@ func (a *asker) askOnce(ctx context.Context, w path.Way, plain bool) (s Status, 
 	if err != nil {
 		return s, fmt.Errorf("asking converter %s: %w", a.name, err)
 	}
-	if refused, ok := convert.Find[convert.Error](answer); ok {
-		return s, refused
-	}
 	if f, ok := convert.Find[convert.Families](answer); ok {
 		s.IPv4, s.IPv6 = path.TriOf(f.IPv4), path.TriOf(f.IPv6)
+	}
+	if refused, ok := convert.Find[convert.Error](answer); ok { // beside the rest: it is full
+		return s, refused
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@ package converter
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -80,8 +81,18 @@ type Status struct {
 	Err   error         // why it is down, full or refuses
 	// IPv4 and IPv6 are what it says of the families in which it reaches servers.
 	IPv4, IPv6 path.Tri
+	// Addresses are what is known of each address by which there is a way.
+	Addresses map[netip.AddrPort]AddressStatus
 
 	mptcp bool // it has arrived
+}
+
+// AddressStatus is what is known of one address of a converter, at which another
+// program may listen than at the next one.
+type AddressStatus struct {
+	State path.ConverterState
+	RTT   time.Duration
+	Since time.Time // of State
 }
 
 // Monitor asks converters. Changed tells when a state, or what a converter says
@@ -103,8 +114,7 @@ type peer struct {
 	target Target
 	status Status
 	askers map[path.Way]*asker
-	busy   error // it is full, and this says so; nil: it is not
-	full   backoff
+	full   map[netip.AddrPort]*fullness // of its addresses
 	// What it has said last of the families in which it reaches servers.
 	ipv4, ipv6 path.Tri
 }
@@ -143,7 +153,9 @@ func (m *Monitor) Known() map[string]path.Converter {
 	for name, p := range m.peers {
 		c := path.Converter{State: p.status.State, IPv4: p.status.IPv4, IPv6: p.status.IPv6, Answers: make(map[path.Way]path.Answer, len(p.askers))}
 		for w, a := range p.askers {
-			c.Answers[w] = a.answer
+			answer := a.answer
+			answer.State = p.state(w, a)
+			c.Answers[w] = answer
 		}
 		all[name] = c
 	}
@@ -159,7 +171,7 @@ func (m *Monitor) SetTargets(targets []Target) {
 	for _, t := range targets {
 		p := m.peers[t.Name]
 		if p == nil || p.target.Key != t.Key || p.target.Cookie != t.Cookie {
-			p = &peer{status: Status{Since: time.Now()}, askers: make(map[path.Way]*asker)}
+			p = &peer{status: Status{Since: time.Now()}, askers: make(map[path.Way]*asker), full: make(map[netip.AddrPort]*fullness)}
 		}
 		p.target = t
 		peers[t.Name] = p
@@ -201,8 +213,8 @@ func (m *Monitor) Doubt(name string, w path.Way, why error) {
 	a := p.askers[w]
 	switch delay := fullFor(why); {
 	case delay > 0:
-		p.busy = why
-		p.full.next(delay)
+		p.fill(w.Peer, why).next(delay)
+		p.askOthers(a)
 		m.settleLocked(p)
 		p.reckon()
 	case !isAnswer(why) && a.answer.State != path.ConverterDown:
@@ -276,46 +288,86 @@ func (m *Monitor) settleLocked(p *peer) {
 			heard = a.heard
 		}
 	}
-	count := make(map[path.ConverterState]int)
-	for _, a := range p.askers {
+	all := make(tally)
+	each := make(map[netip.AddrPort]tally)
+	for w, a := range p.askers {
 		if a.suspected && (!asking || heard.After(a.began)) {
 			a.suspected = false
 			a.set(path.Answer{State: path.ConverterDown})
 		}
-		count[a.answer.State]++
+		state := p.state(w, a)
+		if each[w.Peer] == nil {
+			each[w.Peer] = make(tally)
+		}
+		each[w.Peer][state]++
+		all[state]++
 	}
 	s := p.status
 	s.IPv4, s.IPv6 = p.ipv4, p.ipv6
-	switch {
-	case p.busy != nil:
-		s.State = path.ConverterFull
-	case count[path.ConverterUp] > 0:
-		s.State = path.ConverterUp
-	case count[path.ConverterUnknown] > 0: // it will be known soon
-	case count[path.ConverterRefused] > 0:
-		s.State = path.ConverterRefused
-	default:
-		s.State, s.IPv4, s.IPv6 = path.ConverterDown, path.Unknown, path.Unknown
+	if s.State = all.state(s.State); s.State == path.ConverterDown {
+		s.IPv4, s.IPv6 = path.Unknown, path.Unknown
 	}
-	s.RTT, s.Err = 0, p.busy
+	s.RTT, s.Err = 0, nil
+	s.Addresses = make(map[netip.AddrPort]AddressStatus, len(each))
 	for _, w := range p.target.Ways {
 		a := p.askers[w.Way]
 		if s.RTT == 0 {
 			s.RTT = a.answer.RTT
 		}
 		if s.Err == nil && s.State != path.ConverterUp && s.State != path.ConverterUnknown {
-			s.Err = a.err
+			if s.Err = p.busy(w.Peer); s.Err == nil {
+				s.Err = a.err
+			}
 		}
+		of, known := s.Addresses[w.Peer]
+		if !known {
+			of = p.status.Addresses[w.Peer]
+			of.RTT = 0
+			if state := each[w.Peer].state(of.State); state != of.State || of.Since.IsZero() {
+				of.State, of.Since = state, time.Now()
+			}
+		}
+		if of.RTT == 0 {
+			of.RTT = a.answer.RTT
+		}
+		s.Addresses[w.Peer] = of
 	}
 	old := p.status
 	if old.State != s.State {
 		s.Since = time.Now()
 	}
 	p.status = s
+	for at, of := range s.Addresses {
+		if before := old.Addresses[at]; before.State != of.State {
+			if len(s.Addresses) > 1 {
+				m.log.Info("converter", "name", p.target.Name, "address", at, "state", of.State, "rtt", of.RTT, "error", p.busy(at))
+			}
+			wake(m.changedC)
+		}
+	}
 	if old.State != s.State || old.IPv4 != s.IPv4 || old.IPv6 != s.IPv6 {
 		m.log.Info("converter", "name", p.target.Name, "state", s.State, "rtt", s.RTT, "ipv4", s.IPv4, "ipv6", s.IPv6, "error", s.Err)
 		wake(m.changedC)
 	}
+}
+
+// tally counts ways by their state.
+type tally map[path.ConverterState]int
+
+// state is what several ways come to: the best of them, and what it was before
+// as long as one is being asked that may be better.
+func (t tally) state(before path.ConverterState) path.ConverterState {
+	switch {
+	case t[path.ConverterUp] > 0:
+		return path.ConverterUp
+	case t[path.ConverterFull] > 0:
+		return path.ConverterFull
+	case t[path.ConverterUnknown] > 0: // it will be known soon
+		return before
+	case t[path.ConverterRefused] > 0:
+		return path.ConverterRefused
+	}
+	return path.ConverterDown
 }
 
 // noteLocked takes in what has come of asking by a way.
@@ -328,8 +380,8 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 		a.failing = time.Now()
 	}
 	if err != nil && !isAnswer(err) {
-		if p.busy != nil && time.Now().After(p.full.end) {
-			p.busy = nil
+		if f := p.full[a.way.Peer]; f != nil && time.Now().After(f.end) {
+			f.err = nil
 		}
 		a.suspected = a.answer.State != path.ConverterDown
 		for _, o := range p.askers {
@@ -342,9 +394,11 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 	}
 	a.heard, a.suspected = time.Now(), false
 	switch delay := fullFor(err); {
-	case delay > 0:
-		p.busy = err
-		p.full.next(delay)
+	case delay > 0: // as it was when a connection found it so, or the other way round
+		p.fill(a.way.Peer, err).hold(max(delay, p.least(a)))
+		if s.IPv4 != path.Unknown || s.IPv6 != path.Unknown {
+			p.ipv4, p.ipv6 = s.IPv4, s.IPv6
+		}
 		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
 	case err != nil:
 		for _, o := range p.askers { // which may be of the same mind now
@@ -354,7 +408,9 @@ func (m *Monitor) noteLocked(p *peer, a *asker, s Status, err error) {
 		}
 		a.set(path.Answer{State: path.ConverterRefused, RTT: s.RTT})
 	default:
-		p.busy = nil
+		if f := p.full[a.way.Peer]; f != nil {
+			f.err = nil
+		}
 		p.ipv4, p.ipv6 = s.IPv4, s.IPv6
 		a.set(path.Answer{State: path.ConverterUp, MPTCP: s.mptcp, RTT: s.RTT})
 	}
@@ -379,31 +435,87 @@ func (p *peer) mptcp() bool {
 	return false
 }
 
+// fullness is that of an address.
+type fullness struct {
+	backoff
+	err error // says so; nil: it is not, any more
+}
+
+// busy is what says that an address is full; nil: it is not.
+func (p *peer) busy(at netip.AddrPort) error {
+	if f := p.full[at]; f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// state is what a way has come to: by those to an address that is full it is.
+func (p *peer) state(w path.Way, a *asker) path.ConverterState {
+	if s := a.answer.State; p.busy(w.Peer) == nil || s != path.ConverterUp && s != path.ConverterUnknown {
+		return s
+	}
+	return path.ConverterFull
+}
+
+// fill notes that an address says that it is full.
+func (p *peer) fill(at netip.AddrPort, why error) *fullness {
+	f := p.full[at]
+	if f == nil {
+		f = new(fullness)
+		p.full[at] = f
+	}
+	f.err = why
+	return f
+}
+
+// askOthers has the other addresses asked which may be of the same mind now as
+// that of an asker.
+func (p *peer) askOthers(a *asker) {
+	for w, o := range p.askers {
+		if w.Peer != a.way.Peer && p.firstTo(o) && o.answer.State == path.ConverterUp && p.busy(w.Peer) == nil {
+			o.ask()
+		}
+	}
+}
+
+// firstTo says whether a way is the first one to its address.
+func (p *peer) firstTo(a *asker) bool {
+	i := slices.IndexFunc(p.target.Ways, func(w Way) bool { return w.Peer == a.way.Peer })
+	return p.target.Ways[i].Way == a.way.Way
+}
+
 // never is longer than any wait.
 const never = 1000 * time.Hour
 
 // intervalLocked is how long after a way was asked it is to be asked again.
 func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
 	first := p.target.Ways[0].Way == a.way.Way
+	busy := p.busy(a.way.Peer) != nil
 	switch {
-	case p.busy != nil && first:
-		return p.full.end.Sub(a.began)
-	case p.busy != nil, a.answer.State == path.ConverterUnknown: // others are being asked, or are full
+	case busy && p.firstTo(a):
+		return p.full[a.way.Peer].end.Sub(a.began)
+	case busy, a.answer.State == path.ConverterUnknown: // others are being asked, or are full
 		return never
 	case a.answer.State == path.ConverterUp && first:
 		return upInterval
 	case a.answer.State == path.ConverterUp && (a.answer.MPTCP || !p.mptcp()):
 		return never
 	}
-	least, most := downInterval, maxInterval
+	most := maxInterval
 	if a.way.Metered {
 		most = maxMetered
-		if slices.ContainsFunc(p.target.Ways, func(w Way) bool { return !w.Metered }) {
-			least = spareInterval
-		}
 	}
+	least := p.least(a)
 	if p.status.State != path.ConverterUp && time.Since(m.missed) < missedTime {
 		return least
 	}
 	return max(least, min(time.Since(a.failing)/longing, most))
+}
+
+// least is how soon a way is asked again at first.
+func (p *peer) least(a *asker) time.Duration {
+	if a.way.Metered && slices.ContainsFunc(p.target.Ways, func(w Way) bool { return !w.Metered }) {
+		return spareInterval
+	}
+	return downInterval
 }

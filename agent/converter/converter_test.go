@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"braid/agent/config"
 	"braid/agent/path"
 	"braid/test/netns"
 	"braid/transport/convert"
@@ -187,6 +188,64 @@ func TestFull(t *testing.T) {
 	if n := questions.Load(); n != 4 {
 		t.Errorf("asked %d times", n)
 	}
+}
+
+// Another program may listen at each address of a converter: one that is full, or
+// refuses, is told apart from the others, and comes after them.
+func TestAddresses(t *testing.T) {
+	busy := convert.RetryError(convert.ResourceExceeded, time.Second)
+	var says atomic.Pointer[convert.Error] // the first; nil: it serves
+	first := answer(t, func(convert.Message) convert.Message {
+		if e := says.Load(); e != nil {
+			return convert.Reply(*e)
+		}
+		return convert.Reply(serves)
+	})
+	second := answer(t, func(convert.Message) convert.Message { return convert.Reply(serves) })
+	m := start(t)
+	ways := []Way{way("fibre", alive, first), way("fibre", alive, second)}
+	m.SetTargets([]Target{{Name: "mcp", Ways: ways}})
+	addresses := func(of ...path.ConverterState) func(Status) bool {
+		return func(s Status) bool {
+			return s.State == path.ConverterUp && s.Addresses[first].State == of[0] && s.Addresses[second].State == of[1]
+		}
+	}
+	tried := func() netip.AddrPort {
+		c := m.Known()["mcp"]
+		c.Name, c.Addrs = "mcp", []netip.AddrPort{first, second}
+		n := path.New([]path.Leg{{WAN: "fibre", Source: alive}}, []path.Converter{c}, config.FallbackDirect)
+		return n.Converters[0].Ways[0].Peer
+	}
+	becomes(t, m, addresses(path.ConverterUp, path.ConverterUp))
+	if at := tried(); at != first {
+		t.Errorf("%v is tried first", at)
+	}
+	for _, e := range []convert.Error{busy, {Code: convert.NotAuthorized}} {
+		says.Store(&e)
+		m.Doubt("mcp", ways[0].Way, e)
+		becomes(t, m, addresses(map[convert.ErrorCode]path.ConverterState{
+			convert.ResourceExceeded: path.ConverterFull, convert.NotAuthorized: path.ConverterRefused}[e.Code], path.ConverterUp))
+		if at := tried(); at != second {
+			t.Errorf("%v: %v is tried first", e, at)
+		}
+		// It says so as long as it is so, and not now and then.
+		for until := time.Now().Add(1500 * time.Millisecond); time.Now().Before(until); time.Sleep(time.Millisecond) {
+			if s := m.Status()["mcp"].Addresses[first]; s.State == path.ConverterUp {
+				t.Fatalf("%v: it is %+v", e, s)
+			}
+		}
+		says.Store(nil)
+		becomes(t, m, addresses(path.ConverterUp, path.ConverterUp))
+		if at := tried(); at != first {
+			t.Errorf("after %v: %v is tried first", e, at)
+		}
+	}
+	// All of them: then the converter is.
+	says.Store(&busy)
+	for _, w := range ways {
+		m.Doubt("mcp", w.Way, busy)
+	}
+	becomes(t, m, state(path.ConverterFull))
 }
 
 func TestBackoff(t *testing.T) {

@@ -64,7 +64,7 @@ type Way struct {
 // of one of which nothing is known, because it has not been asked or is asked
 // again in doubt.
 type Answer struct {
-	State ConverterState // unknown, up, refused, down
+	State ConverterState // unknown, up, full, refused, down
 	MPTCP bool           // with up: it arrives
 	RTT   time.Duration  // of the handshake
 	At    time.Time      // when that was learnt
@@ -81,8 +81,11 @@ func (n *Network) Answer(converter string, w Way) Answer {
 	return Answer{}
 }
 
-// works says whether connections have the best that they can have.
-func (a Answer) works() bool { return a.State == ConverterUp && a.MPTCP }
+// talks says that the converter serves us by this way, now or when it has room.
+func (a Answer) talks() bool { return a.State == ConverterUp || a.State == ConverterFull }
+
+// works says whether connections have the best that they can have, then.
+func (a Answer) works() bool { return a.talks() && a.MPTCP }
 
 // fails says that somebody on the way keeps Convert or MPTCP from passing, or
 // that the converter is away.
@@ -102,6 +105,8 @@ func (c *Converter) Trusted() bool {
 // rank is in which order ways are tried.
 func (a Answer) rank() int {
 	switch {
+	case a.State == ConverterFull:
+		return 3
 	case a.works():
 		return 0
 	case a.State == ConverterUnknown:
@@ -109,9 +114,9 @@ func (a Answer) rank() int {
 	case a.State == ConverterUp:
 		return 2
 	case a.State == ConverterRefused:
-		return 3
+		return 4
 	}
-	return 4
+	return 5
 }
 
 // New makes a Network of legs, those that are preferred first. Of converters it

@@ -209,7 +209,7 @@ func (n *Network) convert(d *Decision, dest netip.AddrPort, k Known, verdicts []
 			}
 			w, ok := c.way(again)
 			if ok && d.n < maxAttempts-1 { // the last place is direct's
-				d.try(Attempt{Path: config.PathConvert, Converter: c, Way: w, Proven: c.Answers[w].State == ConverterUp})
+				d.try(Attempt{Path: config.PathConvert, Converter: c, Way: w, Proven: c.Answers[w].talks()})
 			}
 		}
 	}

@@ -241,8 +241,11 @@ func (r *race) lost(e event) {
 	default:
 		r.others = errors.Join(r.others, e.err)
 	}
-	if errors.As(e.err, new(convert.Error)) { // over another WAN it would say the same
-		r.left = slices.DeleteFunc(r.left, func(a path.Attempt) bool { return a.Converter == e.attempt.Converter })
+	if errors.As(e.err, new(convert.Error)) {
+		// Over another WAN it would say the same; of itself, at another address it may not.
+		r.left = slices.DeleteFunc(r.left, func(a path.Attempt) bool {
+			return a.Converter == e.attempt.Converter && (fault != path.FaultNone || a.Peer == e.attempt.Peer)
+		})
 	}
 }
 

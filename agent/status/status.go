@@ -327,9 +327,15 @@ func (v *View) reportConverters(c config.Config, states map[string]condition) []
 			all = append(all, report.Converter{Name: conv.Name, WAN: conv.OnPath, State: s.state, Since: elapsed(s.since)})
 		}
 		for _, a := range conv.Addresses {
+			state, rtt, since := s.state, known[conv.Name].RTT, s.since
+			// What nobody can ask, for want of the family, is as the others are, and a name is
+			// all of its addresses.
+			if of, ok := known[conv.Name].Addresses[netip.AddrPortFrom(a.Addr, conv.Port)]; ok {
+				state, rtt, since = of.State.String(), of.RTT, of.Since
+			}
 			all = append(all, report.Converter{
 				Name: conv.Name, Address: a.String(), Port: conv.Port,
-				State: s.state, RTT: report.Milliseconds(known[conv.Name].RTT), Since: elapsed(s.since),
+				State: state, RTT: report.Milliseconds(rtt), Since: elapsed(since),
 				IPv4: v.reaches(conv.Name, known[conv.Name].IPv4, false),
 				IPv6: v.reaches(conv.Name, known[conv.Name].IPv6, true),
 			})

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,79 @@ config converter 'second'
 	through("second")
 	must(t, r.StartMCP("-client", "0.0.0.0/0"))
 	through("mcp")
+}
+
+// Another converter listens at each address: one that is full, or does not serve
+// the house any more, shows as such for as long as it is so, and what is new goes
+// by the other.
+func TestHouseConverterAddresses(t *testing.T) {
+	second := netip.MustParseAddr("192.0.2.138")
+	uci := strings.Replace(rig.DefaultUCI, "list address '192.0.2.10'", "list address '192.0.2.10'\n\tlist address '192.0.2.138'", 1)
+	r := start(t, rig.Options{Lab: lines(), Idle: true, UCI: uci})
+	node, err := r.AddStub("mcp2", second, netip.MustParseAddr("2001:db8:2::10"))
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "mcp.toml")
+	write := func(networks string) {
+		must(t, os.WriteFile(file, []byte("metrics = \"\"\n[[client]]\nname = \"house\"\nnetworks = ["+networks+"]\nconnections = 1\n"), 0o600))
+	}
+	write(`"0.0.0.0/0"`)
+	must(t, r.StartMCP("-config", file, "-socket", filepath.Join(t.TempDir(), "control")))
+	p, err := r.StartMCPAt(node, "-client", "0.0.0.0/0", "-socket", filepath.Join(t.TempDir(), "control"))
+	must(t, err)
+	defer p.Stop()
+	must(t, r.StartAgent())
+	shows := func(want string) {
+		t.Helper()
+		eventually(t, 15*time.Second, func() error {
+			got := make(map[string]string)
+			for _, c := range status(t, r).Converters {
+				got[c.Address] = c.State
+			}
+			if got[lab.Converter4.String()] != want || got[second.String()] != "up" {
+				return fmt.Errorf("the converters are %v, want the first %s", got, want)
+			}
+			return nil
+		})
+	}
+	carried := func(n uint64) {
+		t.Helper()
+		if c := counted(t, r, func() {
+			for range n {
+				get(t, r, lab.Server4)
+			}
+		}); c.Convert != n {
+			t.Errorf("of %d connections the agent counted %+v", n, c)
+		}
+	}
+	shows("up")
+	stop := background(t, r.FromHost(lab.Server4))
+	eventually(t, 5*time.Second, func() error {
+		if n := len(connections(t, r)); n != 1 {
+			return fmt.Errorf("%d connections", n)
+		}
+		return nil
+	})
+	get(t, r, lab.Server4) // which it has no room for
+	shows("full")
+	carried(5)
+	for until := time.Now().Add(4 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if s := status(t, r).Converters[0].State; s != "full" {
+			t.Fatalf("it is %s, with no more room than before", s)
+		}
+	}
+	stop()
+	shows("up")
+	write(`"198.51.100.255/32"`)
+	must(t, r.MCP.Signal(syscall.SIGHUP))
+	eventually(t, 10*time.Second, func() error {
+		get(t, r, lab.Server4)
+		if s := status(t, r).Converters[0].State; s != "refused" {
+			return fmt.Errorf("it is %s", s)
+		}
+		return nil
+	})
+	shows("refused")
+	carried(5)
 }
 
 // A converter that dies in the middle of a transfer takes it along: the LAN
