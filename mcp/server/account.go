@@ -94,13 +94,16 @@ func (a *account) admit(from netip.Addr, now time.Time) (connected, release func
 	}, nil
 }
 
+// maxAnswers is how many connections of a client may be told something, and not be
+// closed by it, at a time.
+const maxAnswers = 2048
+
 // answer counts a connection that ends with an answer, until answered, unless
-// there are as many as may be pending: who replays what a client has sent gets
-// answers, too.
+// there are too many: who replays what a client has sent gets answers, too.
 func (a *account) answer() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.answers >= a.client.Pending {
+	if a.answers >= maxAnswers {
 		return false
 	}
 	a.answers++
