@@ -230,6 +230,10 @@ func (r PortRange) String() string {
 // Path is the way of a LAN connection.
 type Path string
 
+// PathExtend is the one of a connection that is passed, and has WANs added. No
+// rule says so.
+const PathExtend Path = "extend"
+
 // The values of rule.path.
 const (
 	PathAuto    Path = "auto"

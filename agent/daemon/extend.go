@@ -5,6 +5,7 @@ package daemon
 
 import (
 	"context"
+	"path/filepath"
 
 	"braid/agent/config"
 	"braid/agent/extend"
@@ -36,17 +37,19 @@ func (l *loop) extend(p plan.Plan) (problems config.Problems) {
 		select {
 		case <-l.extension.doneC: // it has failed
 			l.extension = nil
+			l.view.Extender.Store(nil)
 		default:
 		}
 	}
 	if l.extension == nil {
-		e, err := extend.Open(l.log, &l.view.Extended)
+		e, err := extend.Open(l.log, filepath.Join(l.State, "connections"), &l.view.Extended)
 		if err != nil {
 			return problem("hosts that speak MPTCP are left alone: " + err.Error())
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		x := &extension{e, cancel, make(chan struct{})}
 		l.extension = x
+		l.view.Extender.Store(e)
 		go func() {
 			defer close(x.doneC)
 			if err := e.Run(ctx); err != nil {
@@ -64,5 +67,6 @@ func (l *loop) stopExtending() {
 		l.extension.stop()
 		<-l.extension.doneC
 		l.extension = nil
+		l.view.Extender.Store(nil)
 	}
 }

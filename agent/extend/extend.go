@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,18 +41,26 @@ const (
 	// idBase and a WAN's index are the id by which a host knows an address. The
 	// server's own, which its kernel numbers from 1, are not disturbed by it.
 	idBase = 200
+	// sweep is after how many looks connection tracking has been asked for each
+	// connection, of which no end was seen.
+	sweep = 10
 )
 
 // Extender extends connections. Make one with Open.
 type Extender struct {
 	log    *journal.Log
+	file   string
 	maps   *nft.Elements
 	lender *lender.Lender
 	total  *atomic.Uint64
 
 	// Under the lender's lock.
-	known map[*lend.Connection]*connection
-	ports ports
+	known   map[*lend.Connection]*connection
+	ports   ports
+	last    uint64 // id of a connection
+	changed bool   // since the file was written
+
+	notBefore time.Time // the file is written again
 
 	mu   sync.Mutex
 	plan plan.Extend
@@ -60,6 +69,8 @@ type Extender struct {
 
 // connection is what is known of one beside its keys.
 type connection struct {
+	id       uint64
+	began    time.Time
 	first    uint32 // mark of the WAN of its first subflow
 	extended bool
 	retry    time.Time // not before
@@ -68,9 +79,10 @@ type connection struct {
 }
 
 // Open begins to extend connections by rules that the packet filter has. It
-// counts those that are extended in total.
-func Open(log *journal.Log, total *atomic.Uint64) (e *Extender, err error) {
-	e = &Extender{log: log, total: total, known: make(map[*lend.Connection]*connection)}
+// counts those that are extended in total, and keeps in a file what the next
+// one needs to go on with them.
+func Open(log *journal.Log, file string, total *atomic.Uint64) (e *Extender, err error) {
+	e = &Extender{log: log, file: file, total: total, known: make(map[*lend.Connection]*connection)}
 	if e.maps, err = nft.OpenElements(plan.ExtendTable); err != nil {
 		return nil, err
 	}
@@ -86,13 +98,17 @@ func Open(log *journal.Log, total *atomic.Uint64) (e *Extender, err error) {
 
 // Run extends connections until ctx ends. What is open then goes on.
 func (e *Extender) Run(ctx context.Context) error {
-	// Ports whose meaning an earlier agent knew.
+	// Ports whose meaning an earlier agent knew. What has joined by them is in
+	// connection tracking.
 	for _, family := range []string{"ip", "ip6"} {
 		for _, name := range []string{plan.ExtendTo, plan.ExtendBy} {
 			if _, err := nft.Run(ctx, fmt.Sprintf("flush map %s %s%s\n", plan.ExtendTable, name, family), "-f", "-"); err != nil {
 				return errors.Join(err, e.close())
 			}
 		}
+	}
+	if err := e.restore(); err != nil {
+		e.log.Warn("reading which connections are open", "file", e.file, "error", err)
 	}
 	looking, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -105,6 +121,8 @@ func (e *Extender) Run(ctx context.Context) error {
 				return
 			case now := <-ticker.C:
 				e.look(now)
+				e.lender.Sweep(sweep, e.isOpen)
+				e.saveNow(now)
 			}
 		}
 	})
@@ -115,7 +133,27 @@ func (e *Extender) Run(ctx context.Context) error {
 	}
 	cancel()
 	running.Wait()
-	return errors.Join(err, e.maps.Close())
+	return errors.Join(err, e.save(), e.maps.Close())
+}
+
+// isOpen says whether connection tracking knows a flow, as it does each that goes
+// over a WAN. One that was added and it knows no longer is closed.
+func (e *Extender) isOpen(f lend.Flow) bool {
+	_, err := conntrack.Find(f.Client, f.Server)
+	open := !errors.Is(err, os.ErrNotExist)
+	if isPort(f.Server.Port()) && !open {
+		e.shut(f)
+	}
+	return open
+}
+
+// shut has a host reset a subflow that is not translated any more. By itself it
+// would only notice when it sends something, and as long as it has the subflow it
+// does not open another one to the address.
+func (e *Extender) shut(f lend.Flow) {
+	if err := e.lender.Poke(f); err != nil {
+		e.log.Debug("not shut", "src", f.Client, "dst", f.Server, "error", err)
+	}
 }
 
 func (e *Extender) close() error { return errors.Join(e.lender.Close(), e.maps.Close()) }
@@ -155,13 +193,22 @@ func (e *Extender) wanted(client netip.Addr) (marks []uint32, at netip.Addr) {
 
 // offer is what to announce to a new connection's host.
 func (e *Extender) offer(c *lend.Connection) (offers []lend.Address) {
-	first, err := conntrack.Mark(c.First.Client, c.First.Server)
-	if first &= plan.MarkWAN; err != nil || first == 0 {
+	entry, err := conntrack.Find(c.First.Client, c.First.Server)
+	first := entry.Mark & plan.MarkWAN
+	if err != nil || first == 0 {
 		e.log.Debug("not extended", "src", c.First.Client, "dst", c.First.Server, "mark", first, "error", err)
 		return nil // it goes by none of ours, or has ended
 	}
-	e.known[c] = &connection{first: first}
-	return e.lead(c, e.lacking(time.Now(), c, []uint32{first}))
+	now := time.Now()
+	e.know(c, first, now)
+	return e.lead(c, e.lacking(now, c, []uint32{first}))
+}
+
+func (e *Extender) know(c *lend.Connection, first uint32, began time.Time) *connection {
+	e.last++
+	k := &connection{id: e.last, began: began, first: first}
+	e.known[c], e.changed = k, true
+	return k
 }
 
 // lacking are the addresses of the WANs which a connection has no subflow by.
@@ -234,6 +281,10 @@ func (e *Extender) event(s lend.Seen) {
 		return
 	}
 	switch s.What {
+	case lend.Joined, lend.Left, lend.Closed:
+		e.changed = true
+	}
+	switch s.What {
 	case lend.Joined:
 		if _, ours := e.added(time.Now(), s.Connection, s.Flow); ours && !k.extended {
 			k.extended = true
@@ -297,7 +348,7 @@ func (e *Extender) added(now time.Time, c *lend.Connection, f lend.Flow) (far, b
 }
 
 // has are the WANs by which a connection has subflows. Those on others than it
-// is to have are closed: both ends learn it with their next packet.
+// is to have are closed: the server learns it with its next packet.
 func (e *Extender) has(now time.Time, c *lend.Connection, k *connection, wanted []uint32) (marks []uint32) {
 	for _, f := range c.Flows() {
 		if f == c.First {
@@ -313,6 +364,7 @@ func (e *Extender) has(now time.Time, c *lend.Connection, k *connection, wanted 
 			if err := conntrack.Delete(f.Client, f.Server); err != nil {
 				e.log.Debug("not taken back", "src", f.Client, "dst", what.server, "error", err)
 			}
+			e.shut(f)
 		}
 	}
 	return marks

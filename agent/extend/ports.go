@@ -65,12 +65,32 @@ func (p *ports) get(now time.Time, f far) (port uint16, before far, fresh, ok bo
 	return port, before, true, true
 }
 
+// set says what a port stands for, of which an earlier agent has said so. It fails
+// if it stands for something else, or another one does.
+func (p *ports) set(now time.Time, port uint16, f far) bool {
+	if had, ok := p.of[f]; ok {
+		return had == port
+	}
+	if !isPort(port) || p.what[port-firstPort] != (far{}) {
+		return false
+	}
+	if p.of == nil {
+		p.of = make(map[far]uint16)
+	}
+	i := port - firstPort
+	p.of[f], p.what[i], p.used[i] = port, f, now
+	return true
+}
+
+// isPort says whether a port is one of those that stand for servers.
+func isPort(port uint16) bool { return port >= firstPort && port < firstPort+numPorts }
+
 // meaning is what a port stands for, which is needed still.
 func (p *ports) meaning(now time.Time, port uint16) (far, bool) {
-	i := int(port) - firstPort
-	if i < 0 || i >= numPorts || p.what[i] == (far{}) {
+	if !isPort(port) || p.what[port-firstPort] == (far{}) {
 		return far{}, false
 	}
+	i := port - firstPort
 	p.used[i] = now
 	return p.what[i], true
 }

@@ -51,6 +51,32 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// What a port stood for earlier holds, unless it is at odds with what one does.
+func TestSet(t *testing.T) {
+	var p ports
+	now := time.Unix(1, 0)
+	a, b := far{netip.MustParseAddrPort("192.0.2.80:443"), unit}, far{netip.MustParseAddrPort("192.0.2.80:443"), 2 * unit}
+	for _, tt := range []struct {
+		port uint16
+		far  far
+		want bool
+	}{{firstPort + 7, a, true}, {firstPort + 7, a, true}, {firstPort + 8, a, false}, {firstPort + 7, b, false}, {firstPort - 1, b, false},
+		{65535, b, false}, {firstPort, b, true}} {
+		if got := p.set(now, tt.port, tt.far); got != tt.want {
+			t.Errorf("%d for %v: %v", tt.port, tt.far, got)
+		}
+	}
+	if port, _, fresh, ok := p.get(now, a); port != firstPort+7 || fresh || !ok {
+		t.Errorf("port %d, fresh %v", port, fresh)
+	}
+	if f, ok := p.meaning(now, firstPort); f != b || !ok {
+		t.Errorf("it means %v", f)
+	}
+	if port, _, fresh, _ := p.get(now, far{a.server, 3 * unit}); !fresh || port == firstPort || port == firstPort+7 {
+		t.Errorf("port %d is given out", port)
+	}
+}
+
 func TestIDs(t *testing.T) {
 	for i := range uint32(30) {
 		if m := (i + 1) * unit; mark(id(m)) != m || id(m) <= idBase {

@@ -180,6 +180,10 @@ func (m *maker) setSysctls() {
 		// there is a line for another one: a modem's restart, a night's new lease.
 		{"net/mptcp/close_timeout", "900"},
 	}
+	if m.Config.Globals.LANMPTCP == config.LANMPTCPExtend {
+		// What connections carry that are none of ours, connection tracking knows.
+		p.Sysctls = append(p.Sysctls, Sysctl{"net/netfilter/nf_conntrack_acct", "1"})
+	}
 	for _, w := range p.WANs {
 		for _, l := range w.Legs {
 			if l.IPv6 {

@@ -14,6 +14,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/converter"
+	"braid/agent/extend"
 	"braid/agent/health"
 	"braid/agent/history"
 	"braid/agent/load"
@@ -31,6 +32,8 @@ import (
 type View struct {
 	// Extended counts the connections of LAN hosts that were extended.
 	Extended atomic.Uint64
+	// Extender knows those that are open; nil: connections are not extended.
+	Extender atomic.Pointer[extend.Extender]
 
 	version    string
 	start      time.Time

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -20,8 +21,12 @@ const (
 	messageGet    = 1
 	messageDelete = 2
 
-	attrOriginal = 1
-	attrMark     = 8
+	attrOriginal      = 1
+	attrReply         = 2
+	attrMark          = 8
+	attrCountersThere = 9
+	attrCountersBack  = 10
+	counterBytes      = 2
 
 	tupleIP       = 1
 	tupleProtocol = 2
@@ -36,28 +41,83 @@ const (
 	headerLen = 4 // struct nfgenmsg
 )
 
-// Mark is the mark of the entry of what src has opened to dst, as src knows it.
-// The error wraps os.ErrNotExist if there is no entry. It needs CAP_NET_ADMIN.
-func Mark(src, dst netip.AddrPort) (uint32, error) {
+// Entry is what connection tracking knows of a connection.
+type Entry struct {
+	Mark uint32
+	// Near and Far are the two ends as the other side of all translation knows them.
+	Near, Far netip.AddrPort
+	// Up and Down are bytes with all headers, from and to who has opened it; 0 where
+	// net.netfilter.nf_conntrack_acct was off when it began.
+	Up, Down uint64
+}
+
+// Find is the entry of what src has opened to dst, as src knows it. The error
+// wraps os.ErrNotExist if there is none. It needs CAP_NET_ADMIN.
+func Find(src, dst netip.AddrPort) (e Entry, err error) {
 	answers, err := request(messageGet, src, dst).Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return 0, fmt.Errorf("asking connection tracking for %v to %v: %w", src, dst, err)
-	}
 	for _, b := range answers {
-		if len(b) < headerLen {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(b[headerLen:])
-		if err != nil {
-			return 0, fmt.Errorf("asking connection tracking for %v to %v: %w", src, dst, err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == attrMark && len(a.Value) == 4 {
-				return binary.BigEndian.Uint32(a.Value), nil
-			}
+		if err == nil && len(b) >= headerLen {
+			err = e.parse(b[headerLen:])
 		}
 	}
-	return 0, nil
+	if err != nil {
+		return Entry{}, fmt.Errorf("asking connection tracking for %v to %v: %w", src, dst, err)
+	}
+	return e, nil
+}
+
+func (e *Entry) parse(b []byte) error {
+	attrs, err := attributes(b)
+	if err != nil {
+		return err
+	}
+	if v := attrs[attrMark]; len(v) == 4 {
+		e.Mark = binary.BigEndian.Uint32(v)
+	}
+	for attr, bytes := range map[uint16]*uint64{attrCountersThere: &e.Up, attrCountersBack: &e.Down} {
+		counters, err := attributes(attrs[attr])
+		if err != nil {
+			return err
+		}
+		if v := counters[counterBytes]; len(v) == 8 {
+			*bytes = binary.BigEndian.Uint64(v)
+		}
+	}
+	reply, err := attributes(attrs[attrReply])
+	if err != nil {
+		return err
+	}
+	ip, err := attributes(reply[tupleIP])
+	if err != nil {
+		return err
+	}
+	protocol, err := attributes(reply[tupleProtocol])
+	if err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		at               *netip.AddrPort
+		ipv4, ipv6, port uint16
+	}{{&e.Far, ipv4Source, ipv6Source, protocolSourcePort}, {&e.Near, ipv4Dest, ipv6Dest, protocolDestPort}} {
+		addr, ok := netip.AddrFromSlice(slices.Concat(ip[end.ipv4], ip[end.ipv6]))
+		if port := protocol[end.port]; ok && len(port) == 2 {
+			*end.at = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
+		}
+	}
+	return nil
+}
+
+// attributes are those that lie side by side, by their types.
+func attributes(b []byte) (map[uint16][]byte, error) {
+	list, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[uint16][]byte, len(list))
+	for _, a := range list {
+		m[a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER)] = a.Value
+	}
+	return m, nil
 }
 
 // Delete deletes an entry, which need not be there: what belongs to it is no

@@ -18,6 +18,9 @@ import (
 func TestMain(m *testing.M) { netns.Main(m) }
 
 func TestConnection(t *testing.T) {
+	if err := os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_acct", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
 	const rules = `table inet t {
 		chain out { type filter hook output priority 0; ct state new tcp dport 7777 ct mark set 0x3000005; }
 	}`
@@ -39,15 +42,19 @@ func TestConnection(t *testing.T) {
 		}
 		defer c.Close()
 		src, dst := netip.MustParseAddrPort(c.LocalAddr().String()), netip.MustParseAddrPort(addr)
-		if mark, err := Mark(src, dst); mark != 0x3000005 || err != nil {
-			t.Errorf("mark %#x, %v", mark, err)
+		if _, err := c.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		e, err := Find(src, dst)
+		if e.Mark != 0x3000005 || e.Near != src || e.Far != dst || e.Up < 1000 || e.Down < 40 || e.Down > 1000 || err != nil {
+			t.Errorf("%+v, %v", e, err)
 		}
 		for range 2 { // the second time it is gone
 			if err := Delete(src, dst); err != nil {
 				t.Error(err)
 			}
 		}
-		if _, err := Mark(src, dst); !errors.Is(err, os.ErrNotExist) {
+		if _, err := Find(src, dst); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it is gone, and the error is %v", err)
 		}
 	}

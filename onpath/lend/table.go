@@ -155,10 +155,10 @@ func (t *Table) See(now time.Time, packet []byte) Seen {
 	switch {
 	case s.Flags&(segment.FIN|segment.RST) != 0:
 		if c := t.flows[up]; c != nil {
-			return t.left(c, up)
+			return t.Left(c, up)
 		}
 		if c := t.flows[down]; c != nil {
-			return t.left(c, down)
+			return t.Left(c, down)
 		}
 	case o.join:
 		return t.joined(o.token, up)
@@ -286,7 +286,8 @@ func (t *Table) Forget(c *Connection) {
 	}
 }
 
-func (t *Table) left(c *Connection, f Flow) Seen {
+// Left takes a flow off that has ended unseen.
+func (t *Table) Left(c *Connection, f Flow) Seen {
 	t.leave(c, f)
 	s := Seen{What: Left, Connection: c, Flow: f}
 	if len(c.flows) == 0 {

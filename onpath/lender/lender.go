@@ -9,6 +9,7 @@ package lender
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"braid/onpath/nflog"
 	"braid/onpath/nft"
 	"braid/onpath/raw"
+	"braid/onpath/segment"
 )
 
 // Settings are what a Lender and the packet filter agree on, and what it is to
@@ -100,7 +102,7 @@ func (l *Lender) saw(s lend.Seen) {
 		l.Stats.Heard.Add(1)
 	case lend.Left, lend.Closed:
 		if s.Flow != s.Connection.First { // it may have ended before it was made known
-			_ = l.sets.Delete(l.set(lend.SetKnown, s.Flow), nft.Key(s.Flow.Client, s.Flow.Server))
+			l.hide(s.Flow)
 		}
 	}
 	if l.settings.Event != nil && s.What != lend.Needless {
@@ -117,10 +119,21 @@ func (l *Lender) saw(s lend.Seen) {
 	}
 }
 
+// Poke makes a flow's client say something, if it is open there (RFC 5961
+// section 4): one that nobody knows any more on the way is reset by that.
+func (l *Lender) Poke(f lend.Flow) error {
+	syn := segment.Segment{Src: f.Server, Dst: f.Client, Flags: segment.SYN}
+	return l.sender.Send(syn.Build(), f.Client.Addr())
+}
+
 // show has the filter show more of a flow. Where there is no room, an
 // announcement is not made, or a subflow's end not seen.
 func (l *Lender) show(set string, f lend.Flow) {
 	_ = l.sets.Add(l.set(set, f), nft.Key(f.Client, f.Server), 0)
+}
+
+func (l *Lender) hide(f lend.Flow) {
+	_ = l.sets.Delete(l.set(lend.SetKnown, f), nft.Key(f.Client, f.Server))
 }
 
 func (l *Lender) set(set string, f lend.Flow) string {
@@ -151,6 +164,51 @@ func (l *Lender) Again(which func(*lend.Connection) []lend.Address) {
 			}
 		}
 	})
+}
+
+// Sweep asks of some connections which of their flows are open, so that each has
+// its turn in about so many calls: the others have ended, and it was not shown.
+func (l *Lender) Sweep(turns int, isOpen func(lend.Flow) bool) {
+	l.Do(func(t *lend.Table) {
+		var some []*lend.Connection
+		n := t.Len()/turns + 1
+		for c := range t.All() { // in an order of its own each time
+			if some = append(some, c); len(some) == n {
+				break
+			}
+		}
+		for _, c := range some {
+			for _, f := range c.Flows() {
+				if !isOpen(f) {
+					l.hide(f)
+					l.saw(t.Left(c, f))
+				}
+			}
+		}
+	})
+}
+
+// Restore goes on with connections that another one has known, a line of
+// lend.Connection.AppendText each, of which those flows are open that isOpen says
+// so of. Restored is told of each.
+func (l *Lender) Restore(saved []byte, isOpen func(lend.Flow) bool, restored func(*lend.Connection)) error {
+	var errs []error
+	l.Do(func(t *lend.Table) {
+		for line := range strings.Lines(string(saved)) {
+			c, err := t.Restore(line, isOpen)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			if c == nil {
+				continue
+			}
+			for _, f := range c.Flows() {
+				l.show(lend.SetKnown, f)
+			}
+			restored(c)
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // Close ends Serve.
