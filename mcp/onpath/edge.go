@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"braid/onpath/program"
 	"braid/onpath/siit"
 	"braid/onpath/tun"
 	"braid/transport/journal"
@@ -42,20 +43,26 @@ const (
 //	client6 -> PREFIX::server4                            server4
 //	      | IPv6                                             ^ IPv4, masqueraded
 //	+-----v--------------------- kernel ---------------------|---+
-//	|  source NAT to PREFIX::192.0.0.2     from 192.0.0.2    |   |
+//	|  source NAT to inner6                from 192.0.0.2    |   |
+//	|     |                                                  |   |
+//	|     +------> TUN's program, what it can do ----------->+   |
 //	+-----|--------------------------------------------------^---+
 //	      +--------> TUN -> siit.Translator -> TUN ----------+
 type edge struct {
 	device     *tun.Device
 	translator *siit.Translator
+	program    *program.Program // nil: the kernel has it not
 
 	packets, dropped *atomic.Uint64
 }
 
+// inner6 is inner4 as the addresses behind a prefix know it.
+func inner6(prefix netip.Prefix) netip.Addr { return program.Neutral(prefix, inner4) }
+
 // openEdge makes the device and routes the prefix into it. All of it goes with
 // the process.
-func openEdge(prefix netip.Prefix, packets, dropped *atomic.Uint64) (e *edge, err error) {
-	t, err := siit.NewTranslator(prefix, inner4, embed(prefix, inner4))
+func openEdge(log *journal.Log, prefix netip.Prefix, packets, dropped *atomic.Uint64) (e *edge, err error) {
+	t, err := siit.NewTranslator(prefix, inner4, inner6(prefix))
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +73,7 @@ func openEdge(prefix netip.Prefix, packets, dropped *atomic.Uint64) (e *edge, er
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.device.Close())
+			err = errors.Join(err, e.close())
 		}
 	}()
 	name := e.device.Name()
@@ -79,10 +86,32 @@ func openEdge(prefix netip.Prefix, packets, dropped *atomic.Uint64) (e *edge, er
 	if err := routeInto(name, prefix); err != nil {
 		return nil, err
 	}
+	var without error
+	e.program, without = program.Attach(name, mtu, program.Addresses{Prefix: prefix, IPv4: inner4, IPv6: inner6(prefix)})
+	if without != nil {
+		log.Warn("translating one packet after the other", "device", name, "error", without)
+	}
 	return e, address(name, embed(prefix, own4))
 }
 
-// run translates until the device is closed.
+// byKernel is how many packets the kernel has translated by itself.
+func (e *edge) byKernel() uint64 {
+	if e.program == nil {
+		return 0
+	}
+	return e.program.Packets()
+}
+
+func (e *edge) close() error {
+	err := e.device.Close()
+	if e.program != nil {
+		e.packets.Add(e.program.Packets())
+		err = errors.Join(err, e.program.Close())
+	}
+	return err
+}
+
+// run translates what is left to it until the device is closed.
 func (e *edge) run(log *journal.Log) {
 	in := make([]byte, 1<<16)
 	out := make([]byte, len(in)+siit.Growth)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"braid/onpath/conntrack"
 	"braid/onpath/lend"
 	"braid/onpath/lender"
 )
@@ -17,6 +18,9 @@ import (
 const (
 	firstReminder = time.Second
 	lastReminder  = time.Minute
+	// sweep is after how many glances each connection has been asked for, of which
+	// no end was seen.
+	sweep = 600
 )
 
 // lending lends one address to each of the connections of one kind.
@@ -30,8 +34,10 @@ type lending struct {
 	opened, closed func(*lend.Connection, lend.Address)
 
 	// Under the lender's lock.
-	idle  map[*lend.Connection]*reminder // whose address is not in use
-	count atomic.Int64                   // of idle
+	idle    map[*lend.Connection]*reminder // whose address is not in use
+	count   atomic.Int64                   // of idle
+	tracked time.Time                      // when it was asked whether connection tracking knows a new one
+	tracks  bool                           // it did
 }
 
 type reminder struct {
@@ -63,6 +69,9 @@ func (l *lending) saw(s lend.Seen) {
 	client := c.First.Client.Addr()
 	switch s.What {
 	case lend.Opened:
+		if now.Sub(l.tracked) > glance {
+			l.tracked, l.tracks = now, isTracked(s.Flow)
+		}
 		if l.opened != nil && c.Pending() {
 			l.opened(c, a)
 		}
@@ -91,6 +100,18 @@ func (l *lending) saw(s lend.Seen) {
 		}
 	}
 	l.count.Store(int64(len(l.idle)))
+}
+
+// isTracked says whether connection tracking knows a flow.
+func isTracked(f lend.Flow) bool {
+	_, err := conntrack.Find(f.Client, f.Server)
+	return err == nil
+}
+
+// sweep forgets connections whose end was not shown, where connection tracking
+// knows what is forwarded: it need not.
+func (l *lending) sweep() {
+	l.Sweep(sweep, func(f lend.Flow) bool { return !l.tracks || isTracked(f) })
 }
 
 func (l *lending) remind(c *lend.Connection, now time.Time) {

@@ -29,9 +29,13 @@ import (
 )
 
 const (
-	// beat is how often the packet filter hears that the process lives; it
-	// believes so for three seconds.
-	beat = time.Second
+	// beat is how often the packet filter hears that the process lives, which it
+	// believes for faith: who is hung holds up new connections to known servers
+	// for as long.
+	beat  = 100 * time.Millisecond
+	faith = time.Second
+	// glance is how often it looks after the rest.
+	glance = time.Second
 	// lentID is the lent address's at clients: none that a server would use.
 	lentID = 206
 	// connections is how many forwarded ones are remembered, some 500 bytes each.
@@ -55,6 +59,7 @@ type OnPath struct {
 	handed   bool          // to a successor, what is in the kernel
 	listener *tproxy.Listener
 	heart    *tproxy.Heart
+	alive    atomic.Pointer[tproxy.Heart] // that beats: the rules are in place
 	edge     *edge
 	judge    *judge
 	lent     *lending // to connections that are forwarded
@@ -132,6 +137,7 @@ func (o *OnPath) startLocked(ctx context.Context, want config.OnPath) (err error
 	if err := errors.Join(o.filterLocked(ctx), catch()); err != nil {
 		return err
 	}
+	o.alive.Store(o.heart)
 	return o.heart.Beat()
 }
 
@@ -163,13 +169,13 @@ func (o *OnPath) openLocked(ctx context.Context) (err error) {
 func (o *OnPath) lendLocked(prefix netip.Prefix) (err error) {
 	if o.edge != nil {
 		o.prefix.Store(nil)
-		err = errors.Join(refuseJoins(), o.edge.device.Close())
+		err = errors.Join(refuseJoins(), o.edge.close())
 		o.edge = nil
 	}
 	if err != nil || !prefix.IsValid() {
 		return err
 	}
-	if o.edge, err = openEdge(prefix, &o.translated, &o.dropped); err != nil {
+	if o.edge, err = openEdge(o.Log, prefix, &o.translated, &o.dropped); err != nil {
 		return err
 	}
 	e := o.edge
@@ -259,6 +265,7 @@ func tokenKey(c *lend.Connection, a lend.Address) []byte {
 // stopLocked takes the converter off the path. What is converted stays as long as
 // it is open.
 func (o *OnPath) stopLocked(ctx context.Context) error {
+	o.alive.Store(nil)
 	var errs []error
 	if o.judge != nil {
 		errs = append(errs, o.judge.close())
@@ -274,7 +281,7 @@ func (o *OnPath) stopLocked(ctx context.Context) error {
 	o.judge, o.lent, o.own, o.sets = nil, nil, nil, nil
 	if o.handed {
 		if o.edge != nil {
-			errs = append(errs, o.edge.device.Close())
+			errs = append(errs, o.edge.close())
 			o.edge = nil
 		}
 		return errors.Join(errs...)
@@ -318,7 +325,8 @@ func (o *OnPath) HandOver() {
 func (o *OnPath) Run(ctx, halt context.Context) {
 	work, stop := context.WithCancel(context.Background())
 	o.serving.Go(func() { o.sessions.guard.Run(work) })
-	ticker := time.NewTicker(beat)
+	o.serving.Go(func() { o.pulse(ctx) })
+	ticker := time.NewTicker(glance)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		select {
@@ -344,6 +352,30 @@ func (o *OnPath) Run(ctx, halt context.Context) {
 	o.serving.Wait()
 }
 
+// pulse tells the packet filter to go on until ctx ends, whatever else takes its
+// time.
+func (o *OnPath) pulse(ctx context.Context) {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		h := o.alive.Load()
+		if h == nil || o.sessions.count() >= o.Most {
+			continue
+		}
+		err := h.Beat()
+		if err != nil && !failing && o.alive.Load() == h {
+			o.Log.Warn("telling the packet filter to go on", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
 // look is what is done each second.
 func (o *OnPath) look(ctx context.Context, now time.Time) {
 	o.mu.Lock()
@@ -359,13 +391,9 @@ func (o *OnPath) look(ctx context.Context, now time.Time) {
 		}
 		return
 	}
-	if o.sessions.count() < o.Most {
-		if err := o.heart.Beat(); err != nil {
-			o.Log.Warn("telling the packet filter to go on", "error", err)
-		}
-	}
 	o.lent.again(now)
 	o.own.again(now)
+	o.lent.sweep()
 	if print, err := nft.Fingerprint(tables...); err == nil && print != o.print {
 		o.Log.Warn("somebody has changed the packet filter's table", "table", table)
 		if err := o.filterLocked(ctx); err != nil {

@@ -129,6 +129,7 @@ type state struct {
 func (s state) text() string {
 	values := map[string]string{
 		"bits":       hex(markBits),
+		"faith":      faith.String(),
 		"others":     hex(^uint32(markBits)),
 		"heart":      hex(markHeart),
 		"taken":      hex(markTaken),
@@ -155,7 +156,7 @@ func (s state) text() string {
 		"own":      split(lend.Rules(nameOwn, groupOwn)),
 	}
 	if s.tun != "" {
-		values["inner6"] = embed(s.Lend, inner4).String()
+		values["inner6"] = inner6(s.Lend).String()
 		lines["gate"] = split(nft.Fill(gate, nft.Values{Text: values}))
 		own := netip.AddrPortFrom(embed(s.Lend, own4), ownPort)
 		lines["ownjoins"] = []string{fmt.Sprintf("ip6 daddr %v tcp dport %d goto own_up_ip6", own.Addr(), own.Port())}

@@ -18,7 +18,8 @@ type Status struct {
 	Heard      uint64 `json:"heard"`      // that clients have acknowledged
 	Joined     uint64 `json:"joined"`     // subflows that have joined
 	Shown      uint64 `json:"shown"`      // packets that the packet filter has shown of forwarded connections
-	Translated uint64 `json:"translated"` // packets
+	Translated uint64 `json:"translated"` // packets, of which some are segments in one
+	InKernel   bool   `json:"in_kernel"`  // the kernel translates TCP by itself
 	Dropped    uint64 `json:"dropped"`    // packets that have no translation
 }
 
@@ -37,6 +38,10 @@ func (o *OnPath) Status() *Status {
 		Down:       o.sessions.down.Load(),
 		Translated: o.translated.Load(),
 		Dropped:    o.dropped.Load(),
+	}
+	if o.edge != nil {
+		s.InKernel = o.edge.program != nil
+		s.Translated += o.edge.byKernel()
 	}
 	if o.judge == nil { // it leaves
 		return s

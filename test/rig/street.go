@@ -92,11 +92,15 @@ func NewStreet(ctx context.Context, bin string, fixed, cellular lab.Access, veth
 }
 
 // Start starts the converter, and waits until it stands on the path.
-func (s *Street) Start(config string) (err error) {
+func (s *Street) Start(config string) error { return s.StartBy(config) }
+
+// StartBy starts it by another program, which is given its command line.
+func (s *Street) StartBy(config string, by ...string) (err error) {
 	if err := s.WriteConfig(config); err != nil {
 		return err
 	}
-	s.MCP, err = s.Launch(s.Box, filepath.Join(s.bin, "braid-mcp"), "serve", "-config", s.config(), "-socket", s.control())
+	command := append(by, filepath.Join(s.bin, "braid-mcp"), "serve", "-config", s.config(), "-socket", s.control())
+	s.MCP, err = s.Launch(s.Box, command[0], command[1:]...)
 	if err != nil {
 		return err
 	}
