@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -57,12 +58,20 @@ func (s *street) elements(t *testing.T, set string) int {
 	return strings.Count(sh(t, s.Box, "nft list set inet braid_mcp "+set), "expires")
 }
 
-// lent is how many packets the translator was given.
-func (s *street) lent(t *testing.T) int {
+// lent is how many packets were translated, and whether the kernel does it by
+// itself.
+func (s *street) lent(t *testing.T) (packets int, kernel bool) {
 	t.Helper()
-	n, err := strconv.Atoi(sh(t, s.Box, "cat /sys/class/net/braid64-0/statistics/tx_packets"))
+	var st struct {
+		OnPath struct {
+			Translated, Dropped int
+			InKernel            bool `json:"in_kernel"`
+		} `json:"on_path"`
+	}
+	out, err := s.ConverterStatus()
 	must(t, err)
-	return n
+	must(t, json.Unmarshal(out, &st))
+	return st.OnPath.Translated + st.OnPath.Dropped, st.OnPath.InKernel
 }
 
 var (
@@ -86,7 +95,11 @@ func TestOnPathStrangers(t *testing.T) {
 		}
 		return nil
 	})
-	before, carried := s.count(onPathCounters...), s.lent(t)
+	before := s.count(onPathCounters...)
+	carried, kernel := s.lent(t)
+	if carried == 0 || !kernel {
+		t.Fatalf("%d packets were translated, by the kernel: %v", carried, kernel)
+	}
 	forge(t, s.Client, func(send func(*segment.Segment)) {
 		for i := range 20000 {
 			send(&segment.Segment{Src: netip.AddrPortFrom(cellular6, uint16(1024+i)), Dst: netip.AddrPortFrom(lentServer, mptcpPort),
@@ -101,8 +114,8 @@ func TestOnPathStrangers(t *testing.T) {
 			t.Errorf("connected to port %d by the lent address", port)
 		}
 	}
-	if n := s.lent(t) - carried; n != 0 {
-		t.Errorf("%d packets were let through", n)
+	if n, _ := s.lent(t); n != carried {
+		t.Errorf("%d packets were let through", n-carried)
 	}
 	s.grown(t, before, mib{"server:MPTcpExtMPJoinSynRx": 0, "server:MPTcpExtMPJoinNoTokenFound": 0})
 	// The flood over, and during it, a connection has its line.
@@ -181,4 +194,113 @@ func TestOnPathReload(t *testing.T) {
 			t.Errorf("%s: %v", what, rep)
 		}
 	}
+}
+
+// asksMPTCP is the option of a SYN that does, capable that of an answer.
+var (
+	asksMPTCP = []byte{30, 4, 1, 1}
+	wrongKeys = append([]byte{30, 20, 1, 1}, "wrong___wrong__!"...)
+)
+
+// A client that forges keys for a connection of its own gets no address, and has
+// it otherwise as before; what it opens meanwhile is not disturbed.
+func TestOnPathWrongKeys(t *testing.T) {
+	s := newStreet(t, rig.OnPath)
+	must(t, s.Client.Sysctl("net.ipv4.ip_local_port_range", "45555 45555"))
+	before := s.count(onPathCounters...)
+	stop := background(t, s.Dial(mptcpPort))
+	s.joined(t, before, 1)
+	forge(t, s.Client, func(send func(*segment.Segment)) {
+		send(&segment.Segment{Src: netip.AddrPortFrom(fixed4, 45555), Dst: netip.AddrPortFrom(lab.Server4, mptcpPort),
+			Flags: segment.ACK, Seq: 1, Ack: 1, Window: 64000, Options: wrongKeys})
+	})
+	const announced = 4
+	eventually(t, 5*time.Second, func() error {
+		var st struct {
+			OnPath struct{ Forwarded, Announced int } `json:"on_path"`
+		}
+		out, err := s.ConverterStatus()
+		must(t, err)
+		must(t, json.Unmarshal(out, &st))
+		if st.OnPath.Forwarded != 2 || st.OnPath.Announced < announced {
+			return fmt.Errorf("%+v", st.OnPath)
+		}
+		return nil
+	})
+	s.grown(t, before, mib{"client:MPTcpExtAddAddr": 1, "client:MPTcpExtMPJoinSynTx": 1, "server:MPTcpExtMPJoinAckRx": 1})
+	must(t, s.Client.Sysctl("net.ipv4.ip_local_port_range", "45600 45700"))
+	other := background(t, s.Dial(mptcpPort))
+	s.joined(t, before, 2)
+	other()
+	if rep := stop(); rep.Stall > time.Second {
+		t.Errorf("%v", rep)
+	}
+}
+
+// Answers that somebody forges in a server's name teach the converter nothing,
+// unless a client has asked by that very flow; and then the connection works, both
+// lines and all.
+func TestOnPathForgedAnswers(t *testing.T) {
+	s := newStreet(t, rig.OnPath)
+	answer := func(port uint16) *segment.Segment {
+		return &segment.Segment{Src: netip.AddrPortFrom(lab.Server4, mptcpPort), Dst: netip.AddrPortFrom(fixed4, port),
+			Flags: segment.SYN | segment.ACK, Seq: 1, Ack: 1, Window: 64000}
+	}
+	forge(t, s.Core, func(send func(*segment.Segment)) {
+		for i := range 5000 {
+			send(answer(uint16(1024 + i)))
+		}
+	})
+	if n := s.elements(t, "plain_ip"); n != 0 {
+		t.Errorf("%d servers are believed to have no MPTCP", n)
+	}
+	before := s.count(onPathCounters...)
+	s.shares(t, mptcpPort, 8e6, 0.3, 0.05)
+	s.grown(t, before, mib{"server:MPTcpExtMPJoinAckRx": 1, "box:MPTcpExtMPCapableSYNRX": 0})
+
+	// One who guesses the port, and is faster than the server.
+	sh(t, s.Box, "nft flush set inet braid_mcp capable_ip")
+	must(t, s.Client.Sysctl("net.ipv4.ip_local_port_range", "45555 45555"))
+	lose(t, s.Core, "prerouting", `ip saddr 192.0.2.80 tcp flags & (syn|ack) == (syn|ack)`)
+	before = s.count(onPathCounters...)
+	doneC := make(chan struct{})
+	go func() {
+		defer close(doneC)
+		forge(t, s.Core, func(send func(*segment.Segment)) {
+			for range 100 {
+				send(answer(45555))
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}()
+	s.shares(t, mptcpPort, 20e6, 0.3, 0.1)
+	<-doneC
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "box:MPTcpExtMPCapableSYNRX": 1, "box:MPTcpExtMPJoinAckRx": 1})
+}
+
+// A client that floods the converter with SYNs fills what is kept of them, which
+// is bounded, and nobody else's connection waits.
+func TestOnPathFlood(t *testing.T) {
+	s := newStreet(t, rig.OnPath)
+	usage, err := s.MCP.Usage()
+	must(t, err)
+	forge(t, s.Client, func(send func(*segment.Segment)) {
+		for i := range 30000 {
+			send(&segment.Segment{Src: netip.AddrPortFrom(fixed4, uint16(1024+i)), Dst: netip.AddrPortFrom(lab.Server4, plainPort+uint16(i%7)),
+				Flags: segment.SYN, Seq: uint32(i), Window: 64000, Options: asksMPTCP})
+		}
+	})
+	for _, port := range []uint16{plainPort, mptcpPort} {
+		if rep := transfer(t, s.Dial(port), traffic.Download, 1e6); rep.Connect > 2*time.Second {
+			t.Errorf("port %d: %v", port, rep)
+		}
+	}
+	after, err := s.MCP.Usage()
+	must(t, err)
+	if more := after.Anonymous - usage.Anonymous; more > 24<<20 {
+		t.Errorf("%d bytes more", more)
+	}
+	before := s.count(onPathCounters...)
+	s.shares(t, plainPort, 12e6, 0.3, 0.05)
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "box:MPTcpExtMPJoinAckRx": 1})
 }

@@ -25,6 +25,24 @@ func (s *street) joined(t *testing.T, before mib, n uint64) {
 	})
 }
 
+// carries waits until the server has seen that many more joins than before, and
+// both lines carry. It fails if the converter has a part in it.
+func (s *street) carries(t *testing.T, before mib, n uint64) {
+	t.Helper()
+	s.joined(t, before, n)
+	fibre, lte := s.received(t, "fibre"), s.received(t, "lte")
+	eventually(t, 3*time.Second, func() error {
+		if f, l := s.received(t, "fibre")-fibre, s.received(t, "lte")-lte; f < 1e5 || l < 1e5 {
+			return fmt.Errorf("%d bytes over fibre, %d over lte", f, l)
+		}
+		return nil
+	})
+	if open := sh(t, s.Box, fmt.Sprintf("ss -Htan state connected '( sport = :%[1]d or dport = :%[1]d )'", mptcpPort)); open != "" {
+		t.Errorf("the converter has sockets:\n%s", open)
+	}
+	s.grown(t, before, mib{"client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPJoinSynRx": 0})
+}
+
 // lose has a node lose the first packet that matches, at a hook before all else.
 func lose(t *testing.T, n *lab.Node, hook, match string) {
 	t.Helper()
@@ -36,28 +54,37 @@ func lose(t *testing.T, n *lab.Node, hook, match string) {
 		}`, hook, match))
 }
 
+// handshakes are the packets of which MPTCP comes about on a connection that is
+// lent an address: what the client sends or is sent.
+var handshakes = func() (all []handshake) {
+	const (
+		up   = `ip saddr 198.51.100.2 `
+		down = `ip daddr 198.51.100.2 `
+	)
+	return []handshake{
+		{name: "SYN", up: up + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`},
+		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
+		{name: "third packet", up: up + `tcp flags & (syn|ack|psh) == ack tcp option mptcp subtype 0`},
+		{name: "first data", up: up + `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`},
+		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`},
+		{name: "announcement", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
+		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
+		{name: "join's SYN", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == syn`},
+		{name: "join's SYN+ACK", down: `ip6 saddr 2001:db8:64::/96 tcp flags & (syn|ack) == (syn|ack)`},
+		{name: "join's third packet", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`},
+	}
+}()
+
+type handshake struct {
+	name, up, down string
+	ours           bool // the converter sends it
+}
+
 // Each packet of the handshakes is lost in turn, before the converter and behind
 // it. MPTCP stays, the address is announced, and taken.
 func TestOnPathLosses(t *testing.T) {
 	s := newStreet(t, rig.OnPath)
-	const (
-		up    = `ip saddr 198.51.100.2 `
-		down  = `ip daddr 198.51.100.2 `
-		syn   = `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`
-		reply = `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`
-		third = `tcp flags & (syn|ack|psh) == ack tcp option mptcp subtype 0`
-		data  = `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`
-		dss   = `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`
-		add   = `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`
-		join  = `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == syn`
-		back  = `ip6 saddr 2001:db8:64::/96 tcp flags & (syn|ack) == (syn|ack)`
-		last  = `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`
-	)
-	for _, tt := range []struct{ name, up, down string }{
-		{"SYN", up + syn, ""}, {"SYN+ACK", "", down + reply}, {"third packet", up + third, ""}, {"first data", up + data, ""},
-		{"the server's first DSS", "", down + dss}, {"announcement", "", down + add}, {"echo", up + add, ""},
-		{"join's SYN", join, ""}, {"join's SYN+ACK", "", back}, {"join's third packet", last, ""},
-	} {
+	for _, tt := range handshakes {
 		match := tt.up + tt.down
 		for _, place := range []struct {
 			name, hook string
@@ -66,7 +93,7 @@ func TestOnPathLosses(t *testing.T) {
 			if tt.down != "" && place.node == s.Box {
 				place.hook = "postrouting"
 			}
-			if match == down+add && place.node == s.Core {
+			if tt.ours && place.node == s.Core {
 				continue // it is the converter's
 			}
 			t.Run(tt.name+" "+place.name, func(t *testing.T) {
@@ -74,9 +101,8 @@ func TestOnPathLosses(t *testing.T) {
 				defer sh(t, place.node, "nft delete table inet lose")
 				before := s.count(onPathCounters...)
 				stop := background(t, s.Dial(mptcpPort))
-				s.joined(t, before, 1)
+				s.carries(t, before, 1)
 				t.Log(stop())
-				s.grown(t, before, mib{"client:MPTcpExtMPCapableFallbackSYNACK": 0, "box:MPTcpExtMPJoinSynRx": 0})
 				if sh(t, place.node, "nft list table inet lose | grep -c 'counter packets 0 ' || true") != "0" {
 					t.Error("nothing was lost")
 				}
@@ -127,10 +153,10 @@ func TestOnPathOptions(t *testing.T) {
 			}
 			before := s.count(onPathCounters...)
 			stop := background(t, s.Dial(mptcpPort))
-			s.joined(t, before, 1)
+			s.carries(t, before, 1)
 			t.Log(stop())
 			before = s.count(onPathCounters...)
-			transfer(t, s.Dial(plainPort), traffic.Download, 8e6)
+			s.shares(t, plainPort, 12e6, 0.2, 0.05)
 			s.grown(t, before, mib{"client:MPTcpExtMPCapableSYNACKRX": 1, "box:MPTcpExtMPJoinAckRx": 1})
 		})
 	}

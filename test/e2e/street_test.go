@@ -29,6 +29,8 @@ const (
 	mptcpPort = rig.MPTCPPort
 )
 
+// newStreet builds one whose converter is started with a configuration, if not
+// empty.
 func newStreet(t *testing.T, config string) *street {
 	t.Helper()
 	fixed := link.Spec{Rate: 50e6, Delay: 5 * time.Millisecond}
@@ -45,7 +47,9 @@ func newStreet(t *testing.T, config string) *street {
 			t.Log(r.MCP.Log())
 		}
 	})
-	must(t, r.Start(config))
+	if config != "" {
+		must(t, r.Start(config))
+	}
 	return &street{r}
 }
 
@@ -208,12 +212,18 @@ func TestOnPathDead(t *testing.T) {
 			} else {
 				must(t, s.MCP.Signal(syscall.SIGSTOP))
 			}
-			eventually(t, 4*time.Second, func() error {
+			dead := time.Now()
+			eventually(t, 2*time.Second, func() error {
 				if out := sh(t, s.Box, "nft list set inet braid_mcp alive"); strings.Contains(out, "expires") {
 					return errors.New("still believed to live")
 				}
 				return nil
 			})
+			took := time.Since(dead).Round(time.Millisecond)
+			t.Logf("%s, and believed to live for %v", how, took)
+			if how == "hung" && took > 2*time.Second {
+				t.Errorf("it was believed to live for %v", took)
+			}
 			for _, port := range []uint16{plainPort, mptcpPort, mptcpPort + 1} {
 				before := s.Box.MIB("IpForwDatagrams")
 				rep := transfer(t, s.Dial(port), traffic.Download, 1e6)

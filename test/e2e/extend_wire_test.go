@@ -1,0 +1,300 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"braid/test/lab"
+	"braid/test/rig"
+	"braid/test/traffic"
+	"braid/transport/mptcp"
+)
+
+// extends makes a download of the telephone's, and waits until it goes on by both
+// lines. It fails if anything but that has come of it.
+func extends(t *testing.T, r *rig.Rig, host *lab.Node) {
+	t.Helper()
+	counters := func() (n []uint64) {
+		for _, name := range []string{"MPCapableSYNACKRX", "MPCapableFallbackSYNACK", "DssFallback", "MPJoinSynAckHMacFailure"} {
+			n = append(n, host.MIB("MPTcpExt"+name))
+		}
+		for _, name := range []string{"MPCapableSYNRX", "MPCapableFallbackACK", "MPJoinAckRx", "MPJoinNoTokenFound", "DssFallback"} {
+			n = append(n, r.Server.MIB("MPTcpExt"+name))
+		}
+		return n
+	}
+	before := counters()
+	stop := extended(t, r, host)
+	noSockets(t, r)
+	t.Log(stop())
+	var got []uint64
+	for i, n := range counters() {
+		got = append(got, n-before[i])
+	}
+	// The server's count of SYNs is not of connections: one may have come twice.
+	if got[4]--; fmt.Sprint(got[:4], got[5:]) != "[1 0 0 0] [0 1 0 0]" || got[4] > 1 {
+		t.Errorf("counted at host and server: %v", got)
+	}
+}
+
+// extensions are the packets of which a second subflow comes about in the house.
+var extensions = func() []handshake {
+	const (
+		up    = `ip saddr 192.168.1.0/24 ip daddr 192.0.2.80 `
+		down  = `ip saddr 192.0.2.80 `
+		lan   = `ip saddr 192.168.1.0/24 ip daddr 192.168.1.0/24 `
+		third = `tcp flags & (syn|ack|psh) == ack `
+	)
+	return []handshake{
+		{name: "SYN", up: up + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`},
+		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
+		{name: "third packet", up: up + third + `tcp option mptcp subtype 0`},
+		{name: "first data", up: up + `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`},
+		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`},
+		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
+		{name: "join's SYN", up: lan + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 1`},
+		{name: "join's SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 1`},
+		{name: "join's third packet", up: lan + third + `tcp option mptcp subtype 1`},
+		{name: "announcement", down: `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
+	}
+}()
+
+// Each packet of the handshakes is lost in turn, and comes behind what follows
+// it. A connection is extended all the same.
+func TestExtendLosses(t *testing.T) {
+	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
+	serveMPTCP(t, r)
+	host := phone(t, r)
+	for _, tt := range extensions {
+		node, hook := host, "postrouting"
+		if tt.down != "" {
+			node, hook = r.Core, "prerouting"
+		}
+		if tt.ours {
+			node, hook = host, "input"
+		}
+		t.Run(tt.name+" lost", func(t *testing.T) {
+			lose(t, node, hook, tt.up+tt.down)
+			defer sh(t, node, "nft delete table inet lose")
+			extends(t, r, host)
+			if sh(t, node, "nft list table inet lose | grep -c 'counter packets 0 ' || true") != "0" {
+				t.Error("nothing was lost")
+			}
+		})
+		if tt.ours {
+			continue // it has no order: nothing of the connection's depends on it
+		}
+		t.Run(tt.name+" late", func(t *testing.T) {
+			packets, stopLate := late(t, node, hook, tt.up+tt.down)
+			defer stopLate()
+			extends(t, r, host)
+			if packets.Load() == 0 {
+				t.Error("nothing was late")
+			}
+		})
+	}
+}
+
+// Whatever the two ends have agreed on.
+func TestExtendOptions(t *testing.T) {
+	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
+	serveMPTCP(t, r)
+	host := phone(t, r)
+	for _, key := range []string{"net.ipv4.tcp_timestamps 0", "net.ipv4.tcp_sack 0", "net.mptcp.checksum_enabled 1", "net.ipv4.tcp_window_scaling 0"} {
+		t.Run(key, func(t *testing.T) {
+			var name string
+			var value int
+			if _, err := fmt.Sscan(key, &name, &value); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []*lab.Node{host, r.Server} {
+				must(t, n.Sysctl(name, fmt.Sprint(value)))
+				defer n.Sysctl(name, fmt.Sprint(1-value))
+			}
+			extends(t, r, host)
+		})
+	}
+}
+
+// echoes has a node echo what comes to a port, by MPTCP.
+func echoes(t *testing.T, n *lab.Node, port uint16) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := n.Listen(t.Context(), lc, "tcp", fmt.Sprintf(":%d", port))
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+}
+
+// Data in the SYN (TCP Fast Open) arrives once, and the connection is extended.
+func TestExtendSYNData(t *testing.T) {
+	const port = 9001
+	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
+	serveMPTCP(t, r)
+	echoes(t, r.Server, port)
+	host := phone(t, r)
+	must(t, host.Sysctl("net.ipv4.tcp_fastopen", "5"))        // also without a cookie
+	must(t, r.Server.Sysctl("net.ipv4.tcp_fastopen", "1539")) // on all sockets, also without a cookie
+	before, extended := r.Server.MIB("TcpExtTCPFastOpenPassive"), status(t, r).Connections.Extended
+	data := strings.Repeat("braid", 100)
+	var c *mptcp.Conn
+	must(t, host.Do(func() (err error) {
+		c, err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), []byte(data))
+		return err
+	}))
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	read := data
+	eventually(t, 5*time.Second, func() error {
+		if _, err := c.Write([]byte("!")); err != nil {
+			return err
+		}
+		got := make([]byte, len(read)+1)
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != read+"!" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		read = ""
+		if n := status(t, r).Connections.Extended - extended; n != 1 {
+			return fmt.Errorf("%d are extended", n)
+		}
+		return nil
+	})
+	if n := r.Server.MIB("TcpExtTCPFastOpenPassive") - before; n != 1 || !c.MPTCP {
+		t.Errorf("%d SYNs with data were taken, MPTCP %v", n, c.MPTCP)
+	}
+	noSockets(t, r)
+}
+
+// A server behind a balancer that does not say so: the host's join comes to
+// another machine. The connection loses nothing, and the host is not told for ever.
+func TestExtendBalancer(t *testing.T) {
+	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
+	serveMPTCP(t, r)
+	twin := balance(t, r, speaker, fmt.Sprintf("!= %v", r.WAN("fibre").Gateway4.Addr()))
+	host := phone(t, r)
+	stop := background(t, dial4(host, speaker4))
+	time.Sleep(6 * time.Second)
+	noSockets(t, r)
+	rep := stop()
+	t.Log(rep)
+	if n := twin.MIB("MPTcpExtMPJoinNoTokenFound"); n < 1 || n > 4 {
+		t.Errorf("%d joins have come to the other machine", n)
+	}
+	if n := r.Server.MIB("MPTcpExtMPJoinSynRx"); n != 0 || host.MIB("MPTcpExtDssFallback") != 0 {
+		t.Errorf("%d joins", n)
+	}
+	if rep.Rate() < 35e6 || rep.Stall > time.Second {
+		t.Errorf("it was hurt: %v", rep)
+	}
+}
+
+// A second line that has only IPv6 is added to connections to IPv6 servers, and
+// not announced to those that it cannot reach.
+func TestExtendSixOnly(t *testing.T) {
+	o := sixOnly()
+	o.Accesses[0].V6 = true
+	r := start(t, rig.Options{Lab: o, UCI: extendUCI})
+	serveMPTCP(t, r)
+	host := phone(t, r)
+	before, heard, joins := status(t, r).Connections.Extended, host.MIB("MPTcpExtAddAddr"), r.Server.MIB("MPTcpExtMPJoinSynRx")
+	lte := arrived(r, "lte")
+	transfer(t, dial4(host, speaker4), traffic.Download, 8e6)
+	if n, m := status(t, r).Connections.Extended-before, arrived(r, "lte")-lte; n != 0 || m > 1e5 ||
+		host.MIB("MPTcpExtAddAddr") != heard || r.Server.MIB("MPTcpExtMPJoinSynRx") != joins {
+		t.Errorf("%d extended, %d bytes over lte", n, m)
+	}
+	lte, fibre := arrived(r, "lte"), arrived(r, "fibre")
+	transfer(t, dial6(host, speaker6), traffic.Download, 30e6)
+	lte, fibre = arrived(r, "lte")-lte, arrived(r, "fibre")-fibre
+	noSockets(t, r)
+	if n := status(t, r).Connections.Extended - before; n != 1 || lte < 3e6 || fibre < 5e6 || r.Server.MIB("MPTcpExtMPJoinSynRx")-joins != 1 {
+		t.Errorf("%d extended, %d bytes over fibre, %d over lte", n, fibre, lte)
+	}
+}
+
+// Five hundred connections at once: each has both lines, is listed, and the
+// gateway has no socket of them; what it remembers ends with them.
+func TestExtendMany(t *testing.T) {
+	const many, port = 500, 9000
+	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
+	serveMPTCP(t, r)
+	echoes(t, r.Server, port)
+	host := phone(t, r)
+	before := r.Server.MIB("MPTcpExtMPJoinAckRx")
+	usage, err := r.Agent.Usage()
+	must(t, err)
+	conns := make([]*mptcp.Conn, many)
+	var wg sync.WaitGroup
+	for i := range conns {
+		wg.Go(func() {
+			err := host.Do(func() (err error) {
+				conns[i], err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), nil)
+				return err
+			})
+			if err != nil {
+				t.Errorf("connection %d: %v", i, err)
+				return
+			}
+			conns[i].SetDeadline(time.Now().Add(time.Minute))
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	eventually(t, 15*time.Second, func() error {
+		for i, c := range conns {
+			c.Write([]byte("x"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatalf("connection %d: %v", i, err)
+			}
+		}
+		if n := r.Server.MIB("MPTcpExtMPJoinAckRx") - before; n != many {
+			return fmt.Errorf("%d of %d joins", n, many)
+		}
+		return nil
+	})
+	noSockets(t, r)
+	if s := status(t, r).Connections; s.Extended != many || s.Total != 0 {
+		t.Errorf("counted: %+v", s)
+	}
+	eventually(t, 2*time.Second, func() error {
+		if list := listed(t, r); len(list) != many {
+			return fmt.Errorf("%d are listed", len(list))
+		}
+		return nil
+	})
+	after, err := r.Agent.Usage()
+	must(t, err)
+	t.Logf("%d connections: %v of CPU, %d bytes of memory more", many, after.CPU-usage.CPU, int64(after.Anonymous)-int64(usage.Anonymous))
+	for _, c := range conns {
+		c.Close()
+	}
+	eventually(t, 5*time.Second, func() error {
+		if list := listed(t, r); len(list) != 0 {
+			return fmt.Errorf("%d are listed", len(list))
+		}
+		if n := strings.Count(sh(t, r.Gateway, "nft list set inet braid extend_known_ip"), "expires"); n != 0 {
+			return fmt.Errorf("%d flows are in the filter's set", n)
+		}
+		return nil
+	})
+}
