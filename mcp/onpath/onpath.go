@@ -38,7 +38,7 @@ const (
 	glance = time.Second
 	// lentID is the lent address's at clients: none that a server would use.
 	lentID = 206
-	// connections is how many forwarded ones are remembered, some 500 bytes each.
+	// connections is how many forwarded ones are remembered, some 800 bytes each.
 	connections = 65536
 )
 
