@@ -34,6 +34,12 @@ func extends(t *testing.T, r *rig.Rig, host *lab.Node) {
 	}
 	before := counters()
 	stop := extended(t, r, host)
+	eventually(t, 2*time.Second, func() error {
+		if counters()[6] == before[6] {
+			return fmt.Errorf("the join has not arrived")
+		}
+		return nil
+	})
 	noSockets(t, r)
 	t.Log(stop())
 	var got []uint64
@@ -43,64 +49,6 @@ func extends(t *testing.T, r *rig.Rig, host *lab.Node) {
 	// The server's count of SYNs is not of connections: one may have come twice.
 	if got[4]--; fmt.Sprint(got[:4], got[5:]) != "[1 0 0 0] [0 1 0 0]" || got[4] > 1 {
 		t.Errorf("counted at host and server: %v", got)
-	}
-}
-
-// extensions are the packets of which a second subflow comes about in the house.
-var extensions = func() []handshake {
-	const (
-		up    = `ip saddr 192.168.1.0/24 ip daddr 192.0.2.80 `
-		down  = `ip saddr 192.0.2.80 `
-		lan   = `ip saddr 192.168.1.0/24 ip daddr 192.168.1.0/24 `
-		third = `tcp flags & (syn|ack|psh) == ack `
-	)
-	return []handshake{
-		{name: "SYN", up: up + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`},
-		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
-		{name: "third packet", up: up + third + `tcp option mptcp subtype 0`},
-		{name: "first data", up: up + `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`},
-		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`},
-		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
-		{name: "join's SYN", up: lan + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 1`},
-		{name: "join's SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 1`},
-		{name: "join's third packet", up: lan + third + `tcp option mptcp subtype 1`},
-		{name: "announcement", down: `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
-	}
-}()
-
-// Each packet of the handshakes is lost in turn, and comes behind what follows
-// it. A connection is extended all the same.
-func TestExtendLosses(t *testing.T) {
-	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
-	serveMPTCP(t, r)
-	host := phone(t, r)
-	for _, tt := range extensions {
-		node, hook := host, "postrouting"
-		if tt.down != "" {
-			node, hook = r.Core, "prerouting"
-		}
-		if tt.ours {
-			node, hook = host, "input"
-		}
-		t.Run(tt.name+" lost", func(t *testing.T) {
-			lose(t, node, hook, tt.up+tt.down)
-			defer sh(t, node, "nft delete table inet lose")
-			extends(t, r, host)
-			if sh(t, node, "nft list table inet lose | grep -c 'counter packets 0 ' || true") != "0" {
-				t.Error("nothing was lost")
-			}
-		})
-		if tt.ours {
-			continue // it has no order: nothing of the connection's depends on it
-		}
-		t.Run(tt.name+" late", func(t *testing.T) {
-			packets, stopLate := late(t, node, hook, tt.up+tt.down)
-			defer stopLate()
-			extends(t, r, host)
-			if packets.Load() == 0 {
-				t.Error("nothing was late")
-			}
-		})
 	}
 }
 
@@ -150,10 +98,10 @@ func TestExtendSYNData(t *testing.T) {
 	const port = 9001
 	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
 	serveMPTCP(t, r)
-	echoes(t, r.Server, port)
 	host := phone(t, r)
 	must(t, host.Sysctl("net.ipv4.tcp_fastopen", "5"))        // also without a cookie
 	must(t, r.Server.Sysctl("net.ipv4.tcp_fastopen", "1539")) // on all sockets, also without a cookie
+	echoes(t, r.Server, port)
 	before, total := r.Server.MIB("TcpExtTCPFastOpenPassive"), status(t, r).Connections.Total
 	data := strings.Repeat("braid", 100)
 	var c *mptcp.Conn
@@ -273,12 +221,9 @@ func TestExtendMany(t *testing.T) {
 		return nil
 	})
 	noSockets(t, r)
-	if s := status(t, r).Connections; s.Extended != many || s.Total != 0 {
-		t.Errorf("counted: %+v", s)
-	}
-	eventually(t, 2*time.Second, func() error {
-		if list := listed(t, r); len(list) != many {
-			return fmt.Errorf("%d are listed", len(list))
+	eventually(t, 2*time.Second, func() error { // the server knows before the agent does
+		if s, list := status(t, r).Connections, listed(t, r); s.Extended != many || s.Total != 0 || len(list) != many {
+			return fmt.Errorf("%d are listed, counted: %+v", len(list), s)
 		}
 		return nil
 	})
