@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"braid/onpath/conntrack"
 	"braid/onpath/lend"
 	"braid/onpath/lender"
 )
@@ -18,9 +17,6 @@ import (
 const (
 	firstReminder = time.Second
 	lastReminder  = time.Minute
-	// sweep is after how many glances each connection has been asked for, of which
-	// no end was seen.
-	sweep = 600
 )
 
 // lending lends one address to each of the connections of one kind.
@@ -34,10 +30,8 @@ type lending struct {
 	opened, closed func(*lend.Connection, lend.Address)
 
 	// Under the lender's lock.
-	idle    map[*lend.Connection]*reminder // whose address is not in use
-	count   atomic.Int64                   // of idle
-	tracked time.Time                      // when it was asked whether connection tracking knows a new one
-	tracks  bool                           // it did
+	idle  map[*lend.Connection]*reminder // whose address is not in use
+	count atomic.Int64                   // of idle
 }
 
 type reminder struct {
@@ -69,9 +63,6 @@ func (l *lending) saw(s lend.Seen) {
 	client := c.First.Client.Addr()
 	switch s.What {
 	case lend.Opened:
-		if now.Sub(l.tracked) > glance {
-			l.tracked, l.tracks = now, isTracked(s.Flow)
-		}
 		if l.opened != nil && c.Pending() {
 			l.opened(c, a)
 		}
@@ -100,18 +91,6 @@ func (l *lending) saw(s lend.Seen) {
 		}
 	}
 	l.count.Store(int64(len(l.idle)))
-}
-
-// isTracked says whether connection tracking knows a flow.
-func isTracked(f lend.Flow) bool {
-	_, err := conntrack.Find(f.Client, f.Server)
-	return err == nil
-}
-
-// sweep forgets connections whose end was not shown, where connection tracking
-// knows what is forwarded: it need not.
-func (l *lending) sweep() {
-	l.Sweep(sweep, func(f lend.Flow) bool { return !l.tracks || isTracked(f) })
 }
 
 func (l *lending) remind(c *lend.Connection, now time.Time) {

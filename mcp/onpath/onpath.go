@@ -393,7 +393,6 @@ func (o *OnPath) look(ctx context.Context, now time.Time) {
 	}
 	o.lent.again(now)
 	o.own.again(now)
-	o.lent.sweep()
 	if print, err := nft.Fingerprint(tables...); err == nil && print != o.print {
 		o.Log.Warn("somebody has changed the packet filter's table", "table", table)
 		if err := o.filterLocked(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -41,6 +42,26 @@ const (
 	headerLen = 4 // struct nfgenmsg
 )
 
+// handle is the way to connection tracking, kept open: the end of a netlink socket
+// of the packet filter's waits until what is deleted from its sets is gone (kernel,
+// nft_rcv_nl_event).
+var handle = sync.OnceValues(func() (*nl.SocketHandle, error) {
+	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	return &nl.SocketHandle{Socket: s}, nil
+})
+
+func ask(r *nl.NetlinkRequest) ([][]byte, error) {
+	h, err := handle()
+	if err != nil {
+		return nil, err
+	}
+	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: h}
+	return r.Execute(unix.NETLINK_NETFILTER, 0)
+}
+
 // Entry is what connection tracking knows of a connection.
 type Entry struct {
 	Mark uint32
@@ -54,7 +75,7 @@ type Entry struct {
 // Find is the entry of what src has opened to dst, as src knows it. The error
 // wraps os.ErrNotExist if there is none. It needs CAP_NET_ADMIN.
 func Find(src, dst netip.AddrPort) (e Entry, err error) {
-	answers, err := request(messageGet, src, dst).Execute(unix.NETLINK_NETFILTER, 0)
+	answers, err := ask(request(messageGet, src, dst))
 	for _, b := range answers {
 		if err == nil && len(b) >= headerLen {
 			err = e.parse(b[headerLen:])
@@ -123,7 +144,7 @@ func attributes(b []byte) (map[uint16][]byte, error) {
 // Delete deletes an entry, which need not be there: what belongs to it is no
 // longer translated.
 func Delete(src, dst netip.AddrPort) error {
-	_, err := request(messageDelete, src, dst).Execute(unix.NETLINK_NETFILTER, 0)
+	_, err := ask(request(messageDelete, src, dst))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("deleting %v to %v from connection tracking: %w", src, dst, err)
 	}
