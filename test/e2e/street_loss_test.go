@@ -66,18 +66,19 @@ var handshakes = func() (all []handshake) {
 		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
 		{name: "third packet", up: up + `tcp flags & (syn|ack|psh) == ack tcp option mptcp subtype 0`},
 		{name: "first data", up: up + `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`},
-		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`},
+		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`, bulk: true},
 		{name: "announcement", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
 		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
 		{name: "join's SYN", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == syn`},
 		{name: "join's SYN+ACK", down: `ip6 saddr 2001:db8:64::/96 tcp flags & (syn|ack) == (syn|ack)`},
-		{name: "join's third packet", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`},
+		{name: "join's third packet", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`, bulk: true},
 	}
 }()
 
 type handshake struct {
 	name, up, down string
 	ours           bool // the converter sends it
+	bulk           bool // others that follow look like it
 }
 
 // Each packet of the handshakes is lost in turn, before the converter and behind
