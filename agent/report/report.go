@@ -72,7 +72,7 @@ type Converter struct {
 	Address string `json:"address"`       // empty: it is addressed by nobody
 	WAN     string `json:"wan,omitempty"` // on whose path it stands then
 	Port    uint16 `json:"port"`
-	State   string `json:"state"` // up, full, down, refused
+	State   string `json:"state"` // unknown, up, full, down, refused
 	// IPv4 and IPv6 tell whether it reaches servers there; absent: not known.
 	IPv4  *bool   `json:"ipv4,omitempty"`
 	IPv6  *bool   `json:"ipv6,omitempty"`

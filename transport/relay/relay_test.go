@@ -246,7 +246,6 @@ func TestIdleWhileStuck(t *testing.T) {
 	}
 }
 
-// What is paced arrives whole, and as slowly as it is meant to.
 // Room that nobody tells of is found all the same.
 func TestSilentRoom(t *testing.T) {
 	var p Pair
@@ -289,6 +288,7 @@ func TestSilentRoom(t *testing.T) {
 	<-doneC
 }
 
+// What is paced arrives whole, and as slowly as it is meant to.
 func TestPace(t *testing.T) {
 	const rate, total = 1 << 20, 1 << 19 // bytes a second, bytes
 	p := Pair{Pace: func(n int) time.Duration { return time.Duration(n) * time.Second / rate }}
