@@ -63,8 +63,15 @@ func (m *Monitor) Health() map[Leg]Health {
 	}
 	for p, t := range m.targets {
 		other := Leg{p.WAN, p.Device, !p.IPv6}
-		if o := m.probers[other]; !t.Ways.any() && o != nil && o.target.Ways.any() && m.trackers[other].mute(o.received) {
+		o := m.probers[other]
+		switch {
+		case t.Ways.any() || o == nil || !o.target.Ways.any():
+		case m.trackers[other].mute(o.received):
 			all[p] = Health{Verdict: Down, Reason: all[other].Reason}
+		case all[other].Unheard: // and of this family nobody can tell either
+			h := all[p]
+			h.Unheard = true
+			all[p] = h
 		}
 	}
 	return all

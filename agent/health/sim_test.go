@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ type line struct {
 	size    func(at time.Duration) int                              // of the largest packet that passes; nil: whatever is sent
 	again   func(at time.Duration) int                              // segments among them that TCP has sent again
 	sent    int                                                     // probes
-	large   int                                                     // bytes of those with a size
+	large   atomic.Int64                                            // bytes of those with a size
 	answers int
 	// Those by TCP among them.
 	sentTCP, answersTCP int
@@ -244,7 +245,7 @@ func (w *wire) SendSize(to netip.Addr, seq uint16, size int) error {
 	w.s.mu.Lock()
 	l := w.s.lines[w.device]
 	fits := l.size == nil || size <= l.size(w.s.now())
-	l.large += size
+	l.large.Add(int64(size))
 	w.s.mu.Unlock()
 	if !fits {
 		return nil

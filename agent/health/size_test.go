@@ -51,8 +51,8 @@ func TestSize(t *testing.T) {
 					if got != tt.want {
 						t.Errorf("found %d, want %d", got, tt.want)
 					}
-					if lte.large > tt.cost && loss == 0 {
-						t.Errorf("it cost %d bytes", lte.large)
+					if int(lte.large.Load()) > tt.cost && loss == 0 {
+						t.Errorf("it cost %d bytes", lte.large.Load())
 					}
 					s.lived(fibre4, lte4)
 				})
@@ -90,8 +90,8 @@ func TestSizeChanges(t *testing.T) {
 					t.Errorf("busy %v: %d, when it is wide again", busy, got)
 				}
 				time.Sleep(10 * time.Hour)
-				if !busy && lte.large > 1500 {
-					t.Errorf("an idle line has carried %d bytes", lte.large)
+				if !busy && lte.large.Load() > 1500 {
+					t.Errorf("an idle line has carried %d bytes", lte.large.Load())
 				}
 			})
 		})
@@ -108,9 +108,9 @@ func TestSizeDoubtedOnce(t *testing.T) {
 		targets[1].MTU = 1500
 		run(t, map[string]*line{"fibre": {rtt: steady(20 * ms)}, "lte": lte}, targets, func(s *sim) {
 			time.Sleep(burst[0] - s.now())
-			before := lte.large
+			before := lte.large.Load()
 			time.Sleep(10 * time.Minute)
-			if got := lte.large - before; got != 1500 {
+			if got := lte.large.Load() - before; got != 1500 {
 				t.Errorf("it cost %d bytes", got)
 			}
 		})
