@@ -139,12 +139,12 @@ func (e *Extender) Run(ctx context.Context) error {
 // isOpen says whether connection tracking knows a flow, as it does each that goes
 // over a WAN. One that was added and it knows no longer is closed.
 func (e *Extender) isOpen(f lend.Flow) bool {
-	_, err := conntrack.Find(f.Client, f.Server)
-	open := !errors.Is(err, os.ErrNotExist)
-	if isPort(f.Server.Port()) && !open {
+	entry, err := conntrack.Find(f.Client, f.Server)
+	gone := errors.Is(err, os.ErrNotExist)
+	if isPort(f.Server.Port()) && gone {
 		e.shut(f)
 	}
-	return open
+	return !gone && !entry.Ended
 }
 
 // shut has a host reset a subflow that is not translated any more. By itself it

@@ -24,6 +24,7 @@ const (
 
 	attrOriginal      = 1
 	attrReply         = 2
+	attrProtocolInfo  = 4
 	attrMark          = 8
 	attrCountersThere = 9
 	attrCountersBack  = 10
@@ -38,6 +39,11 @@ const (
 	protocolNumber     = 1
 	protocolSourcePort = 2
 	protocolDestPort   = 3
+
+	protocolInfoTCP = 1
+	tcpState        = 1
+	stateTimeWait   = 7 // linux/netfilter/nf_conntrack_tcp.h; only CLOSE is beyond
+	stateClose      = 8
 
 	headerLen = 4 // struct nfgenmsg
 )
@@ -70,6 +76,9 @@ type Entry struct {
 	// Up and Down are bytes with all headers, from and to who has opened it; 0 where
 	// net.netfilter.nf_conntrack_acct was off when it began.
 	Up, Down uint64
+	// Ended says that both ends have said they are through, or one has reset it: the
+	// entry stays for two minutes all the same.
+	Ended bool
 }
 
 // Find is the entry of what src has opened to dst, as src knows it. The error
@@ -103,6 +112,16 @@ func (e *Entry) parse(b []byte) error {
 		if v := counters[counterBytes]; len(v) == 8 {
 			*bytes = binary.BigEndian.Uint64(v)
 		}
+	}
+	info, err := attributes(attrs[attrProtocolInfo])
+	if err != nil {
+		return err
+	}
+	if info, err = attributes(info[protocolInfoTCP]); err != nil {
+		return err
+	}
+	if v := info[tcpState]; len(v) == 1 {
+		e.Ended = v[0] == stateTimeWait || v[0] == stateClose
 	}
 	reply, err := attributes(attrs[attrReply])
 	if err != nil {

@@ -46,8 +46,17 @@ func TestConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		e, err := Find(src, dst)
-		if e.Mark != 0x3000005 || e.Near != src || e.Far != dst || e.Up < 1000 || e.Down < 40 || e.Down > 1000 || err != nil {
+		if e.Mark != 0x3000005 || e.Near != src || e.Far != dst || e.Up < 1000 || e.Down < 40 || e.Down > 1000 || e.Ended || err != nil {
 			t.Errorf("%+v, %v", e, err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.(*net.TCPConn).SetLinger(0) // which has not read what came
+		s.Close()
+		if e, err := Find(src, dst); !e.Ended || err != nil {
+			t.Errorf("it is reset: %+v, %v", e, err)
 		}
 		for range 2 { // the second time it is gone
 			if err := Delete(src, dst); err != nil {
