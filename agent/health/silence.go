@@ -168,8 +168,7 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 		switch {
 		case suspicious && !p.suspect:
 			p.suspect, p.asked, p.called, p.heardAt = true, time.Time{}, 0, time.Time{}
-			// What came in was large, perhaps; an answer to just that question, too.
-			p.stuck = p.stuck || p.busy && now.Sub(p.sizedAt) >= sizeDoubt
+			p.stuck = p.stuck || p.busy // what came in was large, perhaps
 			p.kick(netip.Addr{})
 		case suspicious:
 			// Where no probe has left yet, silence proves nothing; nor where what

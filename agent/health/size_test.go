@@ -97,22 +97,3 @@ func TestSizeChanges(t *testing.T) {
 		})
 	}
 }
-
-// A burst that ends is one doubt: the answers to the probe that it costs are a
-// burst that ends as well, and none.
-func TestSizeDoubtedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		burst := [2]time.Duration{time.Minute, time.Minute + 400*ms}
-		lte := &line{rtt: steady(ms), size: steadySize(1500), stream: flow(ms, burst)}
-		targets := both()
-		targets[1].MTU = 1500
-		run(t, map[string]*line{"fibre": {rtt: steady(20 * ms)}, "lte": lte}, targets, func(s *sim) {
-			time.Sleep(burst[0] - s.now())
-			before := lte.large.Load()
-			time.Sleep(10 * time.Minute)
-			if got := lte.large.Load() - before; got != 1500 {
-				t.Errorf("it cost %d bytes", got)
-			}
-		})
-	})
-}

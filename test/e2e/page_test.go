@@ -30,8 +30,10 @@ func remembered(t *testing.T, c *ubus.Client) {
 	eventually(t, 10*time.Second, func() error {
 		var h report.History
 		must(t, c.Call(t.Context(), "braid", "history", table{"span": 60}, &h))
-		if len(h.WANs[0].RX) == 0 {
-			return errors.New("no history")
+		for _, w := range h.WANs {
+			if len(w.RX) == 0 {
+				return fmt.Errorf("no history of %s", w.Name)
+			}
 		}
 		return nil
 	})
