@@ -221,7 +221,7 @@ func TestExtendMany(t *testing.T) {
 		return nil
 	})
 	noSockets(t, r)
-	eventually(t, 2*time.Second, func() error { // the server knows before the agent does
+	eventually(t, 10*time.Second, func() error { // the server knows before the agent does
 		if s, list := status(t, r).Connections, listed(t, r); s.Extended != many || s.Total != 0 || len(list) != many {
 			return fmt.Errorf("%d are listed, counted: %+v", len(list), s)
 		}
@@ -233,7 +233,8 @@ func TestExtendMany(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
-	eventually(t, 5*time.Second, func() error {
+	// What the filter had no room to show is asked for, each in ten seconds.
+	eventually(t, 20*time.Second, func() error {
 		if list := listed(t, r); len(list) != 0 {
 			return fmt.Errorf("%d are listed", len(list))
 		}

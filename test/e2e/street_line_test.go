@@ -178,7 +178,7 @@ func TestOnPathMany(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, 15*time.Second, func() error {
 		var left []int
 		for _, set := range []string{"lent_known_ip", "lent_known_ip6", "tokens"} {
 			left = append(left, strings.Count(sh(t, s.Box, "nft list set inet braid_mcp "+set), "expires"))
