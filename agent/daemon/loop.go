@@ -209,6 +209,7 @@ func (l *loop) update(ctx context.Context) {
 	l.complain(err)
 	if err != nil {
 		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
+		l.netAt = time.Time{} // the network may be another than it was taken for
 	}
 	// Not before there are routes from where they are asked.
 	if p.Network != nil {
