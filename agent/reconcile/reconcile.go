@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 
 	"braid/agent/dnsmasq"
@@ -112,13 +113,20 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 // abandon ends what this host has open from addresses that it has no more, where
 // the kernel can do that: OpenWrt's cannot.
 func abandon(addrs []netip.Addr) error {
+	if len(addrs) == 0 || !canDestroy() {
+		return nil
+	}
 	for _, a := range addrs {
-		if _, err := mptcp.DestroyFrom(a); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) && !errors.Is(err, syscall.ENOENT) {
+		if _, err := mptcp.DestroyFrom(a); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// canDestroy is found out once: where a module is missing, the kernel runs a
+// program to look for it each time that it is asked.
+var canDestroy = sync.OnceValue(func() bool { return mptcp.CanDestroy() == nil })
 
 // tellNames has dnsmasq fill the sets of rules by domain. That no WAN works for
 // a while is no reason to take it back, but the sets are gone.
