@@ -39,9 +39,9 @@ const (
 	unseen = 10 * time.Second
 	// applyTimeout bounds one reconciliation.
 	applyTimeout = 10 * time.Second
-	// spareTime is for how long a server that could not be reached is left to its
+	// unreachedTime is for how long a server that could not be reached is left to its
 	// hosts.
-	spareTime = 5 * time.Minute
+	unreachedTime = 5 * time.Minute
 )
 
 // loop is the one goroutine that changes the kernel. Whatever happens only
@@ -96,7 +96,7 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-ticker.C:
 			l.countQuotas()
 			l.mend()
-			l.spare()
+			l.forwardUnreached()
 		case <-meter.C:
 			changed := l.meter.Measure(lines(l.config, l.plan, l.health.Health()))
 			l.sampleRates()
@@ -241,12 +241,12 @@ func (l *loop) look() error {
 	return nil
 }
 
-// spare has what goes to servers that could not be reached forwarded for a
+// forwardUnreached has what goes to servers that could not be reached forwarded for a
 // while: to their hosts they are then as they would be without us.
-func (l *loop) spare() {
+func (l *loop) forwardUnreached() {
 	for _, dest := range l.proxy.Unreached() {
 		l.log.Debug("not taken for a while", "dst", dest)
-		l.complain(l.reconciler.Spare(dest, spareTime))
+		l.complain(l.reconciler.AddUnreached(dest, unreachedTime))
 	}
 }
 

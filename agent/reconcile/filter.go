@@ -104,24 +104,24 @@ func InDomains(ctx context.Context, filter, rule string, a netip.Addr) (bool, er
 	return nft.InDomains(ctx, rule, a)
 }
 
-// Spare has connections to a server forwarded for a while instead of taken.
-func (r *Reconciler) Spare(dest netip.AddrPort, d time.Duration) error {
+// AddUnreached has connections to a server forwarded for a while instead of taken.
+func (r *Reconciler) AddUnreached(dest netip.AddrPort, d time.Duration) error {
 	switch r.filter.name {
 	case nftables:
-		return nft.Spare(dest, d)
+		return nft.AddUnreached(dest, d)
 	case iptablesName:
-		return iptables.Spare(dest, d)
+		return iptables.AddUnreached(dest, d)
 	}
 	return nil
 }
 
-// Spares says whether connections to a server are forwarded now, in the packet
+// IsUnreached says whether connections to a server are forwarded now, in the packet
 // filter of that name.
-func Spares(ctx context.Context, filter string, dest netip.AddrPort) (bool, error) {
+func IsUnreached(ctx context.Context, filter string, dest netip.AddrPort) (bool, error) {
 	if filter == iptablesName {
-		return iptables.Spares(dest)
+		return iptables.IsUnreached(dest)
 	}
-	return nft.Spares(ctx, dest)
+	return nft.IsUnreached(ctx, dest)
 }
 
 func (s *filters) inUse() Filter {

@@ -165,7 +165,7 @@ func passes(p plan.Plan, src netip.Addr, dest netip.AddrPort, proto config.Proto
 // refuses, nothing if it is.
 func spared(ctx context.Context, p plan.Plan, dest netip.AddrPort) (string, error) {
 	f := p.Firewall
-	unreached, err := reconcile.Spares(ctx, string(p.Filter), dest)
+	unreached, err := reconcile.IsUnreached(ctx, string(p.Filter), dest)
 	if err != nil {
 		return "", fmt.Errorf("looking for %v among the servers that could not be reached: %w", dest, err)
 	}

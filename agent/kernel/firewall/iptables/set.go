@@ -34,37 +34,37 @@ const (
 // length 0 in a set, while the agent lives.
 func aliveSet(v6 bool) string { return setPrefix + "alive_" + digit(v6) }
 
-// sparedSet has the servers to which connections are forwarded for a while.
-func sparedSet(v6 bool) string { return setPrefix + "spared_" + digit(v6) }
+// unreachedSet has the servers to which connections are forwarded for a while.
+func unreachedSet(v6 bool) string { return setPrefix + "unreached_" + digit(v6) }
 
 // errSetFull is the kernel's IPSET_ERR_HASH_FULL.
 const errSetFull = nl.IPSetError(4352)
 
-// sparedMost is how many servers there are in it at the most.
-const sparedMost = 4096
+// unreachedMost is how many servers there are in it at the most.
+const unreachedMost = 4096
 
-// Spare has connections to a server forwarded for a while instead of taken.
+// AddUnreached has connections to a server forwarded for a while instead of taken.
 // That the set is full is no error.
-func Spare(dest netip.AddrPort, d time.Duration) error {
-	e, timeout := sparedEntry(dest), uint32(d/time.Second)
+func AddUnreached(dest netip.AddrPort, d time.Duration) error {
+	e, timeout := unreachedEntry(dest), uint32(d/time.Second)
 	e.Timeout, e.Replace = &timeout, true
-	set := sparedSet(dest.Addr().Is6())
+	set := unreachedSet(dest.Addr().Is6())
 	if err := netlink.IpsetAdd(set, e); err != nil && !errors.Is(err, errSetFull) {
 		return fmt.Errorf("adding to %s: %w", set, err)
 	}
 	return nil
 }
 
-// Spares says whether connections to a server are forwarded now.
-func Spares(dest netip.AddrPort) (bool, error) {
-	in, err := netlink.IpsetTest(sparedSet(dest.Addr().Is6()), sparedEntry(dest))
+// IsUnreached says whether connections to a server are forwarded now.
+func IsUnreached(dest netip.AddrPort) (bool, error) {
+	in, err := netlink.IpsetTest(unreachedSet(dest.Addr().Is6()), unreachedEntry(dest))
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
 	return in, err
 }
 
-func sparedEntry(dest netip.AddrPort) *netlink.IPSetEntry {
+func unreachedEntry(dest netip.AddrPort) *netlink.IPSetEntry {
 	port, tcp := dest.Port(), uint8(unix.IPPROTO_TCP)
 	return &netlink.IPSetEntry{IP: dest.Addr().AsSlice(), Port: &port, Protocol: &tcp}
 }
@@ -104,7 +104,7 @@ func wantedSets(f *plan.Firewall) (names []string) {
 		return nil
 	}
 	for _, v6 := range []bool{false, true} {
-		names = append(names, aliveSet(v6), sparedSet(v6))
+		names = append(names, aliveSet(v6), unreachedSet(v6))
 		for _, r := range f.Rules {
 			if len(r.Domains) > 0 {
 				names = append(names, ruleSet(r.Name, v6))
@@ -122,7 +122,7 @@ func keepSets(f *plan.Firewall) error {
 			return err
 		}
 		none := uint32(0) // but what is added has its own
-		if err := createSet(sparedSet(v6), "hash:ip,port", netlink.IpsetCreateOptions{Family: setFamily(v6), Timeout: &none, MaxElements: sparedMost}); err != nil {
+		if err := createSet(unreachedSet(v6), "hash:ip,port", netlink.IpsetCreateOptions{Family: setFamily(v6), Timeout: &none, MaxElements: unreachedMost}); err != nil {
 			return err
 		}
 		for _, half := range halves(v6) {

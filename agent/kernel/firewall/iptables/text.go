@@ -254,7 +254,7 @@ func (t *text) candidate(f plan.Firewall) []string {
 	for _, p := range f.Helped {
 		rules = append(rules, fmt.Sprintf("-p tcp -m tcp --dport %d:%d -j RETURN", p.First, p.Last))
 	}
-	rules = append(rules, fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j RETURN", sparedSet(t.v6)))
+	rules = append(rules, fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j RETURN", unreachedSet(t.v6)))
 	for _, p := range append(append([]netip.Prefix(nil), f.LAN...), f.Access...) {
 		if p.Addr().Is6() == t.v6 {
 			rules = append(rules, fmt.Sprintf("-d %v -j RETURN", p))

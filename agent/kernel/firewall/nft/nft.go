@@ -85,32 +85,32 @@ func InDomains(ctx context.Context, rule string, a netip.Addr) (bool, error) {
 	return has(ctx, ruleSet(rule, a.Is6()), a.String())
 }
 
-// Spare has connections to a server forwarded for a while instead of taken.
+// AddUnreached has connections to a server forwarded for a while instead of taken.
 // That the set is full is no error.
-func Spare(dest netip.AddrPort, d time.Duration) error {
+func AddUnreached(dest netip.AddrPort, d time.Duration) error {
 	e, err := nft.OpenElements(tables[0])
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	err = e.Add(sparedSet(dest.Addr().Is6()), nft.Key(dest), d)
+	err = e.Add(unreachedSet(dest.Addr().Is6()), nft.Key(dest), d)
 	if errors.Is(err, unix.ENFILE) {
 		return nil
 	}
 	return err
 }
 
-// Spares says whether connections to a server are forwarded now.
-func Spares(ctx context.Context, dest netip.AddrPort) (bool, error) {
-	return has(ctx, sparedSet(dest.Addr().Is6()), fmt.Sprintf("%v . %d", dest.Addr(), dest.Port()))
+// IsUnreached says whether connections to a server are forwarded now.
+func IsUnreached(ctx context.Context, dest netip.AddrPort) (bool, error) {
+	return has(ctx, unreachedSet(dest.Addr().Is6()), fmt.Sprintf("%v . %d", dest.Addr(), dest.Port()))
 }
 
-// sparedSet has the servers to which connections are forwarded for a while.
-func sparedSet(v6 bool) string {
+// unreachedSet has the servers to which connections are forwarded for a while.
+func unreachedSet(v6 bool) string {
 	if v6 {
-		return "spared_6"
+		return "unreached_6"
 	}
-	return "spared_4"
+	return "unreached_4"
 }
 
 // has says whether something is in a set.

@@ -97,7 +97,7 @@ func apart(f plan.Firewall) (rules []string) {
 		rules = append(rules, fmt.Sprintf("tcp dport %v return", p))
 	}
 	for _, v6 := range []bool{false, true} {
-		rules = append(rules, fmt.Sprintf("%s daddr . tcp dport @%s return", map[bool]string{false: "ip", true: "ip6"}[v6], sparedSet(v6)))
+		rules = append(rules, fmt.Sprintf("%s daddr . tcp dport @%s return", map[bool]string{false: "ip", true: "ip6"}[v6], unreachedSet(v6)))
 	}
 	return rules
 }
