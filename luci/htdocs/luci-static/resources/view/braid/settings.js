@@ -316,9 +316,12 @@ return view.extend({
 		return this.map.save(null, true).then(() => this.refresh(), () => this.reread());
 	},
 
+	// reread takes back what has not been saved. Meanwhile there are no sections
+	// that a click could open.
 	reread() {
+		ui.showModal(_('Multipath'), [ el('p.spinning', [ _('Loading…') ]) ]);
 		uci.unload(conf);
-		return uci.load(conf).then(() => this.map.reset());
+		return uci.load(conf).then(() => this.map.reset()).finally(() => ui.hideModal());
 	},
 
 	// refresh shows what follows from sections that have come or gone.
