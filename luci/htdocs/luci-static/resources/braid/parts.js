@@ -46,7 +46,7 @@ function box(key, kind, children) {
 function cellular(c) {
 	if (!c || !(c.operator || c.technology || c.signal || c.registration || c.lock || c.failure))
 		return null;
-	const db = (v, unit) => v ? v.toFixed(0) + ' ' + unit : null;
+	const db = (v, unit) => v ? v.toFixed(0).replace('-', '−') + ' ' + unit : null;
 	return [
 		fact(_('Operator'), [ c.operator || '–', c.roaming ? ' (' + _('roaming') + ')' : '' ]),
 		fact(_('Technology'), c.technology),
