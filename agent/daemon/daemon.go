@@ -160,7 +160,8 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	d.netifd.ReadFirst(ctx, d.Ubus)
-	l.load(ctx) // so that the first who ask get an answer that holds
+	l.meter.Measure(nil) // so that the first who ask get an answer that holds
+	l.load(ctx)
 	l.update(ctx)
 
 	// All tasks outlive the loop, which ends by giving the kernel back: until
@@ -175,7 +176,6 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	work.run("ubus", d.client.Run)
 	work.run("events", d.sendEvents)
 	work.run("netifd", d.netifd.Run)
-	work.run("status", d.view.Run)
 	work.run("health", d.health.Run)
 	work.run("converters", d.converters.Run)
 	work.run("names", d.resolver.Run)

@@ -14,12 +14,12 @@ import (
 // Meter measures what the WANs carry, and keeps what follows from it.
 type Meter struct {
 	balancer Balancer
-	counters map[string]netstate.Traffic
-	at       time.Time
+	at       time.Time // of the counters
 
-	mu    sync.Mutex
-	rates map[string]Rates
-	uses  map[string]Use
+	mu       sync.Mutex
+	counters map[string]netstate.Traffic // replaced, not changed
+	rates    map[string]Rates
+	uses     map[string]Use
 }
 
 // Rates are in bit/s.
@@ -36,8 +36,11 @@ type Line struct {
 func (m *Meter) Measure(lines []Line) (changed bool) {
 	now, counters := time.Now(), netstate.Counters()
 	elapsed := now.Sub(m.at).Seconds()
+	m.at = now
+	m.mu.Lock()
 	last := m.counters
-	m.counters, m.at = counters, now
+	m.counters = counters
+	m.mu.Unlock()
 	if last == nil || elapsed <= 0 {
 		return false
 	}
@@ -80,4 +83,11 @@ func (m *Meter) Rates() map[string]Rates {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.rates
+}
+
+// Counters are those of all devices, by name, when last measured.
+func (m *Meter) Counters() map[string]netstate.Traffic {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.counters
 }

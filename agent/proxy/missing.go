@@ -71,6 +71,10 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 	if all {
 		p.looked = now
 	}
+	if at := addresses(eps); !slices.Equal(at, p.lines) {
+		p.lines, p.changed = at, now
+	}
+	count := now.Sub(p.changed) < unsettled
 	wanted, used := make(map[netip.Addr]bool), make(map[netip.Addr]bool)
 	due := make(map[netip.Addr][]*lack)
 	var flows []mptcp.Subflow
@@ -81,12 +85,17 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 		if moved >= bulk {
 			p.bulkAt = now
 		}
-		if moved == 0 && !all && len(c.missing.lacks) == 0 {
+		calm := moved == 0 && !all && len(c.missing.lacks) == 0
+		if calm && !count {
 			continue
 		}
 		var err error
 		if flows, err = c.far.AppendSubflows(flows[:0]); err != nil {
 			continue // it has just ended, or this kernel cannot tell
+		}
+		flows = slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State == mptcp.StateSYNSent })
+		if p.table.started(c, flows); calm {
+			continue
 		}
 		flows = slices.DeleteFunc(flows, func(f mptcp.Subflow) bool { return f.State != mptcp.StateEstablished })
 		if moved >= carries {
@@ -135,6 +144,13 @@ func (p *Proxy) Missing(now time.Time, eps []mptcp.Endpoint) (anew []mptcp.Endpo
 		anew = append(anew, e)
 	}
 	return anew
+}
+
+func addresses(eps []mptcp.Endpoint) (all []netip.Addr) {
+	for _, e := range eps {
+		all = append(all, e.Addr)
+	}
+	return all
 }
 
 // Bulk says whether a connection has carried much of late, as far as Missing
@@ -188,7 +204,7 @@ func (c *connection) joinable(eps []mptcp.Endpoint) []mptcp.Endpoint {
 func (t *table) carriedByMPTCP() (all []*connection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, c := range t.conns {
+	for c := t.oldest; c != nil; c = c.next {
 		if c.far != nil && c.far.MPTCP {
 			all = append(all, c)
 		}

@@ -56,6 +56,8 @@ type Proxy struct {
 	looked  time.Time // at all connections' subflows
 	bulkAt  time.Time // a connection last carried much
 	remade  map[netip.Addr]*retry
+	lines   []netip.Addr // from which subflows start
+	changed time.Time    // lines
 
 	unreached unreached
 }
@@ -103,7 +105,7 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	p.crowd.add(c.src.Addr(), 1-p.crowd.waiting())
 	far, a := r.conn, r.attempt
 	p.count(a, far)
-	pair := &relay.Pair{A: c.lan, B: far, First: r.rest}
+	pair := &relay.Pair{A: c.lan, B: far, First: r.rest, Sum: p.stats.sum(a.Path)}
 	pair.AToB.Store(uint64(r.sent))
 	// A host that sleeps may be sent something. When all has been said, what it
 	// has not acknowledged is the kernel's, for as long as that likes.
@@ -112,13 +114,14 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	pair.Closing = func() {
 		_ = c.lan.SetRetransmitMax(mptcp.RetransmitMax)
 		_ = c.lan.SetUserTimeout(0)
-		p.carriedAll(c)
+		p.table.remove(c) // when its host sees that it is closed, it does not count as open any more
 	}
 	if !p.table.carried(ctx, c, far, a, pair) {
 		far.Reset()
 		p.leave(c, 1, done)
 		return
 	}
+	pair.Sum.AToB.Add(uint64(r.sent))
 	keepMapped(far, p.network.Load().KeepMapped)
 	unwatch := p.watchJoins(c.dest, a, far)
 	unguard := p.Guard.Add(far, &pair.AToB)
@@ -129,18 +132,6 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 			"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
 		p.leave(c, 1, done)
 	})
-}
-
-// carriedAll is told that a connection will be closed now: when its host sees
-// that, it does not count as open any more.
-func (p *Proxy) carriedAll(c *connection) {
-	up, down := c.pair.AToB.Load(), c.pair.BToA.Load()
-	p.stats.Up.Add(up)
-	p.stats.Down.Add(down)
-	if c.attempt.Path == config.PathDirect {
-		p.stats.Straight.Add(up + down)
-	}
-	p.table.remove(c)
 }
 
 // leave is the end of a LAN connection, which weighs something. One that is open

@@ -391,8 +391,8 @@ func TestOpening(t *testing.T) {
 					t.Errorf("the server has served %v", from)
 				}
 				h.idle()
-				if up := h.stats.Up.Load(); up != uint64(size) {
-					t.Errorf("counted %d bytes", up)
+				if _, b := h.Carried(); b.Up != uint64(size) {
+					t.Errorf("counted %d bytes", b.Up)
 				}
 			})
 		}

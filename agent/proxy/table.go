@@ -7,7 +7,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +25,17 @@ type Stats struct {
 	TCPFallback atomic.Uint64 // of those carried, without MPTCP
 	Refused     atomic.Uint64 // by a converter
 	Failed      atomic.Uint64 // not carried at all
-	Up, Down    atomic.Uint64 // bytes of closed connections, from and to the LAN
-	Straight    atomic.Uint64 // of both, those of connections without a converter
+	// Bytes from (AToB) and to (BToA) the LAN: of connections through a converter,
+	// and of those without one.
+	Converted, Straight relay.Sum
+}
+
+// sum is what the bytes of a connection are counted in that is carried so.
+func (s *Stats) sum(p config.Path) *relay.Sum {
+	if p == config.PathDirect {
+		return &s.Straight
+	}
+	return &s.Converted
 }
 
 // Connection is a LAN connection that is being carried.
@@ -38,7 +46,8 @@ type Connection struct {
 	Converter string // name, with convert
 	WAN       string // of the first subflow
 	Started   time.Time
-	Up, Down  uint64 // bytes from and to the LAN
+	Up, Down  uint64       // bytes from and to the LAN
+	Starts    []netip.Addr // of its subflows, as by Starts
 	Conn      *mptcp.Conn
 }
 
@@ -96,21 +105,12 @@ func (p *Proxy) Failing() error {
 // Carried counts the connections being carried, and what has been since the
 // start.
 func (p *Proxy) Carried() (open int, b Bytes) {
+	st := &p.stats
+	direct := Bytes{Up: st.Straight.AToB.Load(), Down: st.Straight.BToA.Load()}
+	b = Bytes{Up: st.Converted.AToB.Load() + direct.Up, Down: st.Converted.BToA.Load() + direct.Down, Direct: direct.Up + direct.Down}
 	p.table.mu.Lock()
 	defer p.table.mu.Unlock()
-	b = Bytes{Up: p.stats.Up.Load(), Down: p.stats.Down.Load(), Direct: p.stats.Straight.Load()}
-	for _, c := range p.table.conns {
-		if c.far == nil {
-			continue
-		}
-		open++
-		up, down := c.pair.AToB.Load(), c.pair.BToA.Load()
-		b.Up, b.Down = b.Up+up, b.Down+down
-		if c.attempt.Path == config.PathDirect {
-			b.Direct += up + down
-		}
-	}
-	return open, b
+	return p.table.carrying, b
 }
 
 // Dialer is what it dials with.
@@ -120,14 +120,26 @@ func (p *Proxy) Dialer() *mptcp.Dialer { return &p.dialer }
 // not been reached yet, and far sides that wait for their handshake.
 func (p *Proxy) Open() int { return p.table.len() + p.held.waiting() }
 
-// Connections are those being carried, oldest first.
-func (p *Proxy) Connections() []Connection { return p.table.list() }
+// Each calls do for every connection that is being carried, oldest first. All
+// others wait meanwhile.
+func (p *Proxy) Each(do func(Connection)) {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	for c := p.table.oldest; c != nil; c = c.next {
+		if c.far != nil {
+			do(c.describeLocked())
+		}
+	}
+}
 
-// table is the open connections.
+// table is the open connections, in the order in which they came.
 type table struct {
-	mu    sync.Mutex
-	last  uint64
-	conns map[uint64]*connection
+	mu             sync.Mutex
+	last           uint64 // id
+	oldest, newest *connection
+	open           int                // connections
+	carrying       int                // of them, those with a far side
+	starts         map[netip.Addr]int // how many subflows start at an address
 }
 
 // connection is a LAN connection and, once it is carried, its far side.
@@ -144,7 +156,21 @@ type connection struct {
 	attempt path.Attempt
 	pair    *relay.Pair
 
+	// Under the table's lock.
+	prev, next *connection
+	listed     bool
+	starts     []netip.Addr // replaced, not changed
+
 	missing missing // of who asks for it
+}
+
+func (c *connection) describeLocked() Connection {
+	d := Connection{ID: c.id, Src: c.src, Dst: c.dest, Path: c.attempt.Path, WAN: c.attempt.WAN, Started: c.started,
+		Up: c.pair.AToB.Load(), Down: c.pair.BToA.Load(), Starts: c.starts, Conn: c.far}
+	if c.attempt.Converter != nil {
+		d.Converter = c.attempt.Converter.Name
+	}
+	return d
 }
 
 // add refuses once ctx has ended: resetAll may have been already.
@@ -155,9 +181,6 @@ func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, 
 	if ctx.Err() != nil {
 		return nil, false
 	}
-	if t.conns == nil {
-		t.conns = make(map[uint64]*connection)
-	}
 	t.last++
 	conn := &connection{
 		id:      t.last,
@@ -167,8 +190,18 @@ func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, 
 		wanted:  wanted,
 		started: time.Now(),
 	}
-	t.conns[conn.id] = conn
+	t.appendLocked(conn)
 	return conn, true
+}
+
+func (t *table) appendLocked(c *connection) {
+	if c.prev = t.newest; c.prev == nil {
+		t.oldest = c
+	} else {
+		c.prev.next = c
+	}
+	t.newest, c.listed = c, true
+	t.open++
 }
 
 // carried says what a connection is carried by; it refuses like add.
@@ -179,6 +212,8 @@ func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a p
 		return false
 	}
 	c.far, c.attempt, c.pair = far, a, p
+	t.carrying++
+	t.startLocked(c, []netip.Addr{far.Local.Addr()})
 	return true
 }
 
@@ -187,34 +222,46 @@ func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a p
 func (t *table) beside(f path.Flow) (open path.Attempt, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var oldest *connection
-	for _, c := range t.conns {
-		if c.far != nil && c.src.Addr() == f.Src && c.dest.Addr() == f.Dest.Addr() && (oldest == nil || c.id < oldest.id) {
-			oldest = c
+	for c := t.oldest; c != nil; c = c.next {
+		if c.far != nil && c.src.Addr() == f.Src && c.dest.Addr() == f.Dest.Addr() {
+			return c.attempt, true
 		}
 	}
-	if oldest == nil {
-		return path.Attempt{}, false
-	}
-	return oldest.attempt, true
+	return path.Attempt{}, false
 }
 
 func (t *table) remove(c *connection) {
 	t.mu.Lock()
-	delete(t.conns, c.id)
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	if !c.listed {
+		return // it has been removed already
+	}
+	before, after := &t.oldest, &t.newest
+	if c.prev != nil {
+		before = &c.prev.next
+	}
+	if c.next != nil {
+		after = &c.next.prev
+	}
+	*before, *after = c.next, c.prev
+	c.prev, c.next, c.listed = nil, nil, false
+	t.open--
+	if c.far != nil {
+		t.carrying--
+		t.startLocked(c, nil)
+	}
 }
 
 func (t *table) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.conns)
+	return t.open
 }
 
 func (t *table) resetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, c := range t.conns {
+	for c := t.oldest; c != nil; c = c.next {
 		c.lan.Reset()
 		if c.far != nil {
 			c.far.Reset()
@@ -227,7 +274,7 @@ func (t *table) resetAll() {
 func (t *table) keepMapped(on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, c := range t.conns {
+	for c := t.oldest; c != nil; c = c.next {
 		if c.far != nil {
 			keepMapped(c.far, on)
 		}
@@ -237,42 +284,4 @@ func (t *table) keepMapped(on bool) {
 // keepMapped tells a far side. One that is plain TCP has one line only.
 func keepMapped(far *mptcp.Conn, on bool) {
 	_ = far.KeepMapped(on || !far.MPTCP) // it may have ended
-}
-
-// EachFar calls do for the far side of every connection that is being carried.
-func (p *Proxy) EachFar(do func(id uint64, far *mptcp.Conn)) {
-	type far struct {
-		id   uint64
-		conn *mptcp.Conn
-	}
-	p.table.mu.Lock()
-	all := make([]far, 0, len(p.table.conns))
-	for _, c := range p.table.conns {
-		if c.far != nil {
-			all = append(all, far{c.id, c.far})
-		}
-	}
-	p.table.mu.Unlock()
-	for _, f := range all {
-		do(f.id, f.conn)
-	}
-}
-
-func (t *table) list() []Connection {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := make([]Connection, 0, len(t.conns))
-	for _, c := range t.conns {
-		if c.far == nil {
-			continue
-		}
-		v := Connection{ID: c.id, Src: c.src, Dst: c.dest, Path: c.attempt.Path, WAN: c.attempt.WAN, Started: c.started,
-			Up: c.pair.AToB.Load(), Down: c.pair.BToA.Load(), Conn: c.far}
-		if c.attempt.Converter != nil {
-			v.Converter = c.attempt.Converter.Name
-		}
-		list = append(list, v)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
-	return list
 }

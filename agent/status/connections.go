@@ -4,12 +4,10 @@
 package status
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
-	"strings"
-	"time"
 
 	"braid/agent/config"
 	"braid/agent/extend"
@@ -17,86 +15,94 @@ import (
 	"braid/agent/proxy"
 	"braid/agent/report"
 	"braid/agent/ubus"
+	"braid/transport/mptcp"
 )
 
 // maxSubflows ends a page early: ubus carries no more than 1 MB.
 const maxSubflows = 3000
 
-// extended is added to the id of a connection that is extended: it is none of the
+// extendedID is added to the id of a connection that is extended: it is none of the
 // proxy's.
-const extended = 1 << 32
-
-// listed is a connection of those that may be asked for.
-type listed struct {
-	src, dst netip.AddrPort
-	began    time.Time
-	on       func(wan string) bool
-	report   func() report.Connection
-}
+const extendedID = 1 << 32
 
 // Connections is the answer of the method "connections"; wan selects those
 // with a subflow there, host those whose source or destination is that address
 // or begins like it. ubus.ErrNotFound if there is no such WAN.
 func (v *View) Connections(limit, offset int, wan, host string) (report.Connections, error) {
 	_, p := v.now()
-	all := append(v.carried(p, wan), v.extended(p)...)
-	sort.SliceStable(all, func(i, j int) bool { return all[i].began.Before(all[j].began) })
 	if wan != "" {
 		if err := exists(p, wan); err != nil {
 			return report.Connections{}, err
 		}
-		all = slices.DeleteFunc(all, func(c listed) bool { return !c.on(wan) })
 	}
-	if host != "" {
-		all = slices.DeleteFunc(all, func(c listed) bool {
-			return !strings.HasPrefix(c.src.Addr().String(), host) && !strings.HasPrefix(c.dst.Addr().String(), host)
-		})
+	// Of thousands only those of the page become anything.
+	var page []func() report.Connection
+	total := 0
+	asked := func(src, dst netip.AddrPort) bool { return begins(src.Addr(), host) || begins(dst.Addr(), host) }
+	shown := func() bool {
+		total++
+		return total > offset && len(page) < limit
 	}
-	out := report.Connections{Connections: []report.Connection{}, Total: len(all)}
-	offset = min(offset, len(all))
+	extended := v.extended()
+	next := func() {
+		c := extended[0]
+		extended = extended[1:]
+		on := wan == "" || slices.ContainsFunc(c.Subflows, func(f extend.Subflow) bool { return wanByMark(p, f.Mark).Name == wan })
+		if asked(c.Src, c.Dst) && on && shown() {
+			page = append(page, func() report.Connection { return extension(p, c) })
+		}
+	}
+	var own []netip.Addr // of the WAN that is asked for
+	for a, name := range wansByAddr(p) {
+		if name == wan {
+			own = append(own, a)
+		}
+	}
+	on := func(starts []netip.Addr) bool {
+		return wan == "" || slices.ContainsFunc(starts, func(a netip.Addr) bool { return slices.Contains(own, a) })
+	}
+	v.proxy.Each(func(c proxy.Connection) {
+		for len(extended) > 0 && extended[0].Began.Before(c.Started) {
+			next()
+		}
+		if asked(c.Src, c.Dst) && on(c.Starts) && shown() {
+			c := c // of the others none is kept
+			page = append(page, func() report.Connection { return connection(p, c) })
+		}
+	})
+	for len(extended) > 0 {
+		next()
+	}
+	out := report.Connections{Connections: []report.Connection{}, Total: total}
 	subflows := 0
-	for _, c := range all[offset:min(offset+limit, len(all))] {
+	for _, tell := range page {
 		if subflows >= maxSubflows {
 			break
 		}
-		r := c.report()
-		subflows += len(r.Subflows)
-		out.Connections = append(out.Connections, r)
+		c := tell()
+		subflows += len(c.Subflows)
+		out.Connections = append(out.Connections, c)
 	}
 	return out, nil
 }
 
-// carried are the connections that end here, for one who asks about a WAN if not
-// empty.
-func (v *View) carried(p plan.Plan, wan string) (all []listed) {
-	var on map[uint64]bool
-	if wan != "" {
-		on = v.flows.on(p, wan)
-	}
-	for _, c := range v.proxy.Connections() {
-		all = append(all, listed{c.Src, c.Dst, c.Started, func(string) bool { return on[c.ID] },
-			func() report.Connection { return connection(p, c) }})
-	}
-	return all
+// begins says whether an address is written with that at its beginning.
+func begins(a netip.Addr, with string) bool {
+	var b [len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")]byte
+	return bytes.HasPrefix(a.AppendTo(b[:0]), []byte(with))
 }
 
-// extended are those of LAN hosts that have been extended.
-func (v *View) extended(p plan.Plan) (all []listed) {
+// extended are those of LAN hosts that have been extended, oldest first.
+func (v *View) extended() []extend.Connection {
 	e := v.Extender.Load()
 	if e == nil {
 		return nil
 	}
-	for _, c := range e.Connections() {
-		on := func(wan string) bool {
-			return slices.ContainsFunc(c.Subflows, func(f extend.Subflow) bool { return wanByMark(p, f.Mark).Name == wan })
-		}
-		all = append(all, listed{c.Src, c.Dst, c.Began, on, func() report.Connection { return extension(p, c) }})
-	}
-	return all
+	return e.Connections()
 }
 
 func extension(p plan.Plan, c extend.Connection) report.Connection {
-	r := report.Connection{ID: extended + c.ID, Src: c.Src.String(), Dst: c.Dst.String(), Path: config.PathExtend,
+	r := report.Connection{ID: extendedID + c.ID, Src: c.Src.String(), Dst: c.Dst.String(), Path: config.PathExtend,
 		Age: elapsed(c.Began), MPTCP: true, Subflows: []report.Subflow{}}
 	for _, f := range c.Subflows {
 		e, err := f.Ask()
@@ -124,12 +130,48 @@ func exists(p plan.Plan, wan string) error {
 	return nil
 }
 
+// subflows counts on each WAN those of what is carried.
+func (v *View) subflows(p plan.Plan) map[string]int {
+	n, wans := make(map[string]int), wansByAddr(p)
+	for a, starting := range v.proxy.Starts() {
+		n[wans[a]] += starting
+	}
+	return n
+}
+
+// wansByAddr names the WAN that has an address.
+func wansByAddr(p plan.Plan) map[netip.Addr]string {
+	names := make(map[netip.Addr]string)
+	for _, starts := range []bool{true, false} {
+		for _, w := range p.WANs {
+			for _, l := range w.Legs {
+				if l.Subflows && starts {
+					names[l.Source] = w.Name
+				}
+				for _, a := range l.Addrs {
+					if _, taken := names[a]; !taken && !starts {
+						names[a] = w.Name
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
 func connection(p plan.Plan, c proxy.Connection) report.Connection {
 	r := report.Connection{
 		ID: c.ID, Src: c.Src.String(), Dst: c.Dst.String(), Path: c.Path, Converter: c.Converter,
 		Age: elapsed(c.Started), RX: c.Down, TX: c.Up, MPTCP: c.Conn.MPTCP, Subflows: []report.Subflow{},
 	}
-	for _, f := range subflows(c) {
+	flows, err := c.Conn.Subflows()
+	if err != nil {
+		return r // it has just been closed
+	}
+	for _, f := range flows {
+		if f.State == mptcp.StateSYNSent {
+			continue
+		}
 		w, _ := p.WANByAddr(f.Local.Addr())
 		r.Subflows = append(r.Subflows, report.Subflow{
 			WAN: w.Name, Local: f.Local.String(), Remote: f.Remote.String(), RTT: report.Milliseconds(f.RTT),

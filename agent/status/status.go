@@ -5,7 +5,6 @@ package status
 
 import (
 	"cmp"
-	"context"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,13 +18,11 @@ import (
 	"braid/agent/history"
 	"braid/agent/load"
 	"braid/agent/modem"
-	"braid/agent/netstate"
 	"braid/agent/path"
 	"braid/agent/plan"
 	"braid/agent/proxy"
 	"braid/agent/quota"
 	"braid/agent/report"
-	"braid/transport/mptcp"
 )
 
 // View is what the agent has to tell. Make one with New.
@@ -43,7 +40,7 @@ type View struct {
 	meter      *load.Meter
 	modems     *modem.Watcher
 	events     *history.Events
-	flows      *flows
+	kernel     kernel
 
 	mu         sync.Mutex
 	config     config.Config
@@ -57,11 +54,8 @@ type View struct {
 
 // New makes a view of an agent's parts, before its loop has seen anything.
 func New(version string, p *proxy.Proxy, h *health.Monitor, c *converter.Monitor, m *load.Meter, modems *modem.Watcher, events *history.Events) *View {
-	return &View{version: version, start: time.Now(), proxy: p, health: h, converters: c, meter: m, modems: modems, events: events, flows: newFlows(p)}
+	return &View{version: version, start: time.Now(), proxy: p, health: h, converters: c, meter: m, modems: modems, events: events}
 }
-
-// Run keeps answers ready that take long to find, until ctx ends.
-func (v *View) Run(ctx context.Context) error { return v.flows.run(ctx) }
 
 // now is what the loop last saw.
 func (v *View) now() (config.Config, plan.Plan) {
@@ -177,7 +171,7 @@ func (v *View) Status() report.Status {
 		Uptime:     int(time.Since(v.start).Seconds()),
 		State:      overall(c, wans, states, failing),
 		Problems:   report.Problems(problems),
-		Kernel:     v.kernel(),
+		Kernel:     v.kernel.features(),
 		Converters: v.reportConverters(c, states),
 		WANs:       wans,
 	}
@@ -190,11 +184,6 @@ func (v *View) Status() report.Status {
 	s.Bytes = report.Bytes{RX: carried.Down, TX: carried.Up, Direct: carried.Direct}
 	s.LastEvent = v.events.Last()
 	return s
-}
-
-func (v *View) kernel() report.Kernel {
-	f := mptcp.Features()
-	return report.Kernel{Release: f.Release, MPTCP: f.MPTCP, TFO: f.FastOpen, TProxy: true, Congestion: mptcp.CongestionControl().Lines}
 }
 
 func overall(c config.Config, wans []report.WAN, converters map[string]condition, failing error) report.State {
@@ -224,10 +213,9 @@ func (v *View) WANs() report.WANs {
 	c, p, states := v.config, v.plan, v.wans
 	v.mu.Unlock()
 	known := v.health.Health()
-	carried := v.meter.Rates()
-	subflows := v.flows.count(p)
+	carried, counters := v.meter.Rates(), v.meter.Counters()
+	subflows := v.subflows(p)
 	modems := v.modems.Facts()
-	counters := netstate.Counters()
 	guess := make(map[string]config.Kind)
 	for _, w := range p.WANs {
 		guess[w.Name] = w.Kind

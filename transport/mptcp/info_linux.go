@@ -96,25 +96,6 @@ func (c *Conn) AppendSubflows(flows []Subflow) ([]Subflow, error) {
 	return flows, err
 }
 
-// AppendLocals appends the local addresses of a connection's subflows, one that
-// is still being set up among them. It is for those who ask of thousands: one
-// system call each, and no allocation.
-func (c *Conn) AppendLocals(addrs []netip.Addr) ([]netip.Addr, error) {
-	if !c.MPTCP {
-		return append(addrs, c.Local.Addr()), nil
-	}
-	buf := subflowBuffers.Get().(*subflowBuffer)
-	defer subflowBuffers.Put(buf)
-	err := c.control(func(fd int) error {
-		all, stride, err := perSubflow(fd, optAddresses, sockaddrSize, buf.addrs[:])
-		for ; err == nil && len(all) >= stride; all = all[stride:] {
-			addrs = append(addrs, parseSockaddr(all).Addr())
-		}
-		return err
-	})
-	return addrs, err
-}
-
 // subflowBuffer is what the kernel writes the subflows of a connection into.
 type subflowBuffer struct {
 	addrs [subflowData + maxSubflows*sockaddrSize]byte

@@ -27,6 +27,7 @@ type flow struct {
 	pair     *Pair
 	from, to *end
 	count    *atomic.Uint64 // bytes written
+	sum      *atomic.Uint64 // of other pairs as well; nil: nobody wants it
 
 	left  []byte        // has been read and not been written
 	block []byte        // what left is a part of, if it is the loop's
@@ -131,6 +132,9 @@ func (f *flow) write() (done bool, err error) {
 			return false, os.NewSyscallError("write", err)
 		}
 		f.count.Add(uint64(n))
+		if f.sum != nil {
+			f.sum.Add(uint64(n))
+		}
 		f.pair.moved()
 	}
 	f.drop()

@@ -42,6 +42,7 @@ type Pair struct {
 	Pace func(n int) time.Duration
 
 	AToB, BToA atomic.Uint64 // bytes written to B, to A
+	Sum        *Sum          // of these for several pairs; nil: nobody wants it
 
 	loop  *loop
 	id    int32 // among those of the loop
@@ -60,6 +61,9 @@ type Pair struct {
 	halfClosed bool
 	over       bool
 }
+
+// Sum is what several pairs have written, in bytes, each to its B and to its A.
+type Sum struct{ AToB, BToA atomic.Uint64 }
 
 // ErrIdle is what a pair ends with when no byte has moved for the idle limit.
 var ErrIdle = errors.New("idle for too long")
@@ -105,6 +109,9 @@ func (p *Pair) Start(done func(error)) {
 	p.ends = [2]end{{fd: a, mptcp: p.A.MPTCP}, {fd: b, mptcp: p.B.MPTCP}}
 	p.flows[0] = flow{pair: p, from: &p.ends[0], to: &p.ends[1], count: &p.AToB, left: p.First}
 	p.flows[1] = flow{pair: p, from: &p.ends[1], to: &p.ends[0], count: &p.BToA}
+	if p.Sum != nil {
+		p.flows[0].sum, p.flows[1].sum = &p.Sum.AToB, &p.Sum.BToA
+	}
 	p.First = nil // a pair may live for long
 	p.loop.add(p)
 }
