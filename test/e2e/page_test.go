@@ -175,6 +175,39 @@ func TestUbusTry(t *testing.T) {
 	}
 }
 
+// What connections carry is counted, by direction, and how much of it goes past
+// the converter.
+func TestBytesAreCounted(t *testing.T) {
+	const size, more = 1 << 20, 64 << 10 // what traffic says beside it
+	r := start(t, rig.Options{})
+	c := bus(t, r)
+	carried := func() report.Bytes {
+		var s report.Status
+		must(t, c.Call(t.Context(), "braid", "status", table{}, &s))
+		return s.Bytes
+	}
+	near := func(what string, got uint64, want uint64) {
+		t.Helper()
+		if got < want || got > want+more {
+			t.Errorf("%s: %d bytes, want %d", what, got, want)
+		}
+	}
+	transfer(t, r.FromHost(lab.Server4), traffic.Download, size)
+	down := carried()
+	near("received", down.RX, size)
+	near("sent", down.TX, 0)
+	if down.Direct != 0 {
+		t.Errorf("%d bytes past the converter", down.Direct)
+	}
+	must(t, r.WriteUCI(rig.DefaultUCI+"\nconfig rule 'straight'\n\toption path 'direct'\n"))
+	must(t, c.Call(t.Context(), "braid", "reload", table{}, nil))
+	transfer(t, r.FromHost(lab.Server4), traffic.Upload, size)
+	up := carried()
+	near("received by the second", up.RX-down.RX, 0)
+	near("sent by the second", up.TX-down.TX, size)
+	near("straight", up.Direct, size)
+}
+
 // A WAN's subflows are counted right after lines have come or gone, also those
 // of connections that carry nothing.
 func TestSubflowsAreCounted(t *testing.T) {

@@ -109,6 +109,9 @@ type view struct {
 	height int64
 }
 
+// usual is how most is looked at.
+var usual = view{width: 1000}
+
 // open loads a page of the server's and waits until it shows something.
 func (b *browser) open(s *server, at string, v view) {
 	b.t.Helper()
@@ -204,7 +207,7 @@ func (b *browser) fits(what string) {
 		const wide = document.documentElement.clientWidth, out = [];
 		if (document.documentElement.scrollWidth > wide + 1)
 			out.push('the page is ' + document.documentElement.scrollWidth + ' wide by ' + [...document.querySelectorAll('body *')].filter(n => n.getBoundingClientRect().right > wide + 1).map(n => n.nodeName + '.' + n.className).slice(0, 5));
-		for (const n of document.querySelectorAll('#view *')) {
+		for (const n of document.querySelectorAll('#view *, .modal *')) {
 			const r = n.getBoundingClientRect(), s = getComputedStyle(n);
 			if (!r.width || s.visibility == 'hidden' || n.closest('svg'))
 				continue;
@@ -218,5 +221,15 @@ func (b *browser) fits(what string) {
 	})()`, &wrong)
 	for _, w := range wrong {
 		b.t.Errorf("%s: %s", what, w)
+	}
+}
+
+// fitsAll is fits for a wide screen and for a telephone.
+func (b *browser) fitsAll(what string) {
+	b.t.Helper()
+	for _, width := range []int64{1920, 390, usual.width} {
+		b.run(emulation.SetDeviceMetricsOverride(width, 1000, 1, width < 600))
+		b.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))", nil) // it has been drawn anew
+		b.fits(fmt.Sprint(what, " ", width))
 	}
 }

@@ -67,15 +67,25 @@ func TestPictures(t *testing.T) {
 		}
 	})
 	b := newBrowser(t)
-	for name, v := range map[string]view{"luci-status": {width: 1100, theme: "light"}, "luci-phone": {width: 390, theme: "dark"}} {
-		b.open(s, statusPage, v)
-		b.until(`document.querySelectorAll('.bd-wire').length >= 5 && document.querySelectorAll('.bd-band').length == 4`)
-		b.says(".bd-card", "Example Mobile")
-		b.shot(name)
-	}
-	for _, name := range []string{"luci-status", "luci-phone"} {
-		png, err := os.ReadFile(filepath.Join(pictures, name+".png"))
+	for _, p := range []struct {
+		name, page, seen string
+		view
+	}{
+		{"luci-status", statusPage, statusSeen, view{width: 1280, theme: "light"}},
+		{"luci-dark", statusPage, statusSeen, view{width: 1280, theme: "dark"}},
+		{"luci-phone", statusPage, statusSeen, view{width: 390, theme: "dark"}},
+		{"luci-settings", settingsPage, `document.querySelectorAll('.cbi-section-table-row').length >= 4`, view{width: 1280, theme: "light"}},
+	} {
+		b.open(s, p.page, p.view)
+		b.until(p.seen)
+		b.fits(p.name)
+		b.shot(p.name)
+		png, err := os.ReadFile(filepath.Join(pictures, p.name+".png"))
 		must(t, err)
-		must(t, os.WriteFile(documents+name+".png", png, 0o644))
+		must(t, os.WriteFile(documents+p.name+".png", png, 0o644))
 	}
 }
+
+// statusSeen says that the status page has drawn all that it draws.
+const statusSeen = `document.querySelectorAll('.bd-wire').length >= 5 && document.querySelectorAll('.bd-band').length == 4 &&
+	document.querySelector('.bd-cards').innerText.includes('Example Mobile')`

@@ -45,7 +45,7 @@ func TestSettings(t *testing.T) {
 		b.fits("settings " + v.String())
 		b.shot("settings-" + v.String())
 	}
-	b.open(s, settingsPage, view{width: 1000})
+	b.open(s, settingsPage, usual)
 	b.says(".cbi-section-table-row", "automatic: primary")
 	b.says(".bd-verdict, .cbi-section-table-row", "192.0.2.10")
 
@@ -59,12 +59,13 @@ func TestSettings(t *testing.T) {
 			b.says(".modal-overlay-active .modal h4", "Lines: "+wan)
 			if wan == "fibre" {
 				b.shot("settings-line")
-				b.fits("form of a line")
+				b.fitsAll("form of a line")
 			}
 			b.do(`const s = document.querySelector('.modal [data-name=role] select'); s.value = 'primary'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 			b.click(".modal button", "Save")
 			if wan == "lte" {
 				b.says(".alert-message", "lte.role: fibre is primary already")
+				b.fitsAll("refused")
 				b.click(".modal button", "Dismiss")
 			}
 			b.until(`!document.querySelector('body.modal-overlay-active')`)
@@ -74,6 +75,7 @@ func TestSettings(t *testing.T) {
 	t.Run("a bad value shows while it is typed", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=mcp] button", "Edit")
 		b.says(".modal-overlay-active .modal h4", "Converters: mcp")
+		b.fitsAll("form of a converter")
 		b.fill(".modal [data-name=port] input", "70000\t")
 		b.until(`document.querySelector('.modal [data-name=port] .cbi-input-invalid')`)
 		b.fill(".modal [data-name=port] input", "5124\t")
@@ -87,6 +89,7 @@ func TestSettings(t *testing.T) {
 		b.fill("input[aria-label^='braid:']", "braid://nonsense")
 		b.click(".cbi-section-create button", "Add")
 		b.says(".bd-verdict", "Neither a pairing string nor an address.")
+		b.fitsAll("no address")
 		b.fill("input[aria-label^='braid:']", "192.0.2.99")
 		b.do(`document.querySelector("input[aria-label^='braid:']").parentNode.querySelector('button').click()`)
 		b.says(".cbi-section-table-row[data-sid=converter]", "192.0.2.99")
@@ -94,6 +97,7 @@ func TestSettings(t *testing.T) {
 	t.Run("a rule may name every line", func(t *testing.T) {
 		b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
 		b.says(".modal-overlay-active .modal h4", "Rules: games")
+		b.fitsAll("form of a rule")
 		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
 		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
 		b.click(".modal button", "Save")
@@ -124,12 +128,13 @@ func TestGuide(t *testing.T) {
 		b.fits("guide " + v.String())
 		b.shot("guide-" + v.String())
 	}
-	b.open(s, settingsPage, view{width: 1000})
+	b.open(s, settingsPage, usual)
 	b.until(`document.querySelector('.bd-guide input[type=radio][value=wan]').checked && document.querySelector('.bd-guide input[type=checkbox][value=wwan]').checked`)
 	b.until(`!document.querySelector('.bd-guide input[value=wan6], .bd-guide input[value=lan]')`)
 	b.fill(".bd-guide input[aria-label^='braid:']", "192.0.2.10")
 	b.click(".bd-guide button", "Test")
 	b.says(".bd-guide", "Reachable and serves this router")
+	b.fitsAll("guide, tested")
 	b.shot("guide")
 	b.click(".bd-guide button", "Switch on")
 	s.waitApplied()
@@ -145,7 +150,7 @@ func TestGuide(t *testing.T) {
 func TestAddLine(t *testing.T) {
 	r, s := start(t, "config globals 'globals'\n\nconfig wan 'fibre'\n\tlist interface 'wan'\n")
 	b := newBrowser(t)
-	b.open(s, settingsPage, view{width: 1000})
+	b.open(s, settingsPage, usual)
 	b.says(".bd-advice", "There is only one line.")
 	b.click(".bd-add button", "wwan")
 	b.says(".cbi-section-table-row[data-sid=wwan]", "wwan")

@@ -42,7 +42,7 @@ func TestStatus(t *testing.T) {
 	eventually(t, r, atWork)
 	b := newBrowser(t)
 
-	b.open(s, statusPage, view{width: 1000})
+	b.open(s, statusPage, usual)
 	b.says(".bd-head", "All 2 lines work.")
 	b.says(".bd-events", "lte works")
 
@@ -73,6 +73,7 @@ func TestStatus(t *testing.T) {
 		b.says(".braid li", "lte")
 		b.fill("form[data-do=explain] input", "no such name\r")
 		b.says(".alert-message", "no such address or name")
+		b.fitsAll("explained")
 	})
 	t.Run("connections", func(t *testing.T) {
 		b.click("button", "Show connections")
@@ -132,7 +133,7 @@ func TestStatus(t *testing.T) {
 		b.fits("status " + v.String())
 		b.shot("status-" + v.String())
 	}
-	b.open(s, "admin/status/overview", view{width: 1000})
+	b.open(s, "admin/status/overview", usual)
 	b.says(".braid td", "lte")
 	b.fits("overview")
 	b.shot("overview")
@@ -142,37 +143,42 @@ func TestStatus(t *testing.T) {
 func TestStatusTroubles(t *testing.T) {
 	r, s := start(t, house)
 	b := newBrowser(t)
-	b.open(s, statusPage, view{width: 1000})
+	b.open(s, statusPage, usual)
 	b.says(".bd-head", "lines work")
 
 	must(t, r.Agent.Signal(syscall.SIGSTOP))
 	b.until(`document.querySelector('.bd-stale')`)
 	b.says(".alert-message", "The agent does not answer.")
+	b.fitsAll("silent")
 	b.shot("status-silent")
 	must(t, r.Agent.Signal(syscall.SIGCONT))
 	b.until(`!document.querySelector('.bd-stale')`)
 
 	must(t, r.Agent.Stop())
 	b.says(".alert-message", "The agent does not run.")
+	b.fitsAll("stopped")
 	s.change(func() { s.missing = true })
 	b.says(".alert-message", "braid is not installed.")
-	b.open(s, statusPage, view{width: 1000})
+	b.open(s, statusPage, usual)
 	b.says(".alert-message", "braid is not installed.")
+	b.fitsAll("not installed")
 	must(t, r.StartAgent())
 	b.says(".bd-head", "lines work")
 
 	s.change(func() { s.reader, s.missing = true, false })
-	b.open(s, statusPage, view{width: 1000})
+	b.open(s, statusPage, usual)
 	b.says(".bd-head", "lines work")
 	b.until(`!document.querySelector('[data-do=probe], [data-do=role]')`)
-	b.open(s, settingsPage, view{width: 1000})
+	b.open(s, settingsPage, usual)
 	b.says(".braid", "Your account may see the status")
+	b.fitsAll("settings of a reader")
 	if n := s.count("uci get braid"); n != 0 {
 		t.Errorf("the secrets were asked for %d times", n)
 	}
 	g := s.acl["luci-app-braid"]
 	g.Read.Ubus = nil
 	s.change(func() { s.acl["luci-app-braid"] = g })
-	b.open(s, statusPage, view{width: 1000})
+	b.open(s, statusPage, usual)
 	b.says(".alert-message", "You are not allowed to see this")
+	b.fitsAll("not allowed")
 }
