@@ -209,7 +209,7 @@ func (b *browser) fits(what string) {
 			out.push('the page is ' + document.documentElement.scrollWidth + ' wide by ' + [...document.querySelectorAll('body *')].filter(n => n.getBoundingClientRect().right > wide + 1).map(n => n.nodeName + '.' + n.className).slice(0, 5));
 		for (const n of document.querySelectorAll('#view *, .modal *')) {
 			const r = n.getBoundingClientRect(), s = getComputedStyle(n);
-			if (!r.width || s.visibility == 'hidden' || n.closest('svg'))
+			if (!r.width || s.visibility == 'hidden' || n.closest('svg, .cbi-dynlist > .add-item')) // LuCI's own + has no room in any form
 				continue;
 			const name = n.nodeName + '.' + n.className + ' "' + n.textContent.slice(0, 40) + '"';
 			if (r.right > wide + 1 || r.left < -1)

@@ -50,6 +50,17 @@ function freeName(base) {
 	return name;
 }
 
+// refuse tells why something is not saved: in the form that is open, which would
+// cover what stands on the page.
+function refuse(title, why) {
+	const form = document.querySelector('.modal-overlay-active .modal');
+	if (!form)
+		return ui.addNotification(title, why, 'error');
+	const at = form.querySelector('.bd-refusal') || form.appendChild(el('div.bd-refusal alert-message error', { role: 'alert' }));
+	dom.update(at, [ el('h4', [ title ]), why ]);
+	at.scrollIntoView({ block: 'nearest' });
+}
+
 // ask has the agent check what would be saved, and refuses what it refuses. An
 // agent that is not there is no reason not to save.
 function ask() {
@@ -61,7 +72,7 @@ function ask() {
 		if (!problems)
 			return;
 		const text = problems.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message);
-		ui.addNotification(_('Not saved: the agent would refuse it'), el('ul', text.map(t => el('li', [ t ]))), 'error');
+		refuse(_('Not saved: the agent would refuse it'), el('ul', text.map(t => el('li', [ t ]))));
 		throw new Error(text.join('\n'));
 	});
 }
