@@ -33,9 +33,11 @@ const (
 	// look is how often they are looked at for what they lack.
 	look = time.Second
 	// A connection that has lost a subflow, or has not opened one, is told again
-	// after retryLeast, and twice as long each time up to retryMost; but a host
-	// that has never opened one not more than retries times.
-	retryLeast = 5 * time.Second
+	// after retryLeast, and twice as long each time up to retryMost; but one that
+	// has never had one not more than retries times. A kernel that hears of an
+	// address before it has had the server's first DSS says so, and does not join
+	// (6.18, __mptcp_subflow_connect).
+	retryLeast = time.Second
 	retryMost  = 10 * time.Minute
 	retries    = 3
 	// idBase and a WAN's index are the id by which a host knows an address. The
@@ -73,9 +75,10 @@ type connection struct {
 	began    time.Time
 	first    uint32 // mark of the WAN of its first subflow
 	extended bool
+	since    time.Time // it has had the last subflow that was added
 	retry    time.Time // not before
 	wait     time.Duration
-	tries    int
+	tries    int // that were in vain
 }
 
 // Open begins to extend connections by rules that the packet filter has. It
@@ -137,11 +140,12 @@ func (e *Extender) Run(ctx context.Context) error {
 }
 
 // isOpen says whether connection tracking knows a flow, as it does each that goes
-// over a WAN. One that was added and it knows no longer is closed.
-func (e *Extender) isOpen(f lend.Flow) bool {
+// over a WAN. One that was added, and that it knows no longer, is closed; one of which
+// it has not seen the SYN go out comes again with the next.
+func (e *Extender) isOpen(f lend.Flow, established bool) bool {
 	entry, err := conntrack.Find(f.Client, f.Server)
 	gone := errors.Is(err, os.ErrNotExist)
-	if isPort(f.Server.Port()) && gone {
+	if established && isPort(f.Server.Port()) && gone {
 		e.shut(f)
 	}
 	return !gone && !entry.Ended
@@ -280,19 +284,27 @@ func (e *Extender) event(s lend.Seen) {
 	if k == nil {
 		return
 	}
+	now := time.Now()
 	switch s.What {
-	case lend.Joined, lend.Left, lend.Closed:
+	case lend.Established, lend.Left, lend.Closed:
 		e.changed = true
 	}
 	switch s.What {
-	case lend.Joined:
-		if _, ours := e.added(time.Now(), s.Connection, s.Flow); ours && !k.extended {
+	case lend.Established:
+		if _, ours := e.added(now, s.Connection, s.Flow); !ours {
+			break
+		}
+		k.since = now
+		if !k.extended {
 			k.extended = true
 			e.total.Add(1)
 			e.log.Debug("extended", "src", s.Connection.First.Client, "dst", s.Connection.First.Server)
 		}
 	case lend.Left:
-		k.retry, k.wait = time.Now().Add(retryLeast), retryLeast
+		if k.extended && now.Sub(k.since) > k.wait { // it was of use
+			k.wait = 0
+		}
+		k.retry = now.Add(max(k.wait, retryLeast))
 	case lend.Closed:
 		delete(e.known, s.Connection)
 	}
@@ -320,7 +332,9 @@ func (e *Extender) look(now time.Time) {
 		}
 		switch {
 		case len(again) > 0:
-			k.tries++
+			if !slices.ContainsFunc(again, func(a lend.Address) bool { return c.Awaits(a.ID) }) {
+				k.tries++
+			}
 			k.wait = min(max(2*k.wait, retryLeast), retryMost)
 			k.retry = now.Add(k.wait)
 		case k.retry.IsZero():
@@ -364,7 +378,9 @@ func (e *Extender) has(now time.Time, c *lend.Connection, k *connection, wanted 
 			if err := conntrack.Delete(f.Client, f.Server); err != nil {
 				e.log.Debug("not taken back", "src", f.Client, "dst", what.server, "error", err)
 			}
-			e.shut(f)
+			if c.Established(f) {
+				e.shut(f)
+			}
 		}
 	}
 	return marks

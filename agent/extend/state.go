@@ -69,7 +69,8 @@ func (e *Extender) restore() error {
 		return err
 	}
 	now := time.Now()
-	return e.lender.Restore(text, e.isOpen, func(c *lend.Connection) {
+	isOpen := func(f lend.Flow) bool { return e.isOpen(f, true) }
+	return e.lender.Restore(text, isOpen, func(c *lend.Connection) {
 		k := e.know(c, 0, now)
 		e.changed = true
 		for _, f := range c.Flows() {

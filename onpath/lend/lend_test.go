@@ -74,6 +74,9 @@ func join(token uint32) []byte {
 	return append(o, 1, 2, 3, 4)
 }
 
+// joined is in the third packet of a join.
+var joined = append([]byte{30, 24, 0x10, 5}, make([]byte, 20)...)
+
 func echo(id byte) []byte { return append([]byte{30, 20, 0x31, id}, make([]byte, 16)...) }
 
 var (
@@ -165,6 +168,19 @@ func TestConnection(t *testing.T) {
 			if s := tb.See(now, packet(second.Client, second.Server, segment.SYN, 1, 0, 0, join(keyC.Token()))); s.What != Nothing {
 				t.Errorf("join of nobody's: %+v", s)
 			}
+			if s.Connection.Established(second) {
+				t.Error("established before it is answered")
+			}
+			answered := packet(second.Client, second.Server, segment.ACK, 2, 1, 0, joined)
+			if s := tb.See(now, answered); s.What != Established || s.Flow != second || !s.Connection.Established(second) {
+				t.Errorf("third packet of the join: %+v", s)
+			}
+			if s := tb.See(now, answered); s.What != Nothing {
+				t.Errorf("third packet of the join again: %+v", s)
+			}
+			if s := tb.See(now, packet(client6, second.Client, segment.ACK, 2, 1, 0, joined)); s.What != Nothing {
+				t.Errorf("third packet of a join that was not seen: %+v", s)
+			}
 			// The line returns, and the connection is told on either subflow.
 			if flows := tb.Again(s.Connection, lent); !slices.Equal(flows, []Flow{flow, second}) {
 				t.Errorf("shown again: %v", flows)
@@ -178,6 +194,9 @@ func TestConnection(t *testing.T) {
 			}
 			if s := tb.See(now, packet(second.Client, second.Server, segment.RST, 8000, 0, 0)); s.What != Closed || tb.Len() != 0 {
 				t.Errorf("end of the last: %+v, %d left", s, tb.Len())
+			}
+			if s := tb.See(now.Add(time.Hour), down); s.What != Needless || s.Flow != flow || s.Connection != nil {
+				t.Errorf("of one that is not known: %+v", s)
 			}
 			if len(tb.flows)+len(tb.clients) != 0 || tb.Again(s.Connection, lent) != nil {
 				t.Errorf("left over: %+v", tb)
@@ -219,9 +238,21 @@ func TestTries(t *testing.T) {
 		t.Errorf("told %v in the order %v, pending %v", told, order, c.Pending())
 	}
 	tb.Withdraw(c, 201)
-	tb.Again(c, lent)
-	if s := tb.See(start.Add(time.Hour), packet(server4, client4, segment.ACK, 1, 1, 0, dss)); s.What != Told || s.ID != 200 {
-		t.Errorf("again: %+v", s)
+	if tb.Again(c, lent); !c.Awaits(200) || c.Awaits(201) {
+		t.Error("it is not to hear of it again")
+	}
+	// Who asks often does not have it announced more often, whatever is lost.
+	n := 0
+	for i := range 50 {
+		if s := tb.See(start.Add(time.Hour+time.Duration(i)*Interval), packet(server4, client4, segment.ACK, 1, 1, 0, dss)); s.What == Told && s.ID == 200 {
+			n++
+		}
+		if c.Awaits(200) {
+			tb.Again(c, lent)
+		}
+	}
+	if n != tries || c.Pending() {
+		t.Errorf("told %d times more", n)
 	}
 }
 
@@ -269,6 +300,7 @@ func FuzzSee(f *testing.F) {
 	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, times, capable(20)), packet(server4, client4, segment.ACK, 5001, 2001, 1400, times, dss))
 	f.Add(packet(client6, server6, segment.ACK, 1001, 5001, 9, capable(24)), packet(client6, server6, segment.ACK, 2001, 7000, 0, echo(200)))
 	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, capable(20)), packet(client6, server6, segment.SYN, 1, 0, 0, join(keyS.Token())))
+	f.Add(packet(client4, server4, segment.SYN, 1, 0, 0, join(keyS.Token())), packet(client4, server4, segment.ACK, 2, 1, 0, joined))
 	f.Add(packet(client4, server4, segment.ACK, 1001, 5001, 0, capable(20)), packet(client4, server4, segment.RST, 1, 0, 0))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		tb := newTable(4, lent)
@@ -276,7 +308,7 @@ func FuzzSee(f *testing.F) {
 		good := packet(client6, server4to6, segment.ACK, 1, 1, 0, capable(22))
 		for i, p := range [][]byte{a, b, good, a, b, packet(server4to6, client6, segment.ACK, 1, 1, 0, dss), b, a} {
 			s := tb.See(start.Add(time.Duration(i)*Interval), p)
-			if (s.What == Nothing) != (s.Connection == nil) || (s.What == Told) != (s.Packet != nil) {
+			if (s.What == Nothing || s.What == Needless && s.Connection == nil) != (s.Connection == nil) || (s.What == Told) != (s.Packet != nil) {
 				t.Fatalf("%+v", s)
 			}
 			if s.What == Told {

@@ -36,7 +36,7 @@ const rules = `
 	set ${name}_answered_${family} { type ${flow}; flags dynamic,timeout; timeout 1m; size ${size}; }
 	set ${name}_known_${family} { type ${flow}; flags dynamic,timeout; timeout 1d; size ${size}; }
 	set ${name}_joining_${family} { type ${flow}; flags dynamic,timeout; timeout 1m; size ${size}; }
-	set ${name}_pending_${family} { type ${flow}; flags dynamic,timeout; timeout 30s; size ${size}; }
+	set ${name}_pending_${family} { type ${flow}; flags dynamic,timeout; timeout 1d; size ${size}; }
 	set ${name}_told_${family} { type ${flow}; flags dynamic,timeout; timeout 200ms; size ${size}; }
 
 	chain ${name}_up_end_${family} {
@@ -48,6 +48,7 @@ const rules = `
 		tcp flags & (fin|rst) != 0 goto ${name}_up_end_${family}
 		tcp option mptcp missing return
 		tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 update @${name}_joining_${family} { ${up} } ${log}
+		tcp flags & (syn|ack|rst) == ack tcp option mptcp subtype 1 ${up} @${name}_joining_${family} ${log}
 		tcp flags & (syn|ack|rst) == ack tcp option mptcp subtype 0 ${up} @${name}_answered_${family} update @${name}_known_${family} { ${up} } update @${name}_pending_${family} { ${up} } ${log}
 		tcp flags & (syn|ack|rst) == ack tcp option mptcp subtype 3 ${up} @${name}_pending_${family} ${log}
 	}

@@ -37,6 +37,7 @@ type options struct {
 	sender   Key
 	receiver Key
 	join     bool // MP_JOIN of a SYN
+	joined   bool // MP_JOIN of the third packet of a join
 	token    uint32
 	dss      bool // there is a Data Sequence Signal
 	echo     bool // of an ADD_ADDR
@@ -68,6 +69,8 @@ func (f *options) mptcp(flags byte, o []byte) {
 		f.keys, f.sender, f.receiver = true, Key(o[4:12]), Key(o[12:20])
 	case subtype == subtypeJoin && flags&(segment.SYN|segment.ACK) == segment.SYN && len(o) == 12:
 		f.join, f.token = true, binary.BigEndian.Uint32(o[4:])
+	case subtype == subtypeJoin && flags&segment.SYN == 0 && len(o) == 24:
+		f.joined = true
 	case subtype == subtypeDSS:
 		f.dss = true
 	case subtype == subtypeAddAddr:

@@ -10,18 +10,20 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
 // AppendText appends what another table needs to go on with a connection: its
-// keys, which are as secret as the connection, and its flows, the first one first.
+// keys, which are as secret as the connection, and its flows that are established, the
+// first one first.
 func (c *Connection) AppendText(b []byte) ([]byte, error) {
 	b = hex.AppendEncode(b, c.client[:])
 	b = hex.AppendEncode(append(b, ' '), c.server[:])
-	for _, f := range append([]Flow{c.First}, c.flows...) {
-		b = f.Client.AppendTo(append(b, ' '))
-		b = f.Server.AppendTo(append(b, '>'))
+	b = c.First.appendText(b)
+	for _, s := range c.flows {
+		if s.open {
+			b = s.appendText(b)
+		}
 	}
 	return b, nil
 }
@@ -53,8 +55,8 @@ func (t *Table) Restore(text string, isOpen func(Flow) bool) (*Connection, error
 			return nil, fmt.Errorf("reading a connection: %w", err)
 		case i == 0:
 			c.First = f
-		case t.flows[f] == nil && !slices.Contains(c.flows, f) && isOpen(f):
-			c.flows = append(c.flows, f)
+		case t.flows[f] == nil && !c.Established(f) && isOpen(f):
+			c.flows = append(c.flows, subflow{f, true})
 		}
 	}
 	c.Token = c.server.Token()
@@ -62,11 +64,16 @@ func (t *Table) Restore(text string, isOpen func(Flow) bool) (*Connection, error
 		return nil, nil
 	}
 	t.tokens[c.Token] = c
-	for _, f := range c.flows {
-		t.flows[f] = c
+	for _, s := range c.flows {
+		t.flows[s.Flow] = c
 	}
 	t.enter(c)
 	return c, nil
+}
+
+func (f Flow) appendText(b []byte) []byte {
+	b = f.Client.AppendTo(append(b, ' '))
+	return f.Server.AppendTo(append(b, '>'))
 }
 
 func parseFlow(s string) (f Flow, err error) {

@@ -14,14 +14,19 @@ import (
 )
 
 // A table goes on with what another one knew: what has joined, joins and ends as
-// ever, and an address is announced that is asked for.
+// ever, and an address is announced that is asked for. A join that was not answered
+// yet is unknown to it.
 func TestRestore(t *testing.T) {
 	old := newTable(10, lent)
 	c := old.See(start, packet(client4, server4, segment.ACK, 1001, 5001, 0, times, capable(20))).Connection
 	second := Flow{client6, netip.AddrPortFrom(lent.Addr.Addr(), 443)}
 	third := Flow{netip.AddrPortFrom(client6.Addr(), 40001), second.Server}
-	for _, f := range []Flow{second, third} {
+	fourth := Flow{netip.AddrPortFrom(client6.Addr(), 40002), second.Server}
+	for _, f := range []Flow{second, third, fourth} {
 		old.See(start, packet(f.Client, f.Server, segment.SYN, 1, 0, 0, join(keyS.Token())))
+		if f != fourth {
+			old.See(start, packet(f.Client, f.Server, segment.ACK, 2, 1, 0, joined))
+		}
 	}
 	text, err := c.AppendText(nil)
 	if err != nil {

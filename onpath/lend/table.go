@@ -46,10 +46,16 @@ type Connection struct {
 	Token uint32 // of the server's key: what the client's joins bear
 
 	client, server Key
-	flows          []Flow // that are open
+	flows          []subflow // that have not ended
 	offers         []offer
 	told           time.Time
 	older, newer   *Connection // of the same client's
+}
+
+// subflow is a flow, and whether its client has said that it is open.
+type subflow struct {
+	Flow
+	open bool
 }
 
 // offer is an address and what has become of it.
@@ -59,13 +65,27 @@ type offer struct {
 	heard bool
 }
 
-// Flows are the subflows that are open and pass by here, the first one before
-// the others if it is.
-func (c *Connection) Flows() []Flow { return slices.Clone(c.flows) }
+// Flows are the subflows that have begun, not ended, and pass by here, the first
+// one before the others if it is.
+func (c *Connection) Flows() (flows []Flow) {
+	for _, s := range c.flows {
+		flows = append(flows, s.Flow)
+	}
+	return flows
+}
+
+// Established says whether a flow is open at its client's end. One that is not may
+// yet be: its client sends what is lost again.
+func (c *Connection) Established(f Flow) bool { return slices.Contains(c.flows, subflow{f, true}) }
 
 // Pending says whether there is an address that the client may yet hear of.
 func (c *Connection) Pending() bool {
 	return slices.ContainsFunc(c.offers, offer.pending)
+}
+
+// Awaits says whether the client may yet hear of the address of that id.
+func (c *Connection) Awaits(id uint8) bool {
+	return slices.ContainsFunc(c.offers, func(o offer) bool { return o.ID == id && o.pending() })
 }
 
 // Heard says whether the client has acknowledged the address of that id.
@@ -80,20 +100,21 @@ type What uint8
 
 // The values of What.
 const (
-	Nothing  What = iota
-	Opened        // a connection's keys are known
-	Told          // there is a packet to send to the client
-	Heard         // the client has acknowledged an address
-	Joined        // the client opens another subflow
-	Left          // a subflow has ended, others go on
-	Closed        // the last one has; the connection is forgotten
-	Needless      // the server's segments need not be shown: nothing is to be announced
+	Nothing     What = iota
+	Opened           // a connection's keys are known
+	Told             // there is a packet to send to the client
+	Heard            // the client has acknowledged an address
+	Joined           // the client begins another subflow
+	Established      // it has the answer to that
+	Left             // a subflow has ended, others go on
+	Closed           // the last one has; the connection is forgotten
+	Needless         // the server's segments need not be shown: nothing is to be announced
 )
 
 // Seen is what a packet has told of a connection.
 type Seen struct {
 	What       What
-	Connection *Connection // nil with Nothing
+	Connection *Connection // nil with Nothing, and with Needless if it is none that is known
 	Flow       Flow        // on which it came; with Joined the new one
 	ID         uint8       // with Told and Heard, of the address
 	Packet     []byte      // with Told: to be sent to Flow.Client, from the IP header on
@@ -163,6 +184,8 @@ func (t *Table) See(now time.Time, packet []byte) Seen {
 	case o.join:
 		return t.joined(o.token, up)
 	case s.Flags&segment.ACK == 0:
+	case o.joined:
+		return t.established(up)
 	case o.keys:
 		return t.opened(o, up)
 	case o.echo:
@@ -186,7 +209,7 @@ func (t *Table) opened(o options, f Flow) Seen {
 	if t.tokens[token] != nil {
 		return Seen{} // the token is to be unique at the server: one of the two is forged
 	}
-	c := &Connection{First: f, Token: token, client: o.sender, server: o.receiver, flows: []Flow{f}}
+	c := &Connection{First: f, Token: token, client: o.sender, server: o.receiver, flows: []subflow{{f, true}}}
 	t.flows[f], t.tokens[token] = c, c
 	t.enter(c)
 	for _, a := range t.offer(c) {
@@ -204,11 +227,21 @@ func (t *Table) joined(token uint32, f Flow) Seen {
 		t.leave(old, f)
 	}
 	if len(c.flows) == maxFlows {
-		t.leave(c, c.flows[maxFlows-1])
+		t.leave(c, c.flows[maxFlows-1].Flow)
 	}
-	c.flows = append(c.flows, f)
+	c.flows = append(c.flows, subflow{Flow: f})
 	t.flows[f] = c
 	return Seen{What: Joined, Connection: c, Flow: f}
+}
+
+// established takes the third packet of a join, which may come more than once.
+func (t *Table) established(f Flow) Seen {
+	c := t.flows[f]
+	if c == nil || c.Established(f) {
+		return Seen{}
+	}
+	c.flows[slices.Index(c.flows, subflow{Flow: f})].open = true
+	return Seen{What: Established, Connection: c, Flow: f}
 }
 
 func (t *Table) heard(id uint8, f Flow) Seen {
@@ -231,7 +264,10 @@ func (t *Table) heard(id uint8, f Flow) Seen {
 // arrived, and would not send its keys again if that was lost.
 func (t *Table) tell(now time.Time, s segment.Segment, f Flow) Seen {
 	c := t.flows[f]
-	if c == nil || !c.told.IsZero() && now.Sub(c.told) < Interval {
+	switch {
+	case c == nil:
+		return Seen{What: Needless, Flow: f}
+	case !c.told.IsZero() && now.Sub(c.told) < Interval:
 		return Seen{}
 	}
 	// The kernel takes one at a time.
@@ -258,17 +294,17 @@ func (t *Table) tell(now time.Time, s segment.Segment, f Flow) Seen {
 
 // Again has an address announced to a connection once more, or for the first
 // time: its line has returned, or is wanted now. The kernel does not join what
-// was announced before an endpoint was deleted and added. The flows are those
-// whose packets are to be shown again.
+// was announced before an endpoint was deleted and added. One that the client may
+// yet hear of stays as it is. The flows are those whose packets are to be shown again.
 func (t *Table) Again(c *Connection, a Address) []Flow {
 	if t.tokens[c.Token] != c {
 		return nil
 	}
-	i := slices.IndexFunc(c.offers, func(o offer) bool { return o.ID == a.ID })
-	if i >= 0 {
-		c.offers[i] = offer{Address: a}
-	} else {
+	switch i := slices.IndexFunc(c.offers, func(o offer) bool { return o.ID == a.ID }); {
+	case i < 0:
 		c.offers = append(c.offers, offer{Address: a})
+	case c.offers[i].Address != a || !c.offers[i].pending():
+		c.offers[i] = offer{Address: a}
 	}
 	return c.Flows()
 }
@@ -282,7 +318,7 @@ func (t *Table) Withdraw(c *Connection, id uint8) {
 // Forget forgets a connection.
 func (t *Table) Forget(c *Connection) {
 	for len(c.flows) > 0 {
-		t.leave(c, c.flows[0])
+		t.leave(c, c.flows[0].Flow)
 	}
 }
 
@@ -300,7 +336,7 @@ func (t *Table) Left(c *Connection, f Flow) Seen {
 // table.
 func (t *Table) leave(c *Connection, f Flow) {
 	delete(t.flows, f)
-	c.flows = slices.DeleteFunc(c.flows, func(o Flow) bool { return o == f })
+	c.flows = slices.DeleteFunc(c.flows, func(s subflow) bool { return s.Flow == f })
 	if len(c.flows) == 0 {
 		delete(t.tokens, c.Token)
 		t.exit(c)

@@ -93,6 +93,9 @@ func (l *Lender) saw(s lend.Seen) {
 	switch s.What {
 	case lend.Nothing:
 		return
+	case lend.Needless:
+		l.hide(lend.SetPending, s.Flow)
+		return
 	case lend.Opened:
 		l.Stats.Connections.Add(1)
 	case lend.Joined:
@@ -102,25 +105,29 @@ func (l *Lender) saw(s lend.Seen) {
 		l.Stats.Heard.Add(1)
 	case lend.Left, lend.Closed:
 		if s.Flow != s.Connection.First { // it may have ended before it was made known
-			l.hide(s.Flow)
+			l.hide(lend.SetKnown, s.Flow)
 		}
 	}
-	if l.settings.Event != nil && s.What != lend.Needless {
+	if l.settings.Event != nil {
 		l.settings.Event(s)
 	}
 	if s.What == lend.Told && l.sender.Send(s.Packet, s.Flow.Client.Addr()) == nil {
 		l.Stats.Told.Add(1)
 	}
-	if !s.Connection.Pending() && s.What != lend.Closed {
-		for _, f := range s.Connection.Flows() {
-			// One that is shown for longer costs packets, no more.
-			_ = l.sets.Delete(l.set(lend.SetPending, f), nft.Key(f.Client, f.Server))
+	switch s.What {
+	case lend.Opened, lend.Told, lend.Heard:
+		if !s.Connection.Pending() {
+			for _, f := range s.Connection.Flows() {
+				l.hide(lend.SetPending, f)
+			}
 		}
 	}
 }
 
-// Poke makes a flow's client say something, if it is open there (RFC 5961
-// section 4): one that nobody knows any more on the way is reset by that.
+// Poke makes the client of an established flow say something (RFC 5961 section 4):
+// one that nobody knows any more on the way is reset by that. To a client that has not
+// had the answer to its SYN yet it would look as if both ends had begun, and a kernel
+// then gives MPTCP up with the whole connection (6.18, subflow_simultaneous_connect).
 func (l *Lender) Poke(f lend.Flow) error {
 	syn := segment.Segment{Src: f.Server, Dst: f.Client, Flags: segment.SYN}
 	return l.sender.Send(syn.Build(), f.Client.Addr())
@@ -132,8 +139,9 @@ func (l *Lender) show(set string, f lend.Flow) {
 	_ = l.sets.Add(l.set(set, f), nft.Key(f.Client, f.Server), 0)
 }
 
-func (l *Lender) hide(f lend.Flow) {
-	_ = l.sets.Delete(l.set(lend.SetKnown, f), nft.Key(f.Client, f.Server))
+// hide takes it back. One that is shown for longer costs packets, no more.
+func (l *Lender) hide(set string, f lend.Flow) {
+	_ = l.sets.Delete(l.set(set, f), nft.Key(f.Client, f.Server))
 }
 
 func (l *Lender) set(set string, f lend.Flow) string {
@@ -168,7 +176,8 @@ func (l *Lender) Again(which func(*lend.Connection) []lend.Address) {
 
 // Sweep asks of some connections which of their flows are open, so that each has
 // its turn in about so many calls: the others have ended, and it was not shown.
-func (l *Lender) Sweep(turns int, isOpen func(lend.Flow) bool) {
+// Who is asked is told whether the flow is established.
+func (l *Lender) Sweep(turns int, isOpen func(f lend.Flow, established bool) bool) {
 	l.Do(func(t *lend.Table) {
 		var some []*lend.Connection
 		n := t.Len()/turns + 1
@@ -179,8 +188,9 @@ func (l *Lender) Sweep(turns int, isOpen func(lend.Flow) bool) {
 		}
 		for _, c := range some {
 			for _, f := range c.Flows() {
-				if !isOpen(f) {
-					l.hide(f)
+				if !isOpen(f, c.Established(f)) {
+					l.hide(lend.SetKnown, f)
+					l.hide(lend.SetPending, f)
 					l.saw(t.Left(c, f))
 				}
 			}

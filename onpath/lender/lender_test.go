@@ -175,11 +175,11 @@ func TestSweepAndRestore(t *testing.T) {
 		}
 		return strings.Count(out, "expires")
 	}
-	x.Sweep(1, func(lend.Flow) bool { return true })
+	x.Sweep(1, func(lend.Flow, bool) bool { return true })
 	if n := known(); n != 1 {
 		t.Fatalf("%d flows are known", n)
 	}
-	x.Sweep(1, func(lend.Flow) bool { return false })
+	x.Sweep(1, func(lend.Flow, bool) bool { return false })
 	if s := x.await(t, lend.Closed); s.Connection != c || known() != 0 {
 		t.Errorf("%+v has ended, %d flows are known", s, known())
 	}

@@ -109,12 +109,24 @@ func TestExtend(t *testing.T) {
 // extended starts a download of the telephone's that goes on by both lines.
 func extended(t *testing.T, r *rig.Rig, host *lab.Node) (stop func() traffic.Report) {
 	t.Helper()
+	return extendedBy(t, r, dial4(host, speaker4), traffic.Download)
+}
+
+// extendedBy starts any transfer that does.
+func extendedBy(t *testing.T, r *rig.Rig, d traffic.Dial, op traffic.Op) (stop func() traffic.Report) {
+	t.Helper()
+	carried := func(wan string) uint64 {
+		if op == traffic.Upload {
+			return r.Link(wan).AB().Counters().Bytes
+		}
+		return arrived(r, wan)
+	}
 	before := status(t, r).Connections.Extended
-	lte, fibre := arrived(r, "lte"), arrived(r, "fibre")
-	stop = background(t, dial4(host, speaker4))
+	lte, fibre := carried("lte"), carried("fibre")
+	stop = endless(t, d, op)
 	eventually(t, 3*time.Second, func() error {
-		if n := status(t, r).Connections.Extended - before; n != 1 || arrived(r, "lte")-lte < 1e5 || arrived(r, "fibre")-fibre < 1e5 {
-			return fmt.Errorf("%d extended, %d bytes over fibre, %d over lte", n, arrived(r, "fibre")-fibre, arrived(r, "lte")-lte)
+		if n := status(t, r).Connections.Extended - before; n != 1 || carried("lte")-lte < 1e5 || carried("fibre")-fibre < 1e5 {
+			return fmt.Errorf("%d extended, %d bytes over fibre, %d over lte", n, carried("fibre")-fibre, carried("lte")-lte)
 		}
 		return nil
 	})

@@ -19,9 +19,9 @@ import (
 	"braid/transport/mptcp"
 )
 
-// extends makes a download of the telephone's, and waits until it goes on by both
+// extends makes a transfer of the telephone's, and waits until it goes on by both
 // lines. It fails if anything but that has come of it.
-func extends(t *testing.T, r *rig.Rig, host *lab.Node) {
+func extends(t *testing.T, r *rig.Rig, host *lab.Node, op traffic.Op) {
 	t.Helper()
 	counters := func() (n []uint64) {
 		for _, name := range []string{"MPCapableSYNACKRX", "MPCapableFallbackSYNACK", "DssFallback", "MPJoinSynAckHMacFailure"} {
@@ -33,7 +33,7 @@ func extends(t *testing.T, r *rig.Rig, host *lab.Node) {
 		return n
 	}
 	before := counters()
-	stop := extended(t, r, host)
+	stop := extendedBy(t, r, dial4(host, speaker4), op)
 	eventually(t, 2*time.Second, func() error {
 		if counters()[6] == before[6] {
 			return fmt.Errorf("the join has not arrived")
@@ -68,7 +68,7 @@ func TestExtendOptions(t *testing.T) {
 				must(t, n.Sysctl(name, fmt.Sprint(value)))
 				defer n.Sysctl(name, fmt.Sprint(1-value))
 			}
-			extends(t, r, host)
+			extends(t, r, host, traffic.Download)
 		})
 	}
 }

@@ -20,6 +20,19 @@ import (
 // came, behind what follows it. It tells how many have been late.
 func late(t *testing.T, n *lab.Node, hook, match string) (packets *atomic.Int64, stop func()) {
 	t.Helper()
+	return again(t, n, hook, match, "drop")
+}
+
+// twice has that packet come once more, 20 ms later.
+func twice(t *testing.T, n *lab.Node, hook, match string) (packets *atomic.Int64, stop func()) {
+	t.Helper()
+	return again(t, n, hook, match, "accept")
+}
+
+// again sends the first packet that matches 20 ms later, whatever the verdict on it
+// is now.
+func again(t *testing.T, n *lab.Node, hook, match, verdict string) (packets *atomic.Int64, stop func()) {
+	t.Helper()
 	const (
 		group = 99
 		mark  = 0x99
@@ -29,13 +42,13 @@ func late(t *testing.T, n *lab.Node, hook, match string) (packets *atomic.Int64,
 		delete table inet late
 		table inet late {
 			set done { typeof meta nfproto; flags dynamic; size 2; }
-			chain late { type filter hook %s priority -400; meta mark %#x accept; meta l4proto tcp %s meta nfproto != @done add @done { meta nfproto } log group %d snaplen 65535 drop; }
-		}`, hook, mark, match, group))
+			chain late { type filter hook %s priority -400; meta mark %#x accept; meta l4proto tcp %s meta nfproto != @done add @done { meta nfproto } log group %d snaplen 65535 %s; }
+		}`, hook, mark, match, group, verdict))
 	var log *nflog.Log
-	var again *raw.Sender
+	var sender *raw.Sender
 	must(t, n.Do(func() (err error) {
 		if log, err = nflog.Open(group, 1<<16-1); err == nil {
-			again, err = raw.Open(mark)
+			sender, err = raw.Open(mark)
 		}
 		return err
 	}))
@@ -50,7 +63,7 @@ func late(t *testing.T, n *lab.Node, hook, match string) (packets *atomic.Int64,
 				return
 			}
 			segment.Sign(packet)
-			if err := again.Send(packet, s.Dst.Addr()); err != nil {
+			if err := sender.Send(packet, s.Dst.Addr()); err != nil {
 				t.Log(err) // several segments in one: it is lost
 			}
 			packets.Add(1)
@@ -60,7 +73,7 @@ func late(t *testing.T, n *lab.Node, hook, match string) (packets *atomic.Int64,
 		t.Helper()
 		must(t, log.Close())
 		must(t, <-doneC)
-		must(t, again.Close())
+		must(t, sender.Close())
 		sh(t, n, "nft delete table inet late")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +20,12 @@ import (
 
 // Each packet of the handshakes that has an order comes behind what follows it, on either side of
 // the converter.
-func TestOnPathReordered(t *testing.T) {
+func TestOnPathReordered(t *testing.T) { onPathAgain(t, late) }
+
+// Each comes twice.
+func TestOnPathRepeated(t *testing.T) { onPathAgain(t, twice) }
+
+func onPathAgain(t *testing.T, again func(*testing.T, *lab.Node, string, string) (*atomic.Int64, func())) {
 	s := newStreet(t, rig.OnPath)
 	for _, tt := range handshakes {
 		if tt.bulk {
@@ -36,14 +42,14 @@ func TestOnPathReordered(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name+" "+place.name, func(t *testing.T) {
-				packets, stopLate := late(t, place.node, place.hook, tt.up+tt.down)
-				defer stopLate()
+				packets, stopAgain := again(t, place.node, place.hook, tt.up+tt.down)
+				defer stopAgain()
 				before := s.count(onPathCounters...)
 				stop := background(t, s.Dial(mptcpPort))
 				s.carries(t, before, 1)
 				eventually(t, time.Second, func() error {
 					if packets.Load() == 0 {
-						return errors.New("nothing was late")
+						return errors.New("nothing came again")
 					}
 					return nil
 				})
