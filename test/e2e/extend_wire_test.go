@@ -93,7 +93,7 @@ func echoes(t *testing.T, n *lab.Node, port uint16) {
 }
 
 // Data in the SYN (TCP Fast Open) arrives once, and the connection stays the
-// host's and the server's.
+// host's and the server's, and has both lines.
 func TestExtendSYNData(t *testing.T) {
 	const port = 9001
 	r := start(t, rig.Options{Lab: lines(), UCI: extendUCI})
@@ -103,6 +103,7 @@ func TestExtendSYNData(t *testing.T) {
 	must(t, r.Server.Sysctl("net.ipv4.tcp_fastopen", "1539")) // on all sockets, also without a cookie
 	echoes(t, r.Server, port)
 	before, total := r.Server.MIB("TcpExtTCPFastOpenPassive"), status(t, r).Connections.Total
+	fibre, lte := arrived(r, "fibre"), arrived(r, "lte")
 	data := strings.Repeat("braid", 100)
 	var c *mptcp.Conn
 	must(t, host.Do(func() (err error) {
@@ -121,6 +122,22 @@ func TestExtendSYNData(t *testing.T) {
 			t.Fatalf("%q, %v", got, err)
 		}
 		data = ""
+	}
+	const chunk = 1e6
+	c.SetDeadline(time.Now().Add(time.Minute))
+	for sent := uint64(0); ; sent += chunk {
+		f, l := arrived(r, "fibre")-fibre, arrived(r, "lte")-lte
+		if f > chunk && l > chunk/2 {
+			t.Logf("%d bytes over fibre, %d over lte", f, l)
+			break
+		}
+		if sent > 30*chunk || f+l < sent {
+			t.Fatalf("of %d bytes %d came over fibre, %d over lte", sent, f, l)
+		}
+		go c.Write(make([]byte, chunk))
+		if n, err := io.CopyN(io.Discard, c, chunk); err != nil {
+			t.Fatalf("%d of %d bytes more: %v", n, int(chunk), err)
+		}
 	}
 	if n := r.Server.MIB("TcpExtTCPFastOpenPassive") - before; n != 1 || !c.MPTCP || status(t, r).Connections.Total != total {
 		t.Errorf("%d SYNs with data were taken, MPTCP %v", n, c.MPTCP)

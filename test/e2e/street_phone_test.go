@@ -141,10 +141,15 @@ func TestOnPathBalancer(t *testing.T) {
 	s := newStreet(t, rig.OnPath)
 	twin := balance(t, s.Rig, mptcpPort, "10.255.0.2")
 	before := s.count(onPathCounters...)
+	fibre, lte := s.received(t, "fibre"), s.received(t, "lte")
 	stop := background(t, s.Dial(mptcpPort))
 	time.Sleep(5 * time.Second)
 	rep := stop()
-	t.Log(rep)
+	fibre, lte = s.received(t, "fibre")-fibre, s.received(t, "lte")-lte
+	t.Logf("%v; %d bytes over fibre, %d over lte", rep, fibre, lte)
+	if int64(fibre) < rep.Bytes || lte > 1e5 {
+		t.Errorf("of %d bytes %d came over fibre, %d over lte", rep.Bytes, fibre, lte)
+	}
 	refused := twin.MIB("MPTcpExtMPJoinNoTokenFound")
 	if refused < 1 || refused > 4 {
 		t.Errorf("%d joins have come to the other machine", refused)
