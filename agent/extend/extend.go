@@ -124,7 +124,7 @@ func (e *Extender) Run(ctx context.Context) error {
 				return
 			case now := <-ticker.C:
 				e.look(now)
-				e.lender.Sweep(sweep, e.isOpen)
+				e.lender.Sweep(sweep, e.ask)
 				e.saveNow(now)
 			}
 		}
@@ -149,6 +149,13 @@ func (e *Extender) isOpen(f lend.Flow, established bool) bool {
 		e.shut(f)
 	}
 	return !gone && !entry.Ended
+}
+
+func (e *Extender) ask(c *lend.Connection, f lend.Flow) lend.Knowledge {
+	if e.isOpen(f, c.Established(f)) {
+		return lend.Open
+	}
+	return lend.Ended
 }
 
 // shut has a host reset a subflow that is not translated any more. By itself it

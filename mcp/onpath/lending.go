@@ -17,6 +17,8 @@ import (
 const (
 	firstReminder = time.Second
 	lastReminder  = time.Minute
+	// sweep is after how many seconds each connection has been asked for.
+	sweep = 300
 )
 
 // lending lends one address to each of the connections of one kind.
@@ -28,6 +30,9 @@ type lending struct {
 	// opened is told of a connection to which something is lent, before its
 	// client is; closed of its end. Both may be nil.
 	opened, closed func(*lend.Connection, lend.Address)
+	// ask says what is known of a connection's flow, of which the end may not be seen:
+	// clients vanish.
+	ask func(*lend.Connection, lend.Flow) lend.Knowledge
 
 	// Under the lender's lock.
 	idle  map[*lend.Connection]*reminder // whose address is not in use
@@ -109,8 +114,9 @@ func uses(c *lend.Connection, a lend.Address) bool {
 	return false
 }
 
-// again announces what is due once more.
-func (l *lending) again(now time.Time) {
+// look forgets what has ended, and announces again what is due.
+func (l *lending) look(now time.Time) {
+	l.Sweep(sweep, l.ask)
 	if l.count.Load() == 0 {
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"braid/mcp/config"
+	"braid/onpath/conntrack"
 	"braid/onpath/lend"
 	"braid/onpath/nft"
 	"braid/onpath/tproxy"
@@ -211,11 +212,11 @@ func (o *OnPath) listenLocked() (err error) {
 	if o.judge, err = openJudge(&o.plain); err != nil {
 		return err
 	}
-	o.lent = &lending{clients: &o.clients, address: o.lentAddress, opened: o.letJoin, closed: o.noJoin}
+	o.lent = &lending{clients: &o.clients, address: o.lentAddress, opened: o.letJoin, closed: o.noJoin, ask: tracked}
 	if err = o.lent.open(nameLent, groupLent); err != nil {
 		return err
 	}
-	o.own = &lending{clients: &o.clients, address: o.ownAddress}
+	o.own = &lending{clients: &o.clients, address: o.ownAddress, ask: o.sessions.ask}
 	if err = o.own.open(nameOwn, groupOwn); err != nil {
 		return err
 	}
@@ -245,6 +246,19 @@ func (o *OnPath) ownAddress(c *lend.Connection) (lend.Address, bool) {
 		return lend.Address{}, false
 	}
 	return lend.Address{ID: ownID, Addr: netip.AddrPortFrom(embed(*prefix, own4), ownPort)}, true
+}
+
+// tracked is what connection tracking knows of a flow that is forwarded. A firewall
+// may have it look away.
+func tracked(_ *lend.Connection, f lend.Flow) lend.Knowledge {
+	switch e, err := conntrack.Find(f.Client, f.Server); {
+	case err != nil:
+		return lend.Unknown
+	case e.Ended:
+		return lend.Ended
+	default:
+		return lend.Open
+	}
 }
 
 // letJoin has the packet filter let through the joins to a connection.
@@ -391,8 +405,8 @@ func (o *OnPath) look(ctx context.Context, now time.Time) {
 		}
 		return
 	}
-	o.lent.again(now)
-	o.own.again(now)
+	o.lent.look(now)
+	o.own.look(now)
 	if print, err := nft.Fingerprint(tables...); err == nil && print != o.print {
 		o.Log.Warn("somebody has changed the packet filter's table", "table", table)
 		if err := o.filterLocked(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"braid/onpath/lend"
 	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
@@ -34,6 +35,7 @@ type sessions struct {
 
 	mu      sync.Mutex
 	open    map[*session]struct{}
+	flows   map[lend.Flow]*session // by their first ones
 	closing bool
 	running sync.WaitGroup
 }
@@ -43,6 +45,11 @@ type session struct {
 	pair        relay.Pair
 }
 
+// flow is the first one of the client's.
+func (se *session) flow() lend.Flow {
+	return lend.Flow{Client: se.client.Remote, Server: se.client.Local}
+}
+
 func newSessions(log *journal.Log) *sessions {
 	return &sessions{
 		log:    log,
@@ -50,6 +57,7 @@ func newSessions(log *journal.Log) *sessions {
 		guard:  guard.Guard{Log: log},
 		memory: mptcp.NewMemory(),
 		open:   make(map[*session]struct{}),
+		flows:  make(map[lend.Flow]*session),
 	}
 }
 
@@ -59,18 +67,24 @@ func (s *sessions) count() int {
 	return len(s.open)
 }
 
+// ask says whether the connection is one of them that a flow belongs to.
+func (s *sessions) ask(c *lend.Connection, _ lend.Flow) lend.Knowledge {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flows[c.First] != nil {
+		return lend.Open
+	}
+	return lend.Unknown
+}
+
 // accept takes over a connection that was intercepted, to the server that its
 // client has dialled.
 func (s *sessions) accept(ctx context.Context, c *mptcp.Conn) {
 	se := &session{client: c}
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
+	if !s.add(se) {
 		c.Reset()
 		return
 	}
-	s.open[se] = struct{}{}
-	s.mu.Unlock()
 	s.running.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -114,10 +128,24 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 	})
 }
 
+// add fails when all is to end.
+func (s *sessions) add(se *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.open[se], s.flows[se.flow()] = struct{}{}, se
+	return true
+}
+
 func (s *sessions) remove(se *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, se)
+	if s.flows[se.flow()] == se { // the client may have used its port again
+		delete(s.flows, se.flow())
+	}
 }
 
 // end waits for the end of what is open, until halt ends; the rest is reset.

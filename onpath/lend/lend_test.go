@@ -326,3 +326,26 @@ func FuzzSee(f *testing.F) {
 }
 
 var server4to6 = netip.MustParseAddrPort("[2001:db8:80::81]:443")
+
+// A flow has ended if somebody says so, or knew it and does not know it any more.
+func TestLearn(t *testing.T) {
+	for _, v := range []struct {
+		knows []Knowledge
+		ended bool
+	}{
+		{[]Knowledge{Unknown, Unknown}, false},
+		{[]Knowledge{Open, Open}, false},
+		{[]Knowledge{Ended}, true},
+		{[]Knowledge{Unknown, Open, Unknown}, true},
+	} {
+		tb := newTable(1)
+		c := tb.See(start, packet(client4, server4, segment.ACK, 1, 1, 0, capable(20))).Connection
+		ended := false
+		for _, k := range v.knows {
+			ended = tb.Learn(c, c.First, k)
+		}
+		if ended != v.ended || tb.Learn(c, Flow{client6, server6}, Ended) {
+			t.Errorf("%v: ended %v", v.knows, ended)
+		}
+	}
+}

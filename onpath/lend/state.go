@@ -56,7 +56,7 @@ func (t *Table) Restore(text string, isOpen func(Flow) bool) (*Connection, error
 		case i == 0:
 			c.First = f
 		case t.flows[f] == nil && !c.Established(f) && isOpen(f):
-			c.flows = append(c.flows, subflow{f, true})
+			c.flows = append(c.flows, subflow{Flow: f, open: true})
 		}
 	}
 	c.Token = c.server.Token()

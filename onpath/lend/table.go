@@ -52,10 +52,11 @@ type Connection struct {
 	older, newer   *Connection // of the same client's
 }
 
-// subflow is a flow, and whether its client has said that it is open.
+// subflow is a flow and what is known of it.
 type subflow struct {
 	Flow
-	open bool
+	open    bool // its client has said so
+	tracked bool // somebody else has
 }
 
 // offer is an address and what has become of it.
@@ -76,7 +77,16 @@ func (c *Connection) Flows() (flows []Flow) {
 
 // Established says whether a flow is open at its client's end. One that is not may
 // yet be: its client sends what is lost again.
-func (c *Connection) Established(f Flow) bool { return slices.Contains(c.flows, subflow{f, true}) }
+func (c *Connection) Established(f Flow) bool { s := c.subflow(f); return s != nil && s.open }
+
+func (c *Connection) subflow(f Flow) *subflow {
+	for i := range c.flows {
+		if c.flows[i].Flow == f {
+			return &c.flows[i]
+		}
+	}
+	return nil
+}
 
 // Pending says whether there is an address that the client may yet hear of.
 func (c *Connection) Pending() bool {
@@ -209,7 +219,7 @@ func (t *Table) opened(o options, f Flow) Seen {
 	if t.tokens[token] != nil {
 		return Seen{} // the token is to be unique at the server: one of the two is forged
 	}
-	c := &Connection{First: f, Token: token, client: o.sender, server: o.receiver, flows: []subflow{{f, true}}}
+	c := &Connection{First: f, Token: token, client: o.sender, server: o.receiver, flows: []subflow{{Flow: f, open: true}}}
 	t.flows[f], t.tokens[token] = c, c
 	t.enter(c)
 	for _, a := range t.offer(c) {
@@ -240,7 +250,7 @@ func (t *Table) established(f Flow) Seen {
 	if c == nil || c.Established(f) {
 		return Seen{}
 	}
-	c.flows[slices.Index(c.flows, subflow{Flow: f})].open = true
+	c.subflow(f).open = true
 	return Seen{What: Established, Connection: c, Flow: f}
 }
 
@@ -320,6 +330,28 @@ func (t *Table) Forget(c *Connection) {
 	for len(c.flows) > 0 {
 		t.leave(c, c.flows[0].Flow)
 	}
+}
+
+// Knowledge is what somebody who looks at all packets of a flow knows of it.
+type Knowledge uint8
+
+// The values of Knowledge.
+const (
+	Unknown Knowledge = iota
+	Open
+	Ended
+)
+
+// Learn takes what somebody knows of a flow, and says whether it has ended, unseen
+// here: one that is unknown has if it was known to be open.
+func (t *Table) Learn(c *Connection, f Flow, k Knowledge) (ended bool) {
+	s := c.subflow(f)
+	if s == nil {
+		return false
+	}
+	ended = k == Ended || k == Unknown && s.tracked
+	s.tracked = k == Open
+	return ended
 }
 
 // Left takes a flow off that has ended unseen.

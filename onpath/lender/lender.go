@@ -174,10 +174,9 @@ func (l *Lender) Again(which func(*lend.Connection) []lend.Address) {
 	})
 }
 
-// Sweep asks of some connections which of their flows are open, so that each has
-// its turn in about so many calls: the others have ended, and it was not shown.
-// Who is asked is told whether the flow is established.
-func (l *Lender) Sweep(turns int, isOpen func(f lend.Flow, established bool) bool) {
+// Sweep asks what is known of some connections' flows, so that each has its turn in
+// about so many calls: some have ended, and it was not shown.
+func (l *Lender) Sweep(turns int, ask func(*lend.Connection, lend.Flow) lend.Knowledge) {
 	l.Do(func(t *lend.Table) {
 		var some []*lend.Connection
 		n := t.Len()/turns + 1
@@ -188,7 +187,7 @@ func (l *Lender) Sweep(turns int, isOpen func(f lend.Flow, established bool) boo
 		}
 		for _, c := range some {
 			for _, f := range c.Flows() {
-				if !isOpen(f, c.Established(f)) {
+				if t.Learn(c, f, ask(c, f)) {
 					l.hide(lend.SetKnown, f)
 					l.hide(lend.SetPending, f)
 					l.saw(t.Left(c, f))

@@ -175,11 +175,15 @@ func TestSweepAndRestore(t *testing.T) {
 		}
 		return strings.Count(out, "expires")
 	}
-	x.Sweep(1, func(lend.Flow, bool) bool { return true })
+	know := func(k lend.Knowledge) func(*lend.Connection, lend.Flow) lend.Knowledge {
+		return func(*lend.Connection, lend.Flow) lend.Knowledge { return k }
+	}
+	x.Sweep(1, know(lend.Unknown)) // who knows nothing of it may not look at it
+	x.Sweep(1, know(lend.Open))
 	if n := known(); n != 1 {
 		t.Fatalf("%d flows are known", n)
 	}
-	x.Sweep(1, func(lend.Flow, bool) bool { return false })
+	x.Sweep(1, know(lend.Unknown))
 	if s := x.await(t, lend.Closed); s.Connection != c || known() != 0 {
 		t.Errorf("%+v has ended, %d flows are known", s, known())
 	}

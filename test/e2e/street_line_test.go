@@ -190,6 +190,54 @@ func TestOnPathMany(t *testing.T) {
 	})
 }
 
+// known are the flows of forwarded connections that the converter remembers.
+func (s *street) known(t *testing.T) (n int) {
+	t.Helper()
+	for _, set := range []string{"lent_known_ip", "lent_known_ip6"} {
+		n += strings.Count(sh(t, s.Box, "nft list set inet braid_mcp "+set), "expires")
+	}
+	return n
+}
+
+// A client vanishes, without a word to anybody: what is remembered of its connection goes
+// once connection tracking knows no more of it, and not before.
+func TestOnPathForgets(t *testing.T) {
+	const port = 9000
+	s := newStreet(t, rig.OnPath)
+	echoes(t, s.Server, port)
+	before := s.count(onPathCounters...)
+	var c *mptcp.Conn
+	must(t, s.Client.Do(func() (err error) {
+		c, err = new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(lab.Server4, port), nil)
+		return err
+	}))
+	defer c.Close()
+	for range 4 { // until the address is heard of
+		c.Write([]byte("x"))
+		io.ReadFull(c, make([]byte, 1))
+		time.Sleep(300 * time.Millisecond)
+	}
+	s.joined(t, before, 1)
+	time.Sleep(5 * time.Second) // it is asked for five times
+	if n := s.known(t); n != 2 {
+		t.Errorf("%d flows are remembered of a connection with two", n)
+	}
+	nft(t, s.Client, `table inet gone {
+		chain in { type filter hook prerouting priority raw; drop; }
+		chain out { type filter hook output priority raw; drop; }
+	}`)
+	sh(t, s.Box, "conntrack -D -p tcp -f ipv4; conntrack -D -p tcp -f ipv6")
+	eventually(t, 10*time.Second, func() error {
+		if n := s.known(t); n != 0 {
+			return fmt.Errorf("%d flows are remembered", n)
+		}
+		return nil
+	})
+	if n := strings.Count(sh(t, s.Box, "nft list set inet braid_mcp tokens"), "expires"); n != 0 {
+		t.Errorf("joins to %d connections are let through", n)
+	}
+}
+
 // A box with a firewall, as docs/onpath.md says it is to be, that masquerades its
 // clients.
 func TestOnPathBehindFirewall(t *testing.T) {
