@@ -5,6 +5,7 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"braid/test/link"
@@ -73,8 +74,15 @@ func LTE(down, up link.Spec) Access {
 	return Access{Name: "lte", Kind: Cellular, V4: Private, V6: true, Down: down, Up: up}
 }
 
+// nearest is the delay of a line that names none. No line is without. Where the first data of a
+// subflow come within microseconds of its handshake, the receiving kernel (6.18) may take them for
+// those that the connection waits for, and hand its reader wrong bytes: a reader that holds the
+// socket's lock when the third ACK comes has mptcp_subflow_joined called late, which overwrites
+// the data's map_seq. On a line they come a round trip later.
+const nearest = time.Millisecond
+
 // Options of a World. The zero Options make the topology of the package's comment, with links
-// that neither limit nor delay.
+// that do not limit.
 type Options struct {
 	// Accesses in the order of preference; nil is a Fibre and an LTE. At most 250.
 	Accesses []Access
@@ -90,6 +98,14 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Accesses == nil {
 		o.Accesses = []Access{Fibre(link.Spec{}, link.Spec{}), LTE(link.Spec{}, link.Spec{})}
+	}
+	o.Accesses = slices.Clone(o.Accesses)
+	for i := range o.Accesses {
+		for _, s := range []*link.Spec{&o.Accesses[i].Down, &o.Accesses[i].Up} {
+			if s.Delay == 0 {
+				s.Delay = nearest
+			}
+		}
 	}
 	if o.Hosts == 0 {
 		o.Hosts = 1
