@@ -37,8 +37,9 @@ const (
 	// of the kernel's: its words may get lost, and reading it all each second
 	// is what an agent at rest would do most.
 	unseen = 10 * time.Second
-	// applyTimeout bounds one reconciliation.
-	applyTimeout = 10 * time.Second
+	// applyTimeout bounds one reconciliation. The first one runs nft some times, which
+	// takes seconds each on a router that is just booting.
+	applyTimeout = 30 * time.Second
 	// unreachedTime is for how long a server that could not be reached is left to its
 	// hosts.
 	unreachedTime = 5 * time.Minute

@@ -148,7 +148,7 @@ func (g *guest) start() (_ string, err error) {
 		return "", err
 	}
 	var s report.Status
-	err = g.eventually(20*time.Second, func() error {
+	err = g.eventually(time.Minute, func() error {
 		if err := g.ask(&s, "status"); err != nil {
 			return err
 		}
@@ -163,7 +163,7 @@ func (g *guest) start() (_ string, err error) {
 // converted makes transfers in which every byte is checked.
 func (g *guest) converted() (string, error) {
 	// Interception takes its time to begin, on machines as slow as this.
-	err := g.eventually(20*time.Second, func() error {
+	err := g.eventually(time.Minute, func() error {
 		peer, err := g.dial().Identify(g.ctx)
 		if err == nil && peer.Remote.Addr() != lab.Converter4 {
 			err = fmt.Errorf("the server was called by %v, and not by the converter", peer.Remote)
