@@ -55,14 +55,18 @@ func Compile(project, dir string, t Target, version string) ([]byte, error) {
 	ldflags := "-s -w -X main.version=" + version
 	var small []string
 	if t.Small {
-		small = []string{"-gcflags=all=-l"}
+		small = []string{"-gcflags=all=-l", "-gcflags=runtime="}
 		ldflags += " -R 0x4000" // segments end at pages of 16 KiB, not 64, which none of these have
 	}
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out}, small...)
 	if _, err := run(project, t, append(args, "./"+dir)...); err != nil {
 		return nil, err
 	}
-	return os.ReadFile(out)
+	data, err := os.ReadFile(out)
+	if err != nil || !t.Small {
+		return data, err
+	}
+	return stripSections(data)
 }
 
 func (b Build) checkLean(project string) error {

@@ -17,7 +17,7 @@ type Target struct {
 	OpenWrt               string // architecture of OpenWrt's packages
 	Debian                string // architecture of Debian's; empty: none that is still kept
 	Budget                Budget
-	Small                 bool      // without inlining: a tenth smaller, where flash is scarcest
+	Small                 bool      // inlined in Go's runtime alone, see docs/performance.md: a tenth smaller, where flash is scarcest
 	Emulator              *Emulator // nil: this is where tests run without one
 }
 
