@@ -183,6 +183,11 @@ func (s *Server) drain(halt context.Context) {
 	if n := s.count(); n > 0 {
 		s.Log.Info("draining", "connections", n)
 	}
+	s.mu.Lock()
+	for se := range s.sessions {
+		_ = se.client.Ask() // or its end comes when it comes
+	}
+	s.mu.Unlock()
 	for s.count() > 0 && halt.Err() == nil {
 		time.Sleep(interval)
 	}

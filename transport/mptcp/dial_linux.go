@@ -100,7 +100,8 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 	}
 	if rest := a.data[sent:]; len(rest) > 0 {
 		// Which waits where the system is short of memory for TCP.
-		stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+		conn := c // which may be used after this has returned
+		stop := context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) })
 		_, err := c.Write(rest)
 		if !stop() {
 			err = context.Cause(ctx)

@@ -39,6 +39,25 @@ func (c *Conn) KeepMapped(on bool) error {
 	return nil
 }
 
+// Ask has the kernel ask the peer within a second whether it is there, and each
+// minute from then on, once the connection is idle. The answer tells anew how far the
+// peer has read and that it has sent its last byte (DATA_FIN, RFC 8684 section 3.3.3): if a
+// subflow that is gone has lost that, the peer's kernel (6.18) says so again only after up
+// to 102 s.
+func (c *Conn) Ask() error {
+	err := c.control(func(fd int) error {
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 1),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1))
+	})
+	if err != nil && !(c.MPTCP && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT))) {
+		return fmt.Errorf("asking the peer: %w", err)
+	}
+	return nil
+}
+
 // SetUserTimeout says for how long what is sent over a plain TCP connection may
 // stay without an acknowledgement (RFC 5482); 0 is the kernel's own limit, 15
 // retransmissions, which take a quarter of an hour at least.
