@@ -43,6 +43,7 @@ type Host struct {
 	Log      *journal.Log
 	Announce func() []netip.Addr // empty: the interfaces' own
 	Busy     func() bool         // connections are open; nil: never
+	Awaited  func() bool         // connections wait for a successor; nil: never
 	Dir      string              // of what outlives the process; empty: DefaultDir
 
 	lock  *lock
@@ -61,7 +62,9 @@ func (h *Host) Prepare() {
 }
 
 // Run keeps the host fit until ctx ends, and then leaves it as it was, unless
-// another converter runs here.
+// another converter runs here, or is waited for: that one does, as after one that was
+// killed. To withdraw an address closes the subflows that have it (kernel 6.18),
+// and who has no other hears nothing for a minute.
 func (h *Host) Run(ctx context.Context) {
 	defer h.close()
 	for {

@@ -105,7 +105,7 @@ func (h *Host) close() {
 		return
 	}
 	defer h.lock.Close()
-	if !h.lock.exclusive() {
+	if !h.lock.exclusive() || h.Awaited != nil && h.Awaited() {
 		return
 	}
 	if err := h.restore(); err != nil {

@@ -20,6 +20,11 @@ import (
 // firstFile is the first descriptor that is handed over (SD_LISTEN_FDS_START).
 const firstFile = 3
 
+// Manages says whether there is a manager to be told things.
+func Manages() bool { return os.Getenv(socketVariable) != "" }
+
+const socketVariable = "NOTIFY_SOCKET"
+
 // Notify tells the manager something, as READY=1 or STATUS=text.
 func Notify(state ...string) error { return send(nil, state) }
 
@@ -29,7 +34,7 @@ func Store(name string, fd uintptr) error {
 }
 
 func send(rights []byte, state []string) error {
-	name := os.Getenv("NOTIFY_SOCKET")
+	name := os.Getenv(socketVariable)
 	if name == "" {
 		return nil
 	}

@@ -4,6 +4,7 @@
 package mptcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,23 @@ func Adopt(f *os.File) (*net.TCPListener, error) {
 		return nil, fmt.Errorf("adopting listener: %w", err)
 	}
 	return tl, nil
+}
+
+// Waiting is how many connections a listener has that nobody has accepted yet.
+func Waiting(listener *os.File) (n int, err error) {
+	rc, err := listener.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("reading a listener's queue: %w", err)
+	}
+	ctlErr := rc.Control(func(fd uintptr) {
+		var ti TCPInfo
+		ti, err = tcpInfo(int(fd))
+		n = ti.Unacked // which stands for that while listening
+	})
+	if err = cmp.Or(ctlErr, err); err != nil {
+		return 0, fmt.Errorf("reading a listener's queue: %w", err)
+	}
+	return n, nil
 }
 
 // Accept takes the next connection of a listener made by Listen or Adopt.

@@ -31,6 +31,7 @@ type daemon struct {
 	server *server.Server
 	reload sync.Mutex
 	config config.Config // the last good one, under reload
+	stored []*os.File    // the listeners that the service manager keeps
 }
 
 func (c *command) serve() int {
@@ -79,7 +80,7 @@ func (d *daemon) run() error {
 		return err
 	}
 	h := host.Host{Log: d.log, Announce: func() []netip.Addr { return d.current().Announce },
-		Busy: func() bool { return d.server.Stats.Open.Load() > 0 }}
+		Busy: func() bool { return d.server.Stats.Open.Load() > 0 }, Awaited: d.awaited}
 	h.Prepare()
 	if err := d.server.Listen(ctx, inherited); err != nil {
 		stop()
@@ -133,6 +134,10 @@ func (d *daemon) run() error {
 				d.server.OnPath.HandOver()
 				stop() // and nobody waits for the end of what is open
 				<-d.server.Deaf()
+				for _, f := range d.stored { // they are the successor's
+					f.Close()
+				}
+				d.stored = nil
 				successor.Close()
 			case limit == nil:
 				if ctx.Err() == nil { // else the successor is the service
@@ -244,10 +249,26 @@ func (d *daemon) store() {
 		if err == nil {
 			err = systemd.Store("listener", fd)
 		}
+		if err == nil && systemd.Manages() {
+			var f *os.File
+			if f, err = l.File(); err == nil {
+				d.stored = append(d.stored, f)
+			}
+		}
 		if err != nil {
 			d.log.Warn("keeping listeners over a restart", "error", err)
 		}
 	}
+}
+
+// awaited says whether connections wait in a listener that the manager keeps.
+func (d *daemon) awaited() bool {
+	for _, f := range d.stored {
+		if n, err := mptcp.Waiting(f); err == nil && n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *daemon) notify(state ...string) {

@@ -146,6 +146,47 @@ func TestSoak(t *testing.T) {
 	}
 }
 
+// Who connects while a converter that is restarted drains waits for the next
+// one, over lines whose far address is announced.
+func TestRestartWhileWaiting(t *testing.T) {
+	s := newStreet(t)
+	sysctl(t, "net/ipv4/tcp_fastopen", "0")
+	p := newPlace(t, "metrics = \"\"\ndrain = 2\nannounce = [\"198.18.1.1\"]\n[[client]]\nname = \"a\"\nkey = \""+shared+shared+"\"\n")
+	m := p.manage()
+	m.in, m.level = s.far.Do, "info"
+	m.start()
+	secret, _ := hex.DecodeString(shared + shared)
+	g := &gateway{from: s.homes[0], at: s.converter, proof: proof.NewClient(secret)}
+	if err := g.once(t.Context(), s.server); err != nil {
+		t.Fatal(err)
+	}
+	drained, err := g.open(t.Context(), s.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drained.Close()
+	m.signal(syscall.SIGTERM)
+	m.wait("it accepts no more", func() bool {
+		b, _ := os.ReadFile(m.log.Name())
+		return bytes.Contains(b, []byte("msg=draining"))
+	})
+	var waiting sync.WaitGroup
+	for range 10 {
+		waiting.Go(func() {
+			if err := g.once(t.Context(), s.server); err != nil {
+				t.Errorf("who has waited: %v", err)
+			}
+		})
+	}
+	m.wait("they wait", func() bool {
+		n, err := mptcp.Waiting(m.files[0])
+		return err == nil && n == 10
+	})
+	m.wait("it has ended", m.ended)
+	m.start()
+	waiting.Wait()
+}
+
 // flat finds fault with samples that grow: those of the last third with those of
 // the first.
 func flat(t *testing.T, samples []footprint) {
