@@ -25,7 +25,7 @@ func TestRatesAreMeansOfWholeSteps(t *testing.T) {
 	got := r.Report(time.Minute, []string{"lte", "fibre", "other"})
 	want := report.History{Step: 2, WANs: []report.WANHistory{
 		{Name: "lte", RX: []int64{0, 0}, TX: []int64{0, 0}, RTT: []float64{0, 0}},
-		{Name: "fibre", RX: []int64{3, 11}, TX: []int64{8, 8}, RTT: []float64{30, 30}}, // 3.5 and 11.5
+		{Name: "fibre", RX: []int64{4, 12}, TX: []int64{8, 8}, RTT: []float64{30, 30}}, // of samples 1 to 8, 9 to 16: 4.5 and 12.5
 		{Name: "other", RX: []int64{0, 0}, TX: []int64{0, 0}, RTT: []float64{0, 0}},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -52,7 +52,7 @@ func TestRatesOfEachScale(t *testing.T) {
 		}
 		first := end/tt.step - tt.points
 		for i, v := range rx {
-			if want := int64((first+i)*tt.step + (tt.step-1)/2); v != want {
+			if want := int64((first+i)*tt.step + (tt.step+1)/2); v != want {
 				t.Errorf("span %d: point %d is %d, not %d", tt.span, i, v, want)
 				break
 			}
@@ -78,8 +78,33 @@ func TestRatesOfWANsThatComeAndGo(t *testing.T) {
 	if diff := cmp.Diff(make([]int64, 15), h.WANs[0].RX); diff != "" {
 		t.Errorf("one that has gone, -want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff([]int64{0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 0, 2}, h.WANs[1].RX); diff != "" {
+	if diff := cmp.Diff([]int64{0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 2, 2}, h.WANs[1].RX); diff != "" {
 		t.Errorf("one that has come, -want +got:\n%s", diff)
+	}
+}
+
+// What samples at odd intervals tell adds up to what was carried.
+func TestRatesAddUp(t *testing.T) {
+	r := NewRates()
+	at, last, carried := start, start, 0.0
+	r.Add(at, map[string]Sample{"w": {}})
+	for i := range 100 {
+		at = at.Add(time.Duration(50+i*37%900) * time.Millisecond)
+		rate := float64(i % 7 * 1e6)
+		carried += rate * at.Sub(last).Seconds()
+		last = at
+		r.Add(at, map[string]Sample{"w": {RX: rate}})
+	}
+	for range 3 { // ends the last step
+		at = at.Add(time.Second)
+		r.Add(at, map[string]Sample{"w": {}})
+	}
+	told := 0.0
+	for _, rx := range r.Report(10*time.Minute, []string{"w"}).WANs[0].RX {
+		told += float64(rx * 2)
+	}
+	if told < 0.999*carried || told > 1.001*carried {
+		t.Errorf("%v bits of %v", told, carried)
 	}
 }
 

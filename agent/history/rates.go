@@ -27,8 +27,13 @@ type Sample struct {
 type Rates struct {
 	mu     sync.Mutex
 	begun  time.Time
-	scales []*scale // finest first
+	last   time.Time // of the samples
+	scales []*scale  // finest first
 }
+
+// longest is the time before it that a sample stands for, at most: what was before that,
+// as when the machine slept, is not known.
+const longest = time.Second
 
 // NewRates remembers ten minutes, an hour and a day, ever more coarsely. A
 // WAN takes 24 bytes a point, 18 kB together.
@@ -46,11 +51,13 @@ func (r *Rates) Add(now time.Time, samples map[string]Sample) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.begun.IsZero() {
-		r.begun = now
+		r.begun, r.last = now, now
 	}
+	at := now.Sub(r.begun)
 	for _, s := range r.scales {
-		s.add(now.Sub(r.begun), samples)
+		s.add(max(r.last.Sub(r.begun), at-longest), at, samples)
 	}
+	r.last = now
 }
 
 // Report returns the last span of the WANs named, in the finest scale that
@@ -86,20 +93,28 @@ func newScale(step, span time.Duration) *scale {
 
 func (s *scale) span() time.Duration { return s.step * time.Duration(s.size) }
 
-func (s *scale) add(at time.Duration, samples map[string]Sample) {
-	s.advance(int(at / s.step))
+// add takes samples that hold from one time to another, which may be in several
+// steps.
+func (s *scale) add(from, to time.Duration, samples map[string]Sample) {
 	for name := range s.wans {
 		if _, there := samples[name]; !there {
 			delete(s.wans, name)
 		}
 	}
-	for name, v := range samples {
-		w := s.wans[name]
-		if w == nil {
-			w = &series{points: make([]Sample, s.size)}
-			s.wans[name] = w
+	for from < to {
+		slot := int(from / s.step)
+		s.advance(slot)
+		end := min(to, time.Duration(slot+1)*s.step)
+		for name, w := range s.wans {
+			w.add(samples[name], end-from)
 		}
-		w.add(v)
+		from = end
+	}
+	s.advance(int(to / s.step))
+	for name := range samples {
+		if s.wans[name] == nil {
+			s.wans[name] = &series{points: make([]Sample, s.size)}
+		}
 	}
 }
 
@@ -110,7 +125,7 @@ func (s *scale) advance(slot int) {
 	for _, w := range s.wans {
 		for i := from; i < slot; i++ {
 			w.points[i%s.size] = w.mean()
-			w.sum, w.n, w.rtts = Sample{}, 0, 0
+			w.sum, w.took, w.rtts = Sample{}, 0, 0
 		}
 	}
 	s.slot = max(s.slot, slot)
@@ -134,24 +149,24 @@ func (s *scale) report(name string, n int) report.WANHistory {
 // series is one WAN: a ring of points, and the sum of the step that is going on.
 type series struct {
 	points []Sample
-	sum    Sample
-	n      int
-	rtts   int // how many of the n had a round trip
+	sum    Sample        // rates times seconds, and round trips
+	took   time.Duration // of what is summed
+	rtts   int           // round trips
 }
 
-func (w *series) add(v Sample) {
-	w.sum.RX += v.RX
-	w.sum.TX += v.TX
-	w.sum.RTT += v.RTT
-	w.n++
+func (w *series) add(v Sample, took time.Duration) {
+	w.sum.RX += v.RX * took.Seconds()
+	w.sum.TX += v.TX * took.Seconds()
+	w.took += took
 	if v.RTT > 0 {
+		w.sum.RTT += v.RTT
 		w.rtts++
 	}
 }
 
 func (w *series) mean() (m Sample) {
-	if w.n > 0 {
-		m.RX, m.TX = w.sum.RX/float64(w.n), w.sum.TX/float64(w.n)
+	if w.took > 0 {
+		m.RX, m.TX = w.sum.RX/w.took.Seconds(), w.sum.TX/w.took.Seconds()
 	}
 	if w.rtts > 0 {
 		m.RTT = w.sum.RTT / time.Duration(w.rtts)
