@@ -224,12 +224,16 @@ func (b *browser) fits(what string) {
 	}
 }
 
-// fitsAll is fits for a wide screen and for a telephone.
+// fitsAll is fits for a wide screen and for a telephone, by day and by night.
 func (b *browser) fitsAll(what string) {
 	b.t.Helper()
 	for _, width := range []int64{1920, 390, usual.width} {
 		b.run(emulation.SetDeviceMetricsOverride(width, 1000, 1, width < 600))
-		b.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))", nil) // it has been drawn anew
-		b.fits(fmt.Sprint(what, " ", width))
+		for _, dark := range []bool{true, false} {
+			b.eval(fmt.Sprintf("document.documentElement.dataset.darkmode = %v", dark), nil)
+			// It has been drawn anew, and what changes slowly has changed.
+			b.eval("new Promise(done => requestAnimationFrame(() => { document.getAnimations().forEach(a => a instanceof CSSTransition && a.finish()); requestAnimationFrame(done); }))", nil)
+			b.fits(fmt.Sprintf("%s %d dark %v", what, width, dark))
+		}
 	}
 }
