@@ -18,12 +18,6 @@ import (
 // of the one who looks and the connection's end comes first.
 func TestStarts(t *testing.T) {
 	fibre, lte := netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("2001:db8:1::2")
-	from := func(addrs ...netip.Addr) (flows []mptcp.Subflow) {
-		for _, a := range addrs {
-			flows = append(flows, mptcp.Subflow{Local: netip.AddrPortFrom(a, 4000)})
-		}
-		return flows
-	}
 	var p Proxy
 	open := func(id uint64) *connection {
 		c := &connection{id: id}
@@ -43,13 +37,13 @@ func TestStarts(t *testing.T) {
 		want map[netip.Addr]int
 	}{
 		{"the first ones", func() {}, 2, map[netip.Addr]int{fibre: 2}},
-		{"one has joined", func() { p.table.started(a, from(fibre, lte)) }, 2, map[netip.Addr]int{fibre: 2, lte: 1}},
-		{"nothing new", func() { p.table.started(a, from(fibre, lte)) }, 2, map[netip.Addr]int{fibre: 2, lte: 1}},
-		{"two from one address", func() { p.table.started(b, from(lte, lte)) }, 2, map[netip.Addr]int{fibre: 1, lte: 3}},
+		{"one has joined", func() { p.table.started(a, subflowsFrom(fibre, lte)) }, 2, map[netip.Addr]int{fibre: 2, lte: 1}},
+		{"nothing new", func() { p.table.started(a, subflowsFrom(fibre, lte)) }, 2, map[netip.Addr]int{fibre: 2, lte: 1}},
+		{"two from one address", func() { p.table.started(b, subflowsFrom(lte, lte)) }, 2, map[netip.Addr]int{fibre: 1, lte: 3}},
 		{"none left", func() { p.table.started(b, nil) }, 2, map[netip.Addr]int{fibre: 1, lte: 1}},
 		{"one not carried has ended", func() { p.table.remove(waiting) }, 2, map[netip.Addr]int{fibre: 1, lte: 1}},
 		{"one has ended, told twice", func() { p.table.remove(a); p.table.remove(a) }, 1, map[netip.Addr]int{}},
-		{"it was looked at before", func() { p.table.started(a, from(fibre, lte)) }, 1, map[netip.Addr]int{}},
+		{"it was looked at before", func() { p.table.started(a, subflowsFrom(fibre, lte)) }, 1, map[netip.Addr]int{}},
 	} {
 		step.do()
 		open, _ := p.Carried()

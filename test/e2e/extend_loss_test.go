@@ -17,21 +17,14 @@ import (
 
 // houseHandshakes are the packets of which MPTCP comes about on a connection that a
 // gateway extends: what the host sends or is sent.
-var houseHandshakes = func() (all []handshake) {
+var houseHandshakes = func() []handshake {
 	up, down := fmt.Sprintf(`tcp dport %d `, speaker), fmt.Sprintf(`tcp sport %d `, speaker)
 	joinUp, joinDown := `tcp dport { 8443, 45000-49095 } `, `tcp sport { 8443, 45000-49095 } ` // translated or not
-	return []handshake{
-		{name: "SYN", up: up + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`},
-		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
-		{name: "third packet", up: up + `tcp flags & (syn|ack|psh) == ack tcp option mptcp subtype 0`},
-		{name: "first data", up: up + `tcp flags & (syn|ack|psh) == (ack|psh) tcp option mptcp subtype 0`},
-		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`, bulk: true},
-		{name: "announcement", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
-		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
+	return append(announced(up, down), []handshake{
 		{name: "join's SYN", up: joinUp + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 1`},
 		{name: "join's SYN+ACK", down: joinDown + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 1`},
 		{name: "join's third packet", up: joinUp + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 1`},
-	}
+	}...)
 }()
 
 // spoil does something to the first packet that matches at a node's hook, and tells

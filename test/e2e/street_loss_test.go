@@ -56,11 +56,15 @@ func lose(t *testing.T, n *lab.Node, hook, match string) {
 
 // handshakes are the packets of which MPTCP comes about on a connection that is
 // lent an address: what the client sends or is sent.
-var handshakes = func() (all []handshake) {
-	const (
-		up   = `ip saddr 198.51.100.2 `
-		down = `ip daddr 198.51.100.2 `
-	)
+var handshakes = append(announced(`ip saddr 198.51.100.2 `, `ip daddr 198.51.100.2 `), []handshake{
+	{name: "join's SYN", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == syn`},
+	{name: "join's SYN+ACK", down: `ip6 saddr 2001:db8:64::/96 tcp flags & (syn|ack) == (syn|ack)`},
+	{name: "join's third packet", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`, bulk: true},
+}...)
+
+// announced are those of a first subflow on which an address is announced, up to
+// the announcement's echo; up and down match what goes each way.
+func announced(up, down string) []handshake {
 	return []handshake{
 		{name: "SYN", up: up + `tcp flags & (syn|ack) == syn tcp option mptcp subtype 0`},
 		{name: "SYN+ACK", down: down + `tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 0`},
@@ -69,11 +73,8 @@ var handshakes = func() (all []handshake) {
 		{name: "the server's first DSS", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 2`, bulk: true},
 		{name: "announcement", down: down + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`, ours: true},
 		{name: "echo", up: up + `tcp flags & (syn|ack) == ack tcp option mptcp subtype 3`},
-		{name: "join's SYN", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == syn`},
-		{name: "join's SYN+ACK", down: `ip6 saddr 2001:db8:64::/96 tcp flags & (syn|ack) == (syn|ack)`},
-		{name: "join's third packet", up: `ip6 daddr 2001:db8:64::/96 tcp flags & (syn|ack) == ack`, bulk: true},
 	}
-}()
+}
 
 type handshake struct {
 	name, up, down string
