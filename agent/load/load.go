@@ -44,6 +44,9 @@ const (
 	// drained is how long a smoothed round trip still tells of a queue that has
 	// gone.
 	drained = 5 * time.Second
+	// awake is how long after a line's first answer there have been others,
+	// which did not wait for a neighbour's address or for a modem to wake up.
+	awake = 2 * time.Second
 )
 
 // Sample is what one WAN carries.
@@ -112,6 +115,7 @@ func (c *capacity) of(configured, rate float64, now time.Time) float64 {
 // minimum is the least of the last values, in two halves of rttHorizon.
 type minimum struct {
 	old, cur time.Duration
+	first    time.Time // when there was one
 	turn     time.Time
 	settled  bool // one of them was the line's, or they are of half the horizon
 }
@@ -120,7 +124,7 @@ func (m *minimum) add(now time.Time, v time.Duration) {
 	switch {
 	case v == 0: // unknown
 	case m.turn.IsZero():
-		m.old, m.cur, m.turn = v, v, now
+		m.old, m.cur, m.first, m.turn = v, v, now, now
 	case now.Sub(m.turn) > rttHorizon/2:
 		m.old, m.cur, m.turn = m.cur, v, now
 		m.settled = true
@@ -156,7 +160,7 @@ func (b *Balancer) Update(now time.Time, samples []Sample) map[string]Use {
 		if max(s.RX, s.TX) >= noise && (f == 0 || f >= roomy) {
 			w.busy = now
 		}
-		w.rtt.settled = w.rtt.settled || now.Sub(w.busy) >= drained
+		w.rtt.settled = w.rtt.settled || now.Sub(w.busy) >= drained && now.Sub(w.rtt.first) >= awake
 	}
 	uses := make(map[string]Use, len(samples))
 	for _, s := range samples {

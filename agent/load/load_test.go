@@ -167,8 +167,16 @@ func TestStartsFull(t *testing.T) {
 	s = newScene(t,
 		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 20 * ms, RX: 50 * mbit},
 		Sample{WAN: "lte", Role: config.RoleBond, RTT: 300 * ms, RX: noise / 2})
-	s.pass(Interval)
-	s.held("lte")
+	if d := s.until("lte", true, drained); d < awake {
+		t.Errorf("held after %v", d)
+	}
+	// One whose first answers have waited for a neighbour's address is not.
+	s = newScene(t,
+		Sample{WAN: "fibre", Role: config.RolePrimary, RTT: 5 * ms},
+		Sample{WAN: "lte", Role: config.RoleBond, RTT: 650 * ms})
+	s.pass(2*Interval, func() { s.held() })
+	s.of("lte").RTT = 30 * ms
+	s.pass(rttHorizon, func() { s.held() })
 }
 
 // A burst into a modem's buffer is not the line's rate, and a line that has
@@ -314,7 +322,7 @@ func TestRecovers(t *testing.T) {
 // The download ends in the middle of the trial.
 func TestTrialWithoutTraffic(t *testing.T) {
 	s, load := bond(t, config.RoleBond)
-	s.pass(time.Second)
+	s.pass(awake + Interval)
 	s.until("slow", false, time.Minute, load(0.9*mbit))
 	s.of("fast").RX = 0
 	s.pass(trialTime)
@@ -330,7 +338,7 @@ func TestTrialWithoutTraffic(t *testing.T) {
 // An overflow WAN that is slow has to be wanted first, and worth it then.
 func TestSlowOverflow(t *testing.T) {
 	s, load := bond(t, config.RoleOverflow)
-	s.pass(time.Second)
+	s.pass(awake + Interval)
 	if r := s.uses["slow"].Reason; r != "there is room on the WANs above it" {
 		t.Errorf("reason %q", r)
 	}
@@ -373,6 +381,7 @@ func TestTwoSlowWANs(t *testing.T) {
 func TestQueues(t *testing.T) {
 	s, load := bond(t, config.RoleBond)
 	s.pass(5 * time.Second)
+	s.log = nil
 	s.of("fast").RTT = 130 * ms
 	s.pass(trialAfter+20*time.Second, load(-0.8*mbit))
 	if len(s.log) != 3 { // held, on trial, held
@@ -422,7 +431,7 @@ func TestFlapping(t *testing.T) {
 // way does not.
 func TestAbsence(t *testing.T) {
 	s, load := bond(t, config.RoleBond)
-	s.pass(time.Second)
+	s.pass(awake + Interval)
 	s.until("slow", false, time.Minute, load(-0.8*mbit))
 	s.pass(trialTime, load(-0.8*mbit))
 	s.held("slow")
@@ -430,7 +439,7 @@ func TestAbsence(t *testing.T) {
 	s.samples = all[1:]
 	s.pass(30*time.Second, func() { s.samples[0].RX = 11.4 * mbit })
 	s.samples = all
-	s.pass(Interval, load(0))
+	s.pass(awake+Interval, load(0))
 	s.held("slow")
 	if d := s.until("slow", false, time.Hour, load(-0.8*mbit)); d < time.Minute {
 		t.Errorf("tried again after %v", d)
@@ -438,7 +447,7 @@ func TestAbsence(t *testing.T) {
 	s.samples = all[1:]
 	s.pass(30 * time.Second)
 	s.samples = all
-	s.pass(Interval, load(0))
+	s.pass(awake+Interval, load(0))
 	if u := s.uses["slow"]; !u.Held || strings.HasPrefix(u.Reason, "costs") {
 		t.Errorf("back: %+v", u)
 	}
