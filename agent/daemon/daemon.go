@@ -152,7 +152,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err := d.publish(); err != nil {
 		return err
 	}
-	l := &loop{Daemon: d, reconciler: r, heart: heart, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{})}
+	l := &loop{Daemon: d, reconciler: r, pulse: &pulse{heart: heart}, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{})}
 	if err := d.proxy.Memory.LoadFile(d.serversFile()); err != nil {
 		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
 	}

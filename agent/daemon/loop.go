@@ -23,7 +23,6 @@ import (
 	"braid/agent/plan"
 	"braid/agent/reconcile"
 	"braid/agent/uci"
-	"braid/onpath/tproxy"
 	"braid/transport/mptcp"
 )
 
@@ -50,7 +49,7 @@ const (
 type loop struct {
 	*Daemon
 	reconciler *reconcile.Reconciler
-	heart      *tproxy.Heart
+	pulse      *pulse
 	ports      plan.Ports
 
 	config    config.Config
@@ -70,6 +69,7 @@ type loop struct {
 }
 
 func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
+	go l.pulse.run(ctx)
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	meter := time.NewTicker(load.Interval)
@@ -205,7 +205,9 @@ func (l *loop) update(ctx context.Context) {
 	p.Filter = config.Firewall(l.reconciler.Firewall()) // what auto has come to
 	problems = append(problems, l.extend(p)...)
 	if p.Firewall != nil {
-		err = errors.Join(err, l.heart.Beat())
+		err = errors.Join(err, l.pulse.beat())
+	} else {
+		l.pulse.rest()
 	}
 	l.complain(err)
 	if err != nil {

@@ -210,7 +210,7 @@ func (g *guest) transfers() (string, error) {
 // bonded begins the download that the checks after it try.
 func (g *guest) bonded() (string, error) {
 	joins := g.world.Gateway.MIB("MPTcpExtMPJoinSynAckRx")
-	if err := g.startDownload(); err != nil {
+	if err := g.startConverted(); err != nil {
 		return "", err
 	}
 	var brought string
@@ -227,6 +227,31 @@ func (g *guest) bonded() (string, error) {
 		return "", errors.New("the kernel counted no join")
 	}
 	return brought, nil
+}
+
+// startConverted begins a download that the agent has taken, which it does not
+// do while it fails open, as in converted.
+func (g *guest) startConverted() (err error) {
+	for range 3 {
+		if err = g.startDownload(); err != nil {
+			return err
+		}
+		var cs report.Connections
+		err = g.eventually(10*time.Second, func() error {
+			err := g.ask(&cs, "connections")
+			if err == nil && len(cs.Connections) != 1 {
+				err = fmt.Errorf("the agent has connections %+v", cs.Connections)
+			}
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+		if err := g.endDownload(); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 func (g *guest) failover() (string, error) {
