@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a machine may take. The fastest is done in 20 s.
-const patience = 4 * time.Minute
+const patience = 5 * time.Minute
 
 // bootMachine runs the guest on the target's machine.
 func bootMachine(ctx context.Context, dist string, t cross.Target) error {

@@ -46,12 +46,17 @@ key = "8f1c0b7e5d2a4936a7c4e1f0b3d28596174e6c8d9a0b1f2e3d4c5b6a79808f9e"
 const (
 	serverPort = 8080
 	transfer   = 2_000_000
+
+	// patience is how long a check waits. One change of the network takes ten
+	// seconds to reach the packet filter where transfers take all of an emulated
+	// processor.
+	patience = time.Minute
 )
 
 // scenario runs all checks in turn and tells how many failed. The first
 // failure ends it: each check builds on those before.
 func scenario() (fails int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	g := &guest{ctx: ctx}
 	for _, check := range []struct {
@@ -148,7 +153,7 @@ func (g *guest) start() (_ string, err error) {
 		return "", err
 	}
 	var s report.Status
-	err = g.eventually(time.Minute, func() error {
+	err = g.eventually(patience, func() error {
 		if err := g.ask(&s, "status"); err != nil {
 			return err
 		}
@@ -163,7 +168,7 @@ func (g *guest) start() (_ string, err error) {
 // converted makes transfers in which every byte is checked.
 func (g *guest) converted() (string, error) {
 	// Interception takes its time to begin, on machines as slow as this.
-	err := g.eventually(time.Minute, func() error {
+	err := g.eventually(patience, func() error {
 		peer, err := g.dial().Identify(g.ctx)
 		if err == nil && peer.Remote.Addr() != lab.Converter4 {
 			err = fmt.Errorf("the server was called by %v, and not by the converter", peer.Remote)
@@ -216,7 +221,7 @@ func (g *guest) bonded() (string, error) {
 	var brought string
 	// A machine without time to spare takes a line for a slow one at first, and tries
 	// it after a while.
-	err := g.eventually(time.Minute, func() (err error) {
+	err := g.eventually(patience, func() (err error) {
 		brought, err = g.carried("fibre", "lte")
 		return err
 	})
@@ -237,7 +242,7 @@ func (g *guest) startConverted() (err error) {
 			return err
 		}
 		var cs report.Connections
-		err = g.eventually(10*time.Second, func() error {
+		err = g.eventually(patience/3, func() error {
 			err := g.ask(&cs, "connections")
 			if err == nil && len(cs.Connections) != 1 {
 				err = fmt.Errorf("the agent has connections %+v", cs.Connections)
@@ -260,7 +265,7 @@ func (g *guest) failover() (string, error) {
 	}
 	began, at := time.Now(), g.received()
 	// More than both ends had in hand when it happened.
-	err := g.eventually(30*time.Second, func() error {
+	err := g.eventually(patience, func() error {
 		if n := g.received() - at; n < transfer {
 			return fmt.Errorf("%d bytes have come since", n)
 		}
@@ -271,7 +276,7 @@ func (g *guest) failover() (string, error) {
 
 func (g *guest) status() (string, error) {
 	var s report.Status
-	err := g.eventually(10*time.Second, func() error {
+	err := g.eventually(patience, func() error {
 		if err := g.ask(&s, "status"); err != nil {
 			return err
 		}
@@ -292,7 +297,7 @@ func (g *guest) returns() (string, error) {
 	if err := g.world.WAN("fibre").SetUp(); err != nil {
 		return "", err
 	}
-	err := g.eventually(30*time.Second, func() error {
+	err := g.eventually(patience, func() error {
 		_, err := g.carried("fibre", "lte")
 		return err
 	})
