@@ -30,7 +30,7 @@ exec %s "$@"
 	r := start(t, rig.Options{})
 	working(t, r, "lte", true)
 	must(t, os.WriteFile(slow, nil, 0o600))
-	defer os.Remove(slow) // before the agent stops
+	defer os.Remove(slow)                                    // before the agent stops
 	sh(t, r.Gateway, "ip addr add 192.168.77.1/24 dev lan0") // a network that is not to be taken
 	began := time.Now()
 	for time.Since(began) < 7*time.Second {
