@@ -108,14 +108,13 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 		s.remove(se)
 		return
 	}
-	_ = far.KeepMapped(true) // it may be gone already
 	s.mu.Lock()
 	se.far = far
 	s.mu.Unlock()
 	s.converted.Add(1)
 	memory := s.memory.Give(se.client)
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
-	se.pair.A, se.pair.B = se.client, far
+	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
 	s.running.Add(1)
 	se.pair.Start(func(err error) {
 		defer s.running.Done()

@@ -277,7 +277,6 @@ func (se *session) connect(ctx context.Context, a *account, connect convert.Conn
 	if err != nil {
 		return nil, dialError(err)
 	}
-	_ = far.KeepMapped(true) // it may be gone already
 	return far, nil
 }
 
@@ -339,7 +338,7 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 	se.began = time.Now()
 	memory := s.memory.Give(se.client)
 	unguard := s.guard.Add(se.client, &se.pair.BToA)
-	se.pair.A, se.pair.B = se.client, far
+	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
 	se.pair.Pace = func(n int) time.Duration {
 		return max(s.share.hold(se.account, n), se.account.pace(n))
 	}

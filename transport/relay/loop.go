@@ -182,7 +182,7 @@ func (l *loop) gather(events []unix.EpollEvent) (aborted []*Pair) {
 		if p := l.pairs[e.Fd]; p != nil {
 			if !p.seen {
 				p.seen = true
-				l.expect(p.remaining())
+				l.expect(min(p.remaining(), p.keep()))
 			}
 			p.event(int(e.Pad), e.Events)
 			l.again(p)
@@ -243,7 +243,7 @@ func (l *loop) hold(f *flow) { l.holds[f] = struct{}{} }
 func (l *loop) expect(d time.Duration) { l.expiry = min(l.expiry, l.now+d) }
 
 // expire ends the pairs that have been idle for too long, and has the others
-// try again what they could not write.
+// kept mapped, and try again what they could not write.
 func (l *loop) expire() {
 	if l.now < l.expiry {
 		return
@@ -260,7 +260,7 @@ func (l *loop) expire() {
 			p.end(ErrIdle)
 			continue
 		}
-		least = min(least, max(p.remaining(), p.limit()/slack))
+		least = min(least, max(p.remaining(), p.limit()/slack), p.keep())
 		for i := range p.flows {
 			p.flows[i].retry()
 		}

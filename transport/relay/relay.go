@@ -29,6 +29,10 @@ const (
 	DefaultHalfClosed = 15 * time.Minute
 )
 
+// quiet is for how long no byte has moved when a pair counts as idle: most do
+// not live as long, and need none of what idle ones need.
+const quiet = time.Minute
+
 // Pair is two connections that are relayed to each other. Set A and B, call
 // Start or Run once; the counters may be read at any time.
 type Pair struct {
@@ -37,6 +41,7 @@ type Pair struct {
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
 	Closing    func()        // called before both are closed; nil: nothing is
+	KeepMapped bool          // B is (mptcp.Conn.KeepMapped), once it is idle
 	// Pace is told of bytes that have been read, and how long to hold them
 	// back; may be nil.
 	Pace func(n int) time.Duration
@@ -59,6 +64,7 @@ type Pair struct {
 	seen       bool          // by the loop
 	queued     bool          // to make a step
 	halfClosed bool
+	mapped     bool // B is kept so
 	over       bool
 }
 
@@ -166,8 +172,25 @@ func (p *Pair) limit() time.Duration {
 	return p.Idle
 }
 
+// silence is since when no byte has moved.
+func (p *Pair) silence() time.Duration { return p.loop.now - p.last }
+
 // remaining is the time until the idle limit.
-func (p *Pair) remaining() time.Duration { return p.limit() - (p.loop.now - p.last) }
+func (p *Pair) remaining() time.Duration { return p.limit() - p.silence() }
+
+// keep has B kept mapped once the pair is idle, and says in how long that will be
+// at the soonest.
+func (p *Pair) keep() time.Duration {
+	if !p.KeepMapped || p.mapped {
+		return DefaultIdle
+	}
+	if p.silence() < quiet {
+		return max(quiet-p.silence(), quiet/slack)
+	}
+	p.mapped = true
+	_ = p.B.KeepMapped(true) // it may be gone already
+	return DefaultIdle
+}
 
 // Reset closes a connection so that the peer sees a reset.
 func Reset(c *net.TCPConn) {

@@ -364,3 +364,36 @@ func BenchmarkRelay(b *testing.B) {
 	right.CloseWrite()
 	<-doneC
 }
+
+// A pair's far end is kept mapped when no byte has moved for a minute, not before.
+func TestKeepMapped(t *testing.T) {
+	_, tc := connect(t, false)
+	if err := tc.SetKeepAlive(false); err != nil {
+		t.Fatal(err)
+	}
+	rc, err := tc.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func() (on int) {
+		t.Helper()
+		var err error
+		ctlErr := rc.Control(func(fd uintptr) { on, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE) })
+		if err := errors.Join(ctlErr, err); err != nil {
+			t.Fatal(err)
+		}
+		return on
+	}
+	p := Pair{B: mptcp.Wrap(tc), KeepMapped: true, loop: &loop{now: time.Hour}}
+	p.last = p.loop.now - quiet + 20*time.Second
+	if d := p.keep(); d != 20*time.Second || kept() != 0 {
+		t.Errorf("to be kept in %v, is %d", d, kept())
+	}
+	p.loop.now += 20 * time.Second
+	if d := p.keep(); d < time.Hour || kept() != 1 {
+		t.Errorf("looked at again in %v, kept %d", d, kept())
+	}
+	if d := (&Pair{B: p.B, loop: p.loop}).keep(); d < time.Hour {
+		t.Errorf("what is not to be kept is looked at in %v", d)
+	}
+}

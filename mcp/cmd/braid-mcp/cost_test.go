@@ -175,7 +175,7 @@ func (m *manager) processor() time.Duration {
 // A connection that has a few bytes echoed takes at most 47 system calls, those
 // aside with which the runtime waits.
 func TestSystemCalls(t *testing.T) {
-	const most, connections = 47, 20
+	const most, connections = 43, 20
 	p := newPlace(t, "metrics = \"\"\n[[client]]\nname = \"a\"\nkey = \""+shared+"\"\n")
 	far := echo(t)
 	m := p.manage()
