@@ -68,6 +68,7 @@ type OnPath struct {
 	sets     *nft.Elements
 	print    uint64 // of the filter's tables, as they were made
 	serving  sync.WaitGroup
+	hearing  sync.WaitGroup // the judge and the lenders
 }
 
 // New makes a converter that does nothing yet.
@@ -221,7 +222,7 @@ func (o *OnPath) listenLocked() (err error) {
 		return err
 	}
 	for _, serve := range []func() error{o.judge.serve, o.lent.Serve, o.own.Serve} {
-		o.serving.Go(func() {
+		o.hearing.Go(func() {
 			if err := serve(); err != nil {
 				o.Log.Error("listening to the packet filter", "error", err)
 			}
@@ -289,6 +290,7 @@ func (o *OnPath) stopLocked(ctx context.Context) error {
 			errs = append(errs, l.Close())
 		}
 	}
+	o.hearing.Wait() // what they were told of last changes the sets
 	if o.sets != nil {
 		errs = append(errs, o.sets.Close())
 	}
