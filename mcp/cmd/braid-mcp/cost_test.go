@@ -172,7 +172,7 @@ func (m *manager) processor() time.Duration {
 	return ticks * time.Second / second
 }
 
-// A connection that has a few bytes echoed takes at most 47 system calls, those
+// A connection that has a few bytes echoed takes at most 43 system calls, those
 // aside with which the runtime waits.
 func TestSystemCalls(t *testing.T) {
 	const most, connections = 43, 20
