@@ -172,7 +172,7 @@ func (l *loop) update(ctx context.Context) {
 	l.resolver.Set(names(conf, nil), names(conf, known), domains(conf))
 	in := plan.Input{Config: conf, Overrides: l.overrides, Net: l.net, Resolved: l.resolver.Resolved(), Health: l.health.Health(), Load: l.meter.Uses(),
 		CLAT: l.clats.List(), Modems: l.modems.Facts(), Spent: l.spent(), Converters: known, Silent: l.servers.Silent(),
-		Bulk: l.proxy.Bulk(time.Now()), Ports: l.ports}
+		Kept: l.reconciler.Kept(), Bulk: l.proxy.Bulk(time.Now()), Ports: l.ports}
 	lan, wan := plan.Devices(in)
 	if err := l.barriers.look(ctx, lan, wan); err != nil {
 		l.log.Warn("reading what the firewall forwards", "error", err)

@@ -234,7 +234,10 @@ func (m *maker) filter() {
 	}
 	for _, v6 := range []bool{false, true} {
 		family := m.family(v6)
-		if family.Shares = m.shares(v6); !family.Left {
+		if family.Shares = m.shares(v6); len(family.Shares) > 0 {
+			family.Kept = m.kept(v6)
+		}
+		if !family.Left {
 			family.Spared = m.spared(v6)
 		}
 		family.Take = !family.Left && !m.Crowd.All && m.plan.Network.Carries(v6)

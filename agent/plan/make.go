@@ -37,6 +37,9 @@ type Input struct {
 	// Helped are the TCP ports for which the packet filter asks for a helper of
 	// connection tracking.
 	Helped []config.PortRange
+	// Kept are hosts and servers that had something open when flows were divided
+	// otherwise.
+	Kept []Kept
 	// Bulk says that a connection carries so much that a line which dies should
 	// have another at hand.
 	Bulk bool

@@ -217,6 +217,7 @@ type FirewallFamily struct {
 	Left   bool       // it is somebody else's: nothing is marked or taken
 	Take   bool       // TCP is intercepted: there is a way to carry it
 	Shares []Share    // of what is steered; none: the routing tables decide
+	Kept   []Kept     // before that
 	Guests []Selector // what somebody else's rules decide about, alike
 	// Spared are devices of WANs with a lower role, which do not carry a family
 	// only because the WANs above them lack it: new flows are refused, so that

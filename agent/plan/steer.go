@@ -36,10 +36,19 @@ type FirewallRule struct {
 	Mark    uint32 // of the WAN to which it pins; 0: none, or one that does not work
 }
 
+// Kept is a host and a server that have something open over a WAN: what they
+// open next leaves by it too, whichever WAN is theirs by now. Servers of FTP
+// serve data only where the commands come from.
+type Kept struct {
+	Host, Server netip.Addr
+	Mark         uint32
+}
+
 // FlowWAN says which connection tracking entries of a WAN are still good.
 type FlowWAN struct {
 	Mark         uint32
 	IPv4, IPv6   bool         // the WAN works in this family
+	New4, New6   int          // its weight among those that get new flows; 0: it gets none
 	Addrs        []netip.Addr // none: those of the flows are the firewall's choice
 	Main4, Main6 bool         // without braid, flows go there
 }
@@ -234,7 +243,7 @@ func (m *maker) ours(a netip.Addr) bool {
 
 // flows plans which entries of connection tracking may stay.
 func (m *maker) flows() {
-	p := &m.plan
+	p, shares := &m.plan, [2][]Share{m.shares(false), m.shares(true)}
 	for _, w := range p.WANs {
 		addrs := w.Addrs()
 		if l, ok := w.Forwarding(false); ok && !l.Source.IsValid() {
@@ -242,9 +251,38 @@ func (m *maker) flows() {
 		}
 		p.Flows = append(p.Flows, FlowWAN{
 			Mark: w.Mark(), IPv4: w.forwards(false), IPv6: w.forwards(true), Addrs: addrs,
+			New4: weight(shares[0], w), New6: weight(shares[1], w),
 			Main4: m.hasMainDefault(w, false), Main6: m.hasMainDefault(w, true),
 		})
 	}
+}
+
+// weight is a WAN's among those that get new flows.
+func weight(shares []Share, w WAN) int {
+	i := slices.IndexFunc(shares, func(s Share) bool { return s.Mark == w.Mark() && s.Usable })
+	if i < 0 {
+		return 0
+	}
+	return shares[i].Weight
+}
+
+// kept are the hosts and servers of a family that keep their WAN, which works.
+func (m *maker) kept(v6 bool) (kept []Kept) {
+	marks := make(map[uint32]bool)
+	for _, w := range m.plan.WANs {
+		if m.forwards(w, v6) {
+			marks[w.Mark()] = true
+		}
+	}
+	if len(marks) < 2 {
+		return nil
+	}
+	for _, k := range m.Kept {
+		if k.Server.Is6() == v6 && marks[k.Mark] {
+			kept = append(kept, k)
+		}
+	}
+	return kept
 }
 
 // hasMainDefault says whether the main table's best default route is a WAN's.

@@ -55,6 +55,10 @@ func New(dir string) (*Reconciler, error) {
 // have something to do again.
 func (r *Reconciler) Ended() <-chan struct{} { return r.flows.EndedC }
 
+// Kept lists hosts and servers that keep their WAN, as the last sweep of
+// connection tracking has found.
+func (r *Reconciler) Kept() []plan.Kept { return r.flows.Kept() }
+
 // Resume takes up the work after another process may have done it for a while:
 // what that one has left in the kernel is known only from the file.
 func (r *Reconciler) Resume() error {

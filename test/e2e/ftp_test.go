@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -228,5 +229,46 @@ func checkPath(t *testing.T, r *rig.Rig, path string) {
 	}
 	if string(newest.Path) != path {
 		t.Errorf("the last session's path is %q, want %s", newest.Path, path)
+	}
+}
+
+// That holds for what is forwarded, too, when a line returns, which has most new
+// connections from then on: until what was open has ended.
+func TestFTPLineReturns(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b, func(t *testing.T) {
+			r := start(t, rig.Options{UCI: backend(t, b, rig.DefaultUCI+"\nconfig rule\n\toption proto 'tcp'\n\toption path 'pass'\n")})
+			serveFTP(t, r.Server, false, false)
+			state := func(want string) {
+				t.Helper()
+				eventually(t, 20*time.Second, func() error {
+					if w := status(t, r).WANs[0]; w.State != want {
+						return fmt.Errorf("%s is %s", w.Name, w.State)
+					}
+					return nil
+				})
+			}
+			must(t, r.WAN("fibre").SetDown())
+			state("down")
+			all4, all6 := servers(t, r, 16)
+			var open []*ftp
+			for _, server := range slices.Concat(all4[:8], all6[:8]) {
+				open = append(open, openFTP(t, r.Host(), server))
+			}
+			must(t, r.WAN("fibre").SetUp())
+			state("up")
+			for _, s := range open {
+				if err := s.retrieve(t); err != nil {
+					t.Errorf("in a session with %v, which sees %s: %v", s.server, s.seen, err)
+				}
+			}
+			seen := make(map[string]bool)
+			for _, server := range slices.Concat(all4[8:], all6[8:]) {
+				seen[openFTP(t, r.Host(), server).seen] = true
+			}
+			if len(seen) != 4 {
+				t.Errorf("who has had nothing open is seen at %v", seen)
+			}
+		})
 	}
 }

@@ -3,7 +3,8 @@
 
 // Package conntrack takes flows off WANs that do not carry them any more, by
 // deleting their entries in connection tracking: the next packet of a flow
-// makes another entry, with another WAN and a source address that fits it.
+// makes another entry, with another WAN and a source address that fits it. What
+// stays tells whose next flow is to stay with it.
 package conntrack
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -26,8 +28,15 @@ type Sweeper struct {
 	EndedC chan struct{}
 
 	done    []plan.FlowWAN // nothing is stale by these
-	running chan error     // from the sweep that is under way, for those below; nil: there is none
+	running chan swept     // from the sweep that is under way, for those below; nil: there is none
 	wanted  []plan.FlowWAN
+	open
+}
+
+// swept is what has become of a sweep.
+type swept struct {
+	open map[flow]bool
+	err  error
 }
 
 // Apply has the entries deleted of WANs that do not work and those with a
@@ -36,12 +45,13 @@ type Sweeper struct {
 // answer to the next call. It is read only when something has changed or the
 // last time did not succeed: the kernel before 6.5 does not delete entries of
 // offloaded flows, which stop being such soon after the routes have changed.
+// While somebody is kept, it is read each minute.
 //
 // Without WANs, which is teardown, the entries go whose flows the system sends
 // elsewhere without braid, before Apply returns.
 func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
 	err := s.collect(len(wans) == 0)
-	if s.running != nil || slices.EqualFunc(wans, s.done, equal) {
+	if s.running != nil || slices.EqualFunc(wans, s.done, equal) && !s.old() {
 		return err
 	}
 	good := slices.Clone(wans)
@@ -50,8 +60,8 @@ func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
 			good = append(good, plan.FlowWAN{Mark: w.Mark, IPv4: w.Main4, IPv6: w.Main6, Addrs: w.Addrs})
 		}
 	}
-	s.wanted, s.running = wans, make(chan error, 1)
-	go func(doneC chan<- error) {
+	s.wanted, s.running = wans, make(chan swept, 1)
+	go func(doneC chan<- swept) {
 		doneC <- sweep(good)
 		select {
 		case s.EndedC <- struct{}{}:
@@ -70,44 +80,61 @@ func (s *Sweeper) collect(wait bool) (err error) {
 	if s.running == nil {
 		return nil
 	}
+	var done swept
 	if wait {
-		err = <-s.running
+		done = <-s.running
 	} else {
 		select {
-		case err = <-s.running:
+		case done = <-s.running:
 		default:
 			return nil
 		}
 	}
-	if s.running = nil; err == nil {
+	if s.running = nil; done.err == nil {
+		s.note(done.open, !slices.EqualFunc(s.wanted, s.done, equal))
 		s.done = s.wanted
 	}
-	return err
+	return done.err
 }
 
-func sweep(good []plan.FlowWAN) error {
+func sweep(good []plan.FlowWAN) (done swept) {
+	done.open = make(map[flow]bool)
 	var errs []error
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale{good, family == unix.AF_INET6})
+		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale{good, family == unix.AF_INET6, done.open})
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("deleting connection tracking entries: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	done.err = errors.Join(errs...)
+	return done
 }
 
 func equal(a, b plan.FlowWAN) bool {
-	return a.Mark == b.Mark && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && a.Main4 == b.Main4 && a.Main6 == b.Main6 && slices.Equal(a.Addrs, b.Addrs)
+	same := slices.Equal(a.Addrs, b.Addrs)
+	a.Addrs, b.Addrs = nil, nil
+	return same && reflect.DeepEqual(a, b)
 }
 
-// stale matches what is to be deleted.
+// stale matches what is to be deleted, and notes what is open of the rest.
 type stale struct {
 	good []plan.FlowWAN
 	v6   bool
+	open map[flow]bool
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
 func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	if s.stale(f) {
+		return true
+	}
+	if of, ok := openFlow(f); ok {
+		s.open[of] = true
+	}
+	return false
+}
+
+func (s stale) stale(f *netlink.ConntrackFlow) bool {
 	mark := f.Mark & plan.MarkWAN
 	if mark == 0 {
 		return false

@@ -44,6 +44,62 @@ func conntrack(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// connection makes the entry of a TCP connection that leaves translated.
+func connection(t *testing.T, port, mark uint32, state, from, server string) {
+	t.Helper()
+	source := "192.168.1.20"
+	if strings.Contains(server, ":") {
+		source = "2001:db8:1::20"
+	}
+	conntrack(t, "-I", "-p", "tcp", "--state", state, "-s", source, "-d", server, "-r", server, "-q", from,
+		"--sport", fmt.Sprint(port), "--dport", "21", "--reply-port-src", "21", "--reply-port-dst", fmt.Sprint(port), "-t", "600", "-m", fmt.Sprint(mark))
+}
+
+// Who has something open when flows are divided otherwise keeps its WAN until
+// that has ended, and not for what comes later.
+func TestKept(t *testing.T) {
+	conntrack(t, "-F")
+	t.Cleanup(func() { conntrack(t, "-F") })
+	addr := netip.MustParseAddr
+	var s Sweeper
+	wans := []plan.FlowWAN{{Mark: fibre, IPv4: true, IPv6: true}, {Mark: lte, IPv4: true, IPv6: true, New4: 50, New6: 50}}
+	expect := func(name string, want ...plan.Kept) {
+		t.Helper()
+		if err := errors.Join(s.Apply(wans), s.collect(true)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, s.Kept(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	expect("nothing is open")
+	connection(t, 1, lte, "ESTABLISHED", "100.64.0.2", "192.0.2.80")
+	connection(t, 2, lte, "ESTABLISHED", "100.64.0.2", "192.0.2.80")
+	connection(t, 3, lte|0x100, "ESTABLISHED", "2001:db8:c::2", "2001:db8:80::80")
+	connection(t, 4, lte, "TIME_WAIT", "100.64.0.2", "192.0.2.81")
+	connection(t, 5, 0, "ESTABLISHED", "100.64.0.2", "192.0.2.82")
+	connection(t, 6, fibre, "ESTABLISHED", "192.168.1.20", "192.0.2.83") // not translated
+	entry(t, 7, lte, "100.64.0.2", "192.0.2.84")                         // UDP
+	expect("nothing has changed")
+	wans = slices.Clone(wans)
+	wans[0].New4, wans[0].New6 = 100, 100
+	four := plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.80"), Mark: lte}
+	six := plan.Kept{Host: addr("2001:db8:1::20"), Server: addr("2001:db8:80::80"), Mark: lte}
+	expect("fibre is back", four, six)
+
+	connection(t, 8, fibre, "ESTABLISHED", "198.51.100.2", "192.0.2.85")
+	conntrack(t, "-D", "-p", "tcp", "--sport", "1")
+	expect("not yet", four, six)
+	s.at = s.at.Add(-again)
+	expect("one has ended", four, six)
+	conntrack(t, "-D", "-p", "tcp", "--sport", "2")
+	s.at = s.at.Add(-again)
+	expect("the other, too", six)
+	wans = slices.Clone(wans)
+	wans[1].IPv6, wans[1].New6 = false, 0
+	expect("lte has lost IPv6", plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.85"), Mark: fibre})
+}
+
 // there are the names of the entries that are left.
 func there(t *testing.T) (names []string) {
 	t.Helper()

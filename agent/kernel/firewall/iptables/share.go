@@ -35,6 +35,9 @@ func (t *text) shares(f plan.Firewall) (rules []string) {
 	if t.v6 { // who signs addresses takes the best line, which is the one to keep them
 		rules = signed()
 	}
+	for _, k := range f.Family(t.v6).Kept {
+		rules = append(rules, fmt.Sprintf("-s %v -d %v -g %s%s", k.Host, k.Server, prefix, wanChain(k.Mark)))
+	}
 	if len(usable) == 1 {
 		return append(rules, "-g "+prefix+wanChain(usable[0].Mark))
 	}

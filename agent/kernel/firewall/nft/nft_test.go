@@ -51,10 +51,13 @@ var example = plan.Firewall{
 	},
 	Crowd: []netip.Addr{netip.MustParseAddr("192.168.1.66"), netip.MustParseAddr("fd00::66")},
 	Dead:  []plan.DeadLeg{{Device: "lte"}, {Device: "lte", IPv6: true}, {Device: "fibre", Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.3")}}},
-	IPv4: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
+	IPv4: plan.FirewallFamily{Take: true, Kept: []plan.Kept{
+		{Host: netip.MustParseAddr("192.168.1.20"), Server: netip.MustParseAddr("192.0.2.80"), Mark: 2 << 24},
+		{Host: netip.MustParseAddr("192.168.1.21"), Server: netip.MustParseAddr("192.0.2.80"), Mark: 1 << 24},
+	}, Shares: []plan.Share{{Mark: 1 << 24, Weight: 100, Usable: true}, {Mark: 2 << 24, Weight: 50, Usable: true}, {Mark: 3 << 24, Weight: 50}}, Guests: []plan.Selector{
 		{Source: netip.MustParsePrefix("192.168.1.50/32")}, {In: "br-guest", Dest: netip.MustParsePrefix("203.0.113.0/24")},
 	}},
-	IPv6: plan.FirewallFamily{Take: true, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Spared: []string{"lte"}, Guests: []plan.Selector{
+	IPv6: plan.FirewallFamily{Take: true, Kept: []plan.Kept{{Host: netip.MustParseAddr("2001:db8:1::20"), Server: netip.MustParseAddr("2001:db8:80::80"), Mark: 1 << 24}}, Shares: []plan.Share{{Mark: 2 << 24, Weight: 100, Usable: true}}, Spared: []string{"lte"}, Guests: []plan.Selector{
 		{In: "br-guest"}, {Proto: 6, Port: netstate.Ports{First: 25, Last: 25}}, {Port: netstate.Ports{First: 500, Last: 4500}}, {Proto: 47},
 	}},
 }

@@ -159,7 +159,8 @@ const (
 )
 
 // shares are the rules that choose a WAN by the addresses of both ends.
-func shares(all []plan.Share, family string) (rules []string) {
+func shares(f plan.FirewallFamily, family string) (rules []string) {
+	all := f.Shares
 	var usable []plan.Share
 	for _, s := range all {
 		if s.Usable {
@@ -169,6 +170,9 @@ func shares(all []plan.Share, family string) (rules []string) {
 	if family == "ip6" && len(usable) > 0 { // who signs addresses takes the best line, which is the one to keep them
 		rules = signed()
 	}
+	rules = append(rules, flows(family+" saddr . "+family+" daddr vmap { %s }", commas(f.Kept, func(k plan.Kept) string {
+		return fmt.Sprintf("%v . %v : goto wan%d", k.Host, k.Server, index(k.Mark))
+	}))...)
 	switch {
 	case len(usable) == 0:
 		return nil

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"braid/agent/plan"
+)
+
+const (
+	// established is TCP_CONNTRACK_ESTABLISHED of the kernel.
+	established = 3
+	// again is when it is looked whether what was open still is.
+	again = time.Minute
+	// mostKept is for how many hosts and servers the packet filter has an entry.
+	mostKept = 512
+)
+
+// flow is a TCP connection that is forwarded over a WAN.
+type flow struct {
+	host, server netip.AddrPort
+	mark         uint32
+}
+
+// openFlow is what an entry stands for, if its connection is established and
+// leaves by a WAN. IPv4 that is not translated has come in there, as a rule, or
+// is of a network that has but one WAN.
+func openFlow(f *netlink.ConntrackFlow) (flow, bool) {
+	of := flow{mark: f.Mark & plan.MarkWAN}
+	if f.Forward.Protocol != unix.IPPROTO_TCP || of.mark == 0 {
+		return of, false
+	}
+	if tcp, ok := f.ProtoInfo.(*netlink.ProtoInfoTCP); !ok || tcp.State != established {
+		return of, false
+	}
+	host, _ := netip.AddrFromSlice(f.Forward.SrcIP)
+	server, ok := netip.AddrFromSlice(f.Forward.DstIP)
+	of.host = netip.AddrPortFrom(host.Unmap(), f.Forward.SrcPort)
+	of.server = netip.AddrPortFrom(server.Unmap(), f.Forward.DstPort)
+	return of, ok && (of.server.Addr().Is6() || !f.Forward.SrcIP.Equal(f.Reverse.DstIP))
+}
+
+// open is what was open when new flows were last divided otherwise, and is still.
+type open struct {
+	flows map[flow]bool
+	kept  []plan.Kept
+	at    time.Time
+}
+
+// note takes in what is open now; anew: new flows are divided otherwise than
+// before. What has come since then has been divided so.
+func (o *open) note(now map[flow]bool, anew bool) {
+	o.at = time.Now()
+	if anew {
+		o.flows = now
+	}
+	pairs := make(map[plan.Kept]bool)
+	for f := range o.flows {
+		if !now[f] {
+			delete(o.flows, f)
+			continue
+		}
+		pairs[plan.Kept{Host: f.host.Addr(), Server: f.server.Addr(), Mark: f.mark}] = true
+	}
+	o.kept = nil
+	for k := range pairs {
+		o.kept = append(o.kept, k)
+	}
+	slices.SortFunc(o.kept, func(a, b plan.Kept) int {
+		return cmp.Or(a.Host.Compare(b.Host), a.Server.Compare(b.Server), cmp.Compare(a.Mark, b.Mark))
+	})
+	o.kept = slices.CompactFunc(o.kept, func(a, b plan.Kept) bool { return a.Host == b.Host && a.Server == b.Server })
+	o.kept = o.kept[:min(len(o.kept), mostKept)]
+}
+
+// old says that it is time to look again.
+func (o *open) old() bool { return len(o.kept) > 0 && time.Since(o.at) >= again }
+
+// Kept lists who has had something open since flows were last divided otherwise.
+func (o *open) Kept() []plan.Kept { return o.kept }
