@@ -12,14 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// userHZ is the unit of times in /proc, the same on all of Go's Linux ports.
-const userHZ = 100
+	"golang.org/x/sys/unix"
+)
 
 // Usage is what a process has used. Memory is in bytes.
 type Usage struct {
-	CPU       time.Duration // user and system, since its start, to 10 ms
+	CPU       time.Duration // user and system, since its start
 	Resident  int64
 	Peak      int64 // the most that was ever resident
 	Anonymous int64 // resident memory of its own: not its program text
@@ -28,13 +27,11 @@ type Usage struct {
 // Usage tells what the process has used so far.
 func (p *Process) Usage() (u Usage, err error) {
 	dir := "/proc/" + strconv.Itoa(p.Pid())
-	stat, err := os.ReadFile(dir + "/stat")
-	if err == nil {
-		u.CPU, err = parseCPU(stat)
-	}
-	if err != nil {
+	var cpu unix.Timespec
+	if err := unix.ClockGettime(cpuClock(p.Pid()), &cpu); err != nil {
 		return u, fmt.Errorf("reading CPU time of %s: %w", p.name, err)
 	}
+	u.CPU = time.Duration(cpu.Nano())
 	status, err := os.ReadFile(dir + "/status")
 	if err != nil {
 		return u, fmt.Errorf("reading memory of %s: %w", p.name, err)
@@ -59,22 +56,11 @@ func (p *Process) Usage() (u Usage, err error) {
 	return u, nil
 }
 
-// parseCPU adds utime and stime, the 14th and 15th field of proc_pid_stat(5).
-// The second one is in parentheses and may hold blanks.
-func parseCPU(stat []byte) (time.Duration, error) {
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("%d fields are too few", len(f)+2)
-	}
-	var ticks int64
-	for _, s := range f[11:13] {
-		t, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += t
-	}
-	return time.Duration(ticks) * time.Second / userHZ, nil
+// cpuClock is the clock of a process's CPU time, by the scheduler's account
+// (clock_getcpuclockid(3)): what /proc tells is whole ticks of 10 ms.
+func cpuClock(pid int) int32 {
+	const sched = 2
+	return int32(^pid<<3 | sched)
 }
 
 // Wakeups are how often threads of the process have waited for something and
