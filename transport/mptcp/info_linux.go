@@ -224,7 +224,8 @@ func parseTCPInfo(b []byte) TCPInfo {
 // getsockopt fills buf and says how much of it the kernel wrote.
 func getsockopt(fd, level, opt int, buf []byte) (int, error) {
 	size := uint32(len(buf))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
+	// Which never waits for long: the runtime need not be told of it.
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
 		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return 0, errno

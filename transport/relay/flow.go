@@ -80,7 +80,7 @@ func (f *flow) read() (n int, err error) {
 	}
 	l := f.pair.loop
 	b := l.take(f.large)
-	n, err = ignoringEINTR(unix.Read, f.from.fd, b)
+	n, err = readNow(f.from.fd, b)
 	f.reads++
 	if n <= 0 {
 		l.give(b)
@@ -153,7 +153,7 @@ const retryEmpty = 10 * time.Millisecond
 // noRoom has what is left wait for room.
 func (f *flow) noRoom() {
 	l := f.pair.loop
-	if n, err := unix.IoctlGetInt(f.to.fd, unix.SIOCOUTQ); err == nil && n == 0 {
+	if n, err := queued(f.to.fd); err == nil && n == 0 {
 		f.held = l.now + retryEmpty
 		l.hold(f)
 		return
@@ -175,7 +175,7 @@ func (f *flow) put() (int, error) {
 	if f.pipe != nil {
 		return f.empty()
 	}
-	n, err := ignoringEINTR(unix.Write, f.to.fd, f.left)
+	n, err := writeNow(f.to.fd, f.left)
 	f.left = f.left[max(n, 0):]
 	return n, err
 }
@@ -203,13 +203,4 @@ func (f *flow) close() error {
 		return nil
 	}
 	return os.NewSyscallError("shutdown", unix.Shutdown(f.to.fd, unix.SHUT_WR))
-}
-
-func ignoringEINTR(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
-	for {
-		n, err := call(fd, b)
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
 }

@@ -6,9 +6,11 @@ package relay
 import (
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,9 +25,11 @@ const (
 
 // loop moves the bytes of its pairs. It has a goroutine while there are any.
 type loop struct {
-	epoll int
-	waker int // an eventfd
-	start time.Time
+	epoll  int
+	poller *os.File        // the same, which the runtime has an eye on
+	events syscall.RawConn // the same
+	waker  int             // an eventfd
+	start  time.Time
 
 	mu      sync.Mutex
 	pairs   map[int32]*Pair
@@ -35,7 +39,10 @@ type loop struct {
 
 	// Of the goroutine alone.
 	now    time.Duration // since start, when the last events came
-	ready  []*Pair       // have something to do now
+	until  time.Duration // for how long the poller waits
+	found  []unix.EpollEvent
+	count  int     // of them
+	ready  []*Pair // have something to do now
 	bulk   map[*flow]struct{}
 	ticked time.Duration
 	holds  map[*flow]struct{}
@@ -69,6 +76,15 @@ func newLoop() (*loop, error) {
 	l := &loop{start: time.Now(), pairs: make(map[int32]*Pair), bulk: make(map[*flow]struct{}), holds: make(map[*flow]struct{})}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("creating epoll: %w", err)
+	}
+	// A goroutine that waits in epoll_wait keeps a thread, and the runtime's monitor
+	// busy. The runtime's own poller can wait for an epoll as it does for a socket.
+	if err := unix.SetNonblock(l.epoll, true); err != nil {
+		return nil, fmt.Errorf("creating epoll: %w", err)
+	}
+	l.poller = os.NewFile(uintptr(l.epoll), "epoll")
+	if l.events, err = l.poller.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("creating epoll: %w", err)
 	}
 	if l.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
@@ -138,14 +154,12 @@ func (l *loop) remove(p *Pair) {
 func (l *loop) run() {
 	l.now = time.Since(l.start)
 	l.expiry = l.now
-	var events [batch]unix.EpollEvent
+	l.found = make([]unix.EpollEvent, batch)
+	look := l.look // once, not for each wait
 	for !l.idle() {
-		n, err := unix.EpollWait(l.epoll, events[:], l.timeout())
-		if err != nil && err != unix.EINTR {
-			panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
-		}
+		l.wait(look)
 		l.now = time.Since(l.start)
-		for _, p := range l.gather(events[:max(n, 0)]) {
+		for _, p := range l.gather(l.found[:l.count]) {
 			p.end(net.ErrClosed)
 		}
 		ready := l.ready
@@ -268,11 +282,33 @@ func (l *loop) expire() {
 	l.expiry = l.now + least
 }
 
-// timeout is how long to wait for events, in ms.
-func (l *loop) timeout() int {
-	if len(l.ready) > 0 {
-		return 0
+// look finds the events that have come, and says whether any have.
+func (l *loop) look(epoll uintptr) bool {
+	n, err := eventsNow(int(epoll), l.found)
+	if err != nil {
+		panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
 	}
+	l.count = n
+	return n > 0
+}
+
+// wait waits for events until there is something to do without them.
+func (l *loop) wait(look func(uintptr) bool) {
+	l.count = 0
+	until := l.deadline()
+	if len(l.ready) > 0 || until <= l.now {
+		look(uintptr(l.epoll))
+		return
+	}
+	if until != l.until {
+		l.until = until
+		_ = l.poller.SetReadDeadline(l.start.Add(until)) // which the runtime can, of what it waits for
+	}
+	_ = l.events.Read(look) // an error is that the time has come
+}
+
+// deadline is when there is something to do without any event.
+func (l *loop) deadline() time.Duration {
 	until := l.expiry
 	for f := range l.holds {
 		until = min(until, f.held)
@@ -283,5 +319,5 @@ func (l *loop) timeout() int {
 			break
 		}
 	}
-	return int(max(until-l.now+time.Millisecond-1, 0) / time.Millisecond)
+	return until
 }

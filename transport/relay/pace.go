@@ -16,7 +16,7 @@ import (
 // it wakes for each packet as ever). A tick is the most that anything is late by.
 const (
 	tick    = time.Millisecond
-	lowMark = 64 << 10 // bytes
+	lowMark = 256 << 10 // bytes
 	// A flow is in bulk from enter bytes in a span on, 16 Mbit/s, and until it has
 	// less than stay.
 	span  = 8 * time.Millisecond

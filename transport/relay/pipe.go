@@ -112,15 +112,6 @@ func (p *pipe) close() {
 	unix.Close(p.out)
 }
 
-func splice(from, to, most int) (int, error) {
-	for {
-		n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		if err != unix.EINTR {
-			return int(n), err
-		}
-	}
-}
-
 // splices says whether a flow's bytes are many enough for a pipe.
 func (f *flow) splices() bool { return f.bulk && f.large && !f.from.mptcp }
 
@@ -130,7 +121,7 @@ func (f *flow) fill() (int, error) {
 	if !l.borrow(f) {
 		return 0, nil
 	}
-	n, err := splice(f.from.fd, f.pipe.in, pipeSize)
+	n, err := spliceNow(f.from.fd, f.pipe.in, pipeSize)
 	f.reads++
 	if n <= 0 {
 		l.handBack(f)
@@ -150,7 +141,7 @@ func (f *flow) fill() (int, error) {
 // back an empty one.
 func (f *flow) empty() (int, error) {
 	l := f.pair.loop
-	n, err := splice(f.pipe.out, f.to.fd, f.pipe.bytes)
+	n, err := spliceNow(f.pipe.out, f.to.fd, f.pipe.bytes)
 	if refused(err) {
 		l.pipes.never = true
 		return 0, f.drain()
@@ -173,7 +164,7 @@ func refused(err error) bool {
 func (f *flow) drain() error {
 	b := make([]byte, f.pipe.bytes)
 	for n := 0; n < len(b); {
-		m, err := ignoringEINTR(unix.Read, f.pipe.out, b[n:])
+		m, err := readNow(f.pipe.out, b[n:])
 		if err != nil {
 			return err
 		}
