@@ -61,6 +61,7 @@ type OnPath struct {
 	listener *tproxy.Listener
 	heart    *tproxy.Heart
 	alive    atomic.Pointer[tproxy.Heart] // that beats: the rules are in place
+	aliveC   chan struct{}                // receives when there is one
 	edge     *edge
 	judge    *judge
 	lent     *lending // to connections that are forwarded
@@ -73,7 +74,7 @@ type OnPath struct {
 
 // New makes a converter that does nothing yet.
 func New(log *journal.Log, most int) *OnPath {
-	return &OnPath{Log: log, Most: most, sessions: newSessions(log), clients: clients{seen: make(map[netip.Addr]habit)}}
+	return &OnPath{Log: log, Most: most, aliveC: make(chan struct{}, 1), sessions: newSessions(log), clients: clients{seen: make(map[netip.Addr]habit)}}
 }
 
 // tables are the packet filter's.
@@ -140,6 +141,10 @@ func (o *OnPath) startLocked(ctx context.Context, want config.OnPath) (err error
 		return err
 	}
 	o.alive.Store(o.heart)
+	select {
+	case o.aliveC <- struct{}{}:
+	default:
+	}
 	return o.heart.Beat()
 }
 
@@ -371,14 +376,18 @@ func (o *OnPath) Run(ctx, halt context.Context) {
 // pulse tells the packet filter to go on until ctx ends, whatever else takes its
 // time.
 func (o *OnPath) pulse(ctx context.Context) {
-	ticker := time.NewTicker(beat)
-	defer ticker.Stop()
 	failing := false
 	for {
+		var timeC <-chan time.Time // off the path nothing is to be woken for
+		if o.alive.Load() != nil {
+			timeC = time.After(beat)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-o.aliveC:
+			continue
+		case <-timeC:
 		}
 		h := o.alive.Load()
 		if h == nil || o.sessions.count() >= o.Most {

@@ -31,7 +31,7 @@ const (
 	waitingNum, waitingDen = 3, 2
 	// recent is how long that room is kept. What is lost now and then makes
 	// bytes wait again and again, for a round trip each time.
-	recent = 500 * time.Millisecond
+	recent = 2 * time.Second
 	// roomiest is the largest buffer with that room, in bytes of memory.
 	roomiest = 2 * largest
 	// horizon is how far back rates and round trips are looked for.

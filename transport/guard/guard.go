@@ -22,10 +22,10 @@ const (
 	fastTick = 25 * time.Millisecond  // while any connection is busy and changes
 	slowTick = 200 * time.Millisecond // while none is busy
 	// easyTick is for connections that are as they were: waking up is most of what
-	// a look costs.
+	// a look costs. In between, one is looked at after an eighth of the time that it
+	// has been so.
 	easyTick = 100 * time.Millisecond
-	// restless is for how long one is looked at closely that has changed.
-	restless = time.Second
+	ease     = 8
 	// dense is how many connections are looked at each fastTick. More of them
 	// are looked at less often: the work stays the same, and so does what each
 	// has to lose.
@@ -44,8 +44,9 @@ type Guard struct {
 	seen    []mptcp.Subflow // of the connection that is looked at
 	unarmed bool            // this kernel destroys nothing
 
-	mu    sync.Mutex
-	conns map[*ward]struct{}
+	mu     sync.Mutex
+	conns  map[*ward]struct{}
+	firstC chan struct{} // receives when there is one and there was none
 }
 
 // ward is a guarded connection.
@@ -73,12 +74,31 @@ func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
 	if g.conns == nil {
 		g.conns = make(map[*ward]struct{})
 	}
-	g.conns[w] = struct{}{}
+	if g.conns[w] = struct{}{}; len(g.conns) == 1 {
+		select {
+		case g.firstLocked() <- struct{}{}:
+		default:
+		}
+	}
 	return func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		delete(g.conns, w)
 	}
+}
+
+func (g *Guard) firstLocked() chan struct{} {
+	if g.firstC == nil {
+		g.firstC = make(chan struct{}, 1)
+	}
+	return g.firstC
+}
+
+// idle says whether there are no connections, and what tells of the first one.
+func (g *Guard) idle() (firstC <-chan struct{}, idle bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.firstLocked(), len(g.conns) == 0
 }
 
 // Run guards until ctx ends.
@@ -90,10 +110,16 @@ func (g *Guard) Run(ctx context.Context) error {
 	tick := slowTick
 	var busy []*ward
 	for slow := time.Now(); ; {
+		var timeC <-chan time.Time // at rest nothing is to be woken for
+		firstC, idle := g.idle()
+		if !idle {
+			timeC = time.After(tick)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(tick):
+		case <-firstC:
+		case <-timeC:
 		}
 		now := time.Now()
 		if now.Sub(slow) >= slowTick {
@@ -108,10 +134,7 @@ func (g *Guard) Run(ctx context.Context) error {
 				continue
 			}
 			g.look(w, now)
-			each := fast
-			if now.Sub(w.changed) >= restless {
-				each = max(fast, easyTick)
-			}
+			each := max(fast, min(now.Sub(w.changed)/ease, easyTick))
 			// A little early: timers are late.
 			w.next, tick = now.Add(each-fastTick/2), min(tick, each)
 		}
