@@ -128,8 +128,10 @@ func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
 	pair.Start(func(err error) {
 		unguard()
 		unwatch()
-		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
-			"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
+		if p.Log.Enabled(journal.Debug) {
+			p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
+				"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
+		}
 		p.leave(c, 1, done)
 	})
 }

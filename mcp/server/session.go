@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"braid/transport/convert"
+	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/proof"
 	"braid/transport/relay"
@@ -365,8 +366,10 @@ func (se *session) closed(err error) {
 	se.account.up.Add(up)
 	se.account.down.Add(down)
 	s.records.write(s.config.Load().AddressLog, se, s.Log)
-	s.Log.Debug("closed", "client", se.account.name, "from", se.client.Remote, "server", se.remote,
-		"mptcp", se.far.MPTCP, "up", up, "down", down, "error", err)
+	if s.Log.Enabled(journal.Debug) {
+		s.Log.Debug("closed", "client", se.account.name, "from", se.client.Remote, "server", se.remote,
+			"mptcp", se.far.MPTCP, "up", up, "down", down, "error", err)
+	}
 }
 
 // say sends a Convert message. A client in SYN_RECV would never get it.

@@ -71,6 +71,10 @@ func New(w io.Writer) *Log { return &Log{w: w} }
 // SetLevel leaves out events below a level from now on.
 func (l *Log) SetLevel(level Level) { l.level.Store(int32(level)) }
 
+// Enabled says whether a level is written: what is said of each connection need
+// not be put together else.
+func (l *Log) Enabled(level Level) bool { return level >= Level(l.level.Load()) }
+
 // Debug writes an event of level Debug. For each of the four, args are keys,
 // which are strings, and their values in turn.
 func (l *Log) Debug(msg string, args ...any) { l.write(Debug, msg, args) }
@@ -85,7 +89,7 @@ func (l *Log) Warn(msg string, args ...any) { l.write(Warn, msg, args) }
 func (l *Log) Error(msg string, args ...any) { l.write(Error, msg, args) }
 
 func (l *Log) write(level Level, msg string, args []any) {
-	if int32(level) < l.level.Load() {
+	if !l.Enabled(level) {
 		return
 	}
 	b := appendPair(nil, "msg", msg)

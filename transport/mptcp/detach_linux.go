@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// detached is what a Conn has when it is no longer package net's.
-type detached struct {
+// descriptor is a connection's. It belongs to its stream, until Detach.
+type descriptor struct {
 	mu    sync.RWMutex // held to read while the descriptor is used
 	fd    int          // -1: closed
 	reset func()       // nil: not detached
@@ -24,22 +24,15 @@ type detached struct {
 func (c *Conn) Detach(reset func()) (fd int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	rc, err := c.stream.SyscallConn()
-	if err != nil {
-		return -1, err
+	if c.fd < 0 {
+		return -1, net.ErrClosed
 	}
-	var failed error
-	if err := rc.Control(func(old uintptr) {
-		fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	}); err != nil {
+	if fd, err = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return -1, err
-	}
-	if failed != nil {
-		return -1, failed
 	}
 	c.stream.Close()
 	c.stream = nil
-	c.fd, c.detached.reset = fd, reset
+	c.fd, c.reset = fd, reset
 	return fd, nil
 }
 
@@ -57,27 +50,29 @@ func (c *Conn) CloseDetached(reset bool) {
 
 // Close closes the connection, unless somebody has it detached.
 func (c *Conn) Close() error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.reset != nil {
 		return nil
 	}
+	c.fd = -1
 	return c.stream.Close()
 }
 
 // Reset closes the connection so that the peer sees a reset: RST on TCP,
 // MP_FASTCLOSE (RFC 8684 section 3.5) on MPTCP.
 func (c *Conn) Reset() {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.reset != nil {
-		c.reset()
-		return
+	c.mu.Lock()
+	reset := c.reset
+	if reset == nil && c.fd >= 0 {
+		abort(c.fd)
+		c.fd = -1
+		c.stream.Close()
 	}
-	if rc, err := c.stream.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { abort(int(fd)) })
+	c.mu.Unlock()
+	if reset != nil {
+		reset()
 	}
-	c.stream.Close()
 }
 
 // abort has the close of a descriptor be a reset.
@@ -98,19 +93,8 @@ func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.Remote) 
 func (c *Conn) control(f func(fd int) error) error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.reset != nil {
-		if c.fd < 0 {
-			return net.ErrClosed
-		}
-		return f(c.fd)
+	if c.fd < 0 {
+		return net.ErrClosed
 	}
-	rc, err := c.stream.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := rc.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
+	return f(c.fd)
 }

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,13 +87,8 @@ type attempt struct {
 	synData bool
 }
 
-func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
-	sent := 0
-	if a.mptcp || a.synData && len(a.data) > 0 {
-		c, sent, err = d.dialSocket(ctx, a)
-	} else {
-		c, err = d.dialTCP(ctx, a)
-	}
+func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
+	c, sent, err := d.connect(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -114,31 +108,10 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (c *Conn, err error) {
 	return c, nil
 }
 
-// dialTCP is for what package net can do itself, in half of the system calls.
-func (d *Dialer) dialTCP(ctx context.Context, a attempt) (*Conn, error) {
-	nd := net.Dialer{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) (err error) {
-		if ctlErr := rc.Control(func(fd uintptr) { err = d.prepare(int(fd), a) }); ctlErr != nil {
-			return ctlErr
-		}
-		return err
-	}}
-	nd.SetMultipathTCP(false)
-	if a.source.IsValid() {
-		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.source, 0))
-	}
-	nc, err := nd.DialContext(ctx, "tcp", a.peer.String())
-	switch {
-	case ctx.Err() != nil && err != nil:
-		return nil, context.Cause(ctx)
-	case err != nil:
-		return nil, err
-	}
-	return WrapTCP(nc.(*net.TCPConn)), nil
-}
-
-// dialSocket is for what package net cannot: MPTCP from an AF_INET6 socket to an
-// IPv4 address, and data in the SYN, of which it says how much was sent.
-func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, err error) {
+// connect does what package net cannot, MPTCP from an AF_INET6 socket to an IPv4
+// address, and data in the SYN, of which it says how much was sent; and the rest in
+// half of its allocations.
+func (d *Dialer) connect(ctx context.Context, a attempt) (c *Conn, sent int, err error) {
 	fd, family, err := socket(a.mptcp, a.peer.Addr())
 	if err != nil {
 		return nil, 0, fmt.Errorf("opening socket: %w", err)
@@ -159,12 +132,9 @@ func (d *Dialer) dialSocket(ctx context.Context, a attempt) (c *Conn, sent int, 
 		}
 		return nil, 0, err
 	}
-	c = &Conn{stream: f, Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port())}
-	_ = c.control(func(fd int) error {
-		c.MPTCP = a.mptcp && speaksMPTCP(fd)
-		c.Local, _ = localAddr(fd)
-		return nil
-	})
+	c = &Conn{stream: f, Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port()), MPTCP: a.mptcp && speaksMPTCP(fd)}
+	c.fd = fd
+	c.Local, _ = localAddr(fd)
 	if sent > 0 {
 		d.synDataSent(c, a, ti)
 	}
@@ -185,7 +155,7 @@ func (d *Dialer) begin(fd, family int, a attempt) (sent int, err error) {
 	if a.mptcp && !d.Mutes {
 		fixReceiveBuffer(fd, receiveBuffer())
 	}
-	return connect(fd, family, a)
+	return start(fd, family, a)
 }
 
 // synDataSent learns what became of the SYN's data. The kernel sends it again
@@ -241,8 +211,8 @@ func (d *Dialer) prepare(fd int, a attempt) error {
 	return nil
 }
 
-// connect starts the handshake and says how much of the data the SYN took.
-func connect(fd, family int, a attempt) (sent int, err error) {
+// start starts the handshake and says how much of the data the SYN took.
+func start(fd, family int, a attempt) (sent int, err error) {
 	sa := sockaddr(a.peer, family)
 	if a.synData && len(a.data) > 0 {
 		sent, err = unix.SendmsgN(fd, a.data, nil, sa, unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
@@ -269,13 +239,13 @@ func established(ctx context.Context, f *os.File) (ti TCPInfo, err error) {
 	defer stop()
 	var failed error
 	err = rc.Write(func(fd uintptr) bool {
-		if ti, failed = tcpInfo(int(fd)); failed == nil && ti.State == StateEstablished {
-			return true
+		if ti, failed = tcpInfo(int(fd)); failed == nil && (ti.State == StateEstablished || ti.State == StateSYNSent) {
+			return ti.State == StateEstablished
 		}
 		if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
 			failed = unix.Errno(n)
 		}
-		return failed != nil || ti.State != StateSYNSent
+		return true
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -295,7 +265,12 @@ func Wrap(tc *net.TCPConn) *Conn {
 
 // WrapTCP is for what is known to be plain TCP.
 func WrapTCP(tc *net.TCPConn) *Conn {
-	return &Conn{stream: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
+	c := &Conn{stream: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
+	c.fd = -1
+	if rc, err := tc.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { c.fd = int(fd) })
+	}
+	return c
 }
 
 // speaksMPTCP says whether the connection of an MPTCP socket has not fallen back

@@ -66,7 +66,7 @@ type Conn struct {
 	MPTCP  bool           // false: plain TCP, asked for or fallen back to
 
 	synDataLost bool
-	detached
+	descriptor
 }
 
 // Info is the state of an MPTCP connection (struct mptcp_info). Fields that

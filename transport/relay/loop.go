@@ -38,17 +38,18 @@ type loop struct {
 	running bool
 
 	// Of the goroutine alone.
-	now    time.Duration // since start, when the last events came
-	until  time.Duration // for how long the poller waits
-	found  []unix.EpollEvent
-	count  int     // of them
-	ready  []*Pair // have something to do now
-	bulk   map[*flow]struct{}
-	ticked time.Duration
-	holds  map[*flow]struct{}
-	expiry time.Duration // no pair is idle for too long before
-	blocks blocks
-	pipes  pipes
+	now     time.Duration // since start, when the last events came
+	until   time.Duration // for how long the poller waits
+	found   []unix.EpollEvent
+	count   int     // of them
+	ready   []*Pair // have something to do now
+	stepped []*Pair // had it before
+	bulk    map[*flow]struct{}
+	ticked  time.Duration
+	holds   map[*flow]struct{}
+	expiry  time.Duration // no pair is idle for too long before
+	blocks  blocks
+	pipes   pipes
 }
 
 // wakerID is that of no pair.
@@ -162,9 +163,9 @@ func (l *loop) run() {
 		for _, p := range l.gather(l.found[:l.count]) {
 			p.end(net.ErrClosed)
 		}
-		ready := l.ready
-		l.ready = nil
-		for _, p := range ready {
+		l.ready, l.stepped = l.stepped[:0], l.ready
+		for i, p := range l.stepped {
+			l.stepped[i] = nil
 			p.queued = false
 			p.step()
 		}
