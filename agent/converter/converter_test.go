@@ -49,7 +49,7 @@ func answer(t *testing.T, with func(convert.Message) convert.Message) netip.Addr
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
-			c, err := mptcp.Accept(l)
+			c, err := l.Accept()
 			if err != nil {
 				return
 			}

@@ -145,7 +145,7 @@ func say(t *testing.T, c *mptcp.Conn, m convert.Message) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if c.WaitEstablished(ctx) == nil {
+	if c.WaitEstablished(ctx, time.Minute) == nil {
 		c.Write(b)
 	}
 }
@@ -163,7 +163,7 @@ func converter(t *testing.T, name string, does answering) (c path.Converter, ask
 	asked = new(atomic.Int32)
 	go func() {
 		for {
-			c, err := mptcp.Accept(l)
+			c, err := l.Accept()
 			if err != nil {
 				return
 			}

@@ -51,7 +51,7 @@ type Server struct {
 
 	requestTimeout, dialTimeout time.Duration
 
-	listeners []*net.TCPListener
+	listeners []*mptcp.Listener
 	deafC     chan struct{} // closed when nothing is accepted any more
 
 	mu       sync.Mutex
@@ -115,8 +115,8 @@ func (s *Server) Reload(c config.Config) {
 }
 
 // Listen opens the listeners, of which some may have been inherited.
-func (s *Server) Listen(ctx context.Context, inherited []*net.TCPListener) error {
-	byAddr := make(map[netip.AddrPort]*net.TCPListener)
+func (s *Server) Listen(ctx context.Context, inherited []*mptcp.Listener) error {
+	byAddr := make(map[netip.AddrPort]*mptcp.Listener)
 	for _, l := range inherited {
 		byAddr[l.Addr().(*net.TCPAddr).AddrPort()] = l
 	}
@@ -145,7 +145,7 @@ func (s *Server) Listen(ctx context.Context, inherited []*net.TCPListener) error
 }
 
 // Listeners are those that Listen has opened.
-func (s *Server) Listeners() []*net.TCPListener { return s.listeners }
+func (s *Server) Listeners() []*mptcp.Listener { return s.listeners }
 
 // Deaf is closed when Run accepts nothing any more.
 func (s *Server) Deaf() <-chan struct{} { return s.deafC }
@@ -163,7 +163,7 @@ func (s *Server) Run(ctx, halt context.Context) {
 	}
 	<-ctx.Done()
 	for _, l := range s.listeners {
-		l.Close() // a copy of it that somebody else has goes on
+		l.Close()
 	}
 	accepting.Wait()
 	close(s.deafC)
@@ -200,9 +200,9 @@ func (s *Server) count() int {
 }
 
 // accept hands every connection of a listener to a goroutine of its own.
-func (s *Server) accept(ctx context.Context, l *net.TCPListener) {
+func (s *Server) accept(ctx context.Context, l *mptcp.Listener) {
 	for {
-		c, err := mptcp.Accept(l)
+		c, err := l.Accept()
 		switch {
 		case isClosed(err):
 			return

@@ -110,7 +110,7 @@ func (se *session) confine(ctx context.Context) {
 	doneC := make(chan struct{})
 	go func() {
 		defer close(doneC)
-		if se.client.WaitEstablished(ctx) == nil {
+		if se.client.WaitEstablished(ctx, math.MaxInt64) == nil {
 			se.tryConfine()
 		}
 	}()
@@ -374,9 +374,7 @@ func (se *session) closed(err error) {
 
 // say sends a Convert message. A client in SYN_RECV would never get it.
 func (se *session) say(ctx context.Context, b []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, se.server.requestTimeout)
-	defer cancel()
-	if err := se.client.WaitEstablished(ctx); err != nil {
+	if err := se.client.WaitEstablished(ctx, se.server.requestTimeout); err != nil {
 		return err
 	}
 	_, err := se.client.Write(b)

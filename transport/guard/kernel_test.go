@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"io"
 	"math"
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -53,12 +52,12 @@ func bonded(t *testing.T) (w *lab.World, near, far *mptcp.Conn) {
 	if _, err := w.Gateway.Run("ip mptcp endpoint add 100.64.0.2 dev lte subflow; ip mptcp endpoint add 198.51.100.2 dev fibre subflow"); err != nil {
 		t.Fatal(err)
 	}
-	var l *net.TCPListener
+	var l *mptcp.Listener
 	must(t, w.Converter.Do(func() (err error) { l, err = mptcp.Listen(t.Context(), "[::]:5124"); return err }))
 	t.Cleanup(func() { l.Close() }) // joins need it
 	acceptedC := make(chan *mptcp.Conn, 1)
 	go func() {
-		c, err := mptcp.Accept(l)
+		c, err := l.Accept()
 		if err != nil {
 			t.Error(err)
 		} else {

@@ -30,7 +30,7 @@ func TestCongestionControl(t *testing.T) {
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	acceptedC := make(chan *Conn, 1)
 	accept := func() {
-		a, err := Accept(l)
+		a, err := l.Accept()
 		if err != nil {
 			t.Error(err)
 		}
@@ -47,7 +47,7 @@ func TestCongestionControl(t *testing.T) {
 		{"plain TCP of a LAN", &Dialer{TCP: true}, true, c.Lines, c.Near},
 	} {
 		if tt.near {
-			if err := AcceptNear(l); err != nil {
+			if err := AcceptNear(l.TCPListener); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -4,17 +4,111 @@
 package mptcp
 
 import (
+	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// descriptor is a connection's. It belongs to its stream, until Detach.
+// stream is what a connection waits by: a *net.TCPConn, or the *os.File of what
+// is not package net's.
+type stream interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// descriptor is a connection's.
 type descriptor struct {
-	mu    sync.RWMutex // held to read while the descriptor is used
-	fd    int          // -1: closed
-	reset func()       // nil: not detached
+	mu              sync.RWMutex // held to read while fd is used
+	fd              int          // -1: closed
+	stream          stream       // has it in the runtime's poller; nil: there was nothing to wait for yet
+	readBy, writeBy time.Time    // its deadlines
+	reset           func()       // nil: not detached
+}
+
+// wait hands the connection to the runtime's poller, unless it has it.
+func (c *Conn) wait() (stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 || c.reset != nil {
+		return nil, net.ErrClosed
+	}
+	if c.stream == nil {
+		c.stream = os.NewFile(uintptr(c.fd), "tcp")
+		c.stream.SetReadDeadline(c.readBy)
+		c.stream.SetWriteDeadline(c.writeBy)
+	}
+	return c.stream, nil
+}
+
+// waits says whether the runtime's poller has the connection.
+func (c *Conn) waits() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.stream != nil
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if !c.waits() {
+		if n, err := c.ReadNow(b); err != unix.EAGAIN {
+			return n, err
+		}
+	}
+	s, err := c.wait()
+	if err != nil {
+		return 0, err
+	}
+	return s.Read(b)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	if !c.waits() {
+		err := c.control(func(fd int) (err error) {
+			n, err = unix.Write(fd, b)
+			return err
+		})
+		if n = max(n, 0); n == len(b) || err != nil && err != unix.EAGAIN {
+			return n, err
+		}
+	}
+	s, err := c.wait()
+	if err != nil {
+		return n, err
+	}
+	more, err := s.Write(b[n:])
+	return n + more, err
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readBy = t; c.stream != nil {
+		return c.stream.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writeBy = t; c.stream != nil {
+		return c.stream.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Detach takes the connection away from package net and the runtime's poller,
@@ -27,13 +121,15 @@ func (c *Conn) Detach(reset func()) (fd int, err error) {
 	if c.fd < 0 {
 		return -1, net.ErrClosed
 	}
-	if fd, err = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return -1, err
+	if c.stream != nil { // which gives it back to nobody
+		if fd, err = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return -1, err
+		}
+		c.stream.Close()
+		c.fd, c.stream = fd, nil
 	}
-	c.stream.Close()
-	c.stream = nil
-	c.fd, c.reset = fd, reset
-	return fd, nil
+	c.reset = reset
+	return c.fd, nil
 }
 
 // CloseDetached closes the descriptor that Detach has returned. With reset the
@@ -55,8 +151,18 @@ func (c *Conn) Close() error {
 	if c.reset != nil {
 		return nil
 	}
-	c.fd = -1
-	return c.stream.Close()
+	return c.closeLocked()
+}
+
+func (c *Conn) closeLocked() error {
+	fd := c.fd
+	switch c.fd = -1; {
+	case c.stream != nil:
+		return c.stream.Close()
+	case fd < 0:
+		return net.ErrClosed
+	}
+	return unix.Close(fd)
 }
 
 // Reset closes the connection so that the peer sees a reset: RST on TCP,
@@ -66,8 +172,7 @@ func (c *Conn) Reset() {
 	reset := c.reset
 	if reset == nil && c.fd >= 0 {
 		abort(c.fd)
-		c.fd = -1
-		c.stream.Close()
+		_ = c.closeLocked()
 	}
 	c.mu.Unlock()
 	if reset != nil {

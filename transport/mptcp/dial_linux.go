@@ -132,8 +132,8 @@ func (d *Dialer) connect(ctx context.Context, a attempt) (c *Conn, sent int, err
 		}
 		return nil, 0, err
 	}
-	c = &Conn{stream: f, Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port()), MPTCP: a.mptcp && speaksMPTCP(fd)}
-	c.fd = fd
+	c = &Conn{Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port()), MPTCP: a.mptcp && speaksMPTCP(fd)}
+	c.fd, c.stream = fd, f
 	c.Local, _ = localAddr(fd)
 	if sent > 0 {
 		d.synDataSent(c, a, ti)
@@ -265,8 +265,8 @@ func Wrap(tc *net.TCPConn) *Conn {
 
 // WrapTCP is for what is known to be plain TCP.
 func WrapTCP(tc *net.TCPConn) *Conn {
-	c := &Conn{stream: tc, Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
-	c.fd = -1
+	c := &Conn{Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
+	c.fd, c.stream = -1, tc
 	if rc, err := tc.SyscallConn(); err == nil {
 		_ = rc.Control(func(fd uintptr) { c.fd = int(fd) })
 	}
@@ -277,8 +277,11 @@ func WrapTCP(tc *net.TCPConn) *Conn {
 // to TCP. A kernel before 5.16 does not tell.
 func speaksMPTCP(fd int) bool {
 	var b [16]byte
-	_, err := getsockopt(fd, solMPTCP, optInfo, b[:])
-	return err == nil || !tellsFallback()
+	if _, err := getsockopt(fd, solMPTCP, optInfo, b[:]); err == nil || tellsFallback() {
+		return err == nil
+	}
+	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && proto == protoMPTCP
 }
 
 var tellsFallback = sync.OnceValue(func() bool {
@@ -291,20 +294,6 @@ var tellsFallback = sync.OnceValue(func() bool {
 	_, err = getsockopt(fd, solMPTCP, optInfo, b[:])
 	return err == nil
 })
-
-func localAddr(fd int) (netip.AddrPort, error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
-	}
-	return netip.AddrPort{}, unix.EAFNOSUPPORT
-}
 
 func addrPort(a net.Addr) netip.AddrPort {
 	t, ok := a.(*net.TCPAddr)

@@ -6,7 +6,6 @@ package mptcp
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +24,7 @@ const fastOpenQueue = 1024
 // of clients that show a Fast Open cookie (net.ipv4.tcp_fastopen bit 0x2;
 // with MPTCP from kernel 6.2). An unspecified IPv6 address listens for both
 // families. What it accepts sends over lines.
-func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
+func Listen(ctx context.Context, addr string) (*Listener, error) {
 	lc := net.ListenConfig{
 		// Whoever dials keeps the NATs on the way awake, if need be; what is silent
 		// for longer than that ends by the relay's idle limit.
@@ -33,7 +32,7 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
-				lines(int(fd))
+				bequeath(int(fd))
 				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
 			})
 			if err != nil {
@@ -51,12 +50,19 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
-	return l.(*net.TCPListener), nil
+	return newListener(l.(*net.TCPListener))
+}
+
+// bequeath sets what connections get from their listener.
+func bequeath(fd int) {
+	lines(fd)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 }
 
 // Adopt takes over a listener that another process has opened with Listen. The
 // file is closed.
-func Adopt(f *os.File) (*net.TCPListener, error) {
+func Adopt(f *os.File) (*Listener, error) {
 	defer f.Close()
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -68,12 +74,11 @@ func Adopt(f *os.File) (*net.TCPListener, error) {
 		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
 	}
 	// Whoever has opened it may have it otherwise.
-	silent := func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0) }
-	if err := errors.Join(AcceptLines(tl), onListener(tl, silent)); err != nil {
+	if err := onListener(tl, bequeath); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("adopting listener: %w", err)
 	}
-	return tl, nil
+	return newListener(tl)
 }
 
 // Waiting is how many connections a listener has that nobody has accepted yet.
@@ -91,15 +96,6 @@ func Waiting(listener *os.File) (n int, err error) {
 		return 0, fmt.Errorf("reading a listener's queue: %w", err)
 	}
 	return n, nil
-}
-
-// Accept takes the next connection of a listener made by Listen or Adopt.
-func Accept(l *net.TCPListener) (*Conn, error) {
-	tc, err := l.AcceptTCP()
-	if err != nil {
-		return nil, err
-	}
-	return Wrap(tc), nil
 }
 
 // ReadNow is Read without waiting: the error is EAGAIN where nothing has come yet.
@@ -128,11 +124,11 @@ func (c *Conn) Gone() bool {
 }
 
 // WaitEstablished returns once the third ACK of an accepted connection is
-// in. What is written before, on an MPTCP connection whose SYN carried data,
-// stays unsent until the next write (seen on 6.18). The kernel wakes nobody
-// when that ACK arrives, so this looks again, at intervals of an eighth of
-// the time waited so far, and at most 50 ms.
-func (c *Conn) WaitEstablished(ctx context.Context) error {
+// in; the error wraps os.ErrDeadlineExceeded when it has not come within a time. What
+// is written before, on an MPTCP connection whose SYN carried data, stays unsent until the
+// next write (seen on 6.18). The kernel wakes nobody when that ACK arrives, so this
+// looks again, at intervals of an eighth of the time waited so far, and at most 50 ms.
+func (c *Conn) WaitEstablished(ctx context.Context, within time.Duration) error {
 	start := time.Now()
 	for {
 		ti, err := c.TCPInfo()
@@ -142,10 +138,14 @@ func (c *Conn) WaitEstablished(ctx context.Context) error {
 		if ti.State != StateSYNRecv {
 			return nil
 		}
+		waited := time.Since(start)
+		if waited >= within {
+			return fmt.Errorf("waiting for the third ACK: %w", os.ErrDeadlineExceeded)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(min(max(500*time.Microsecond, time.Since(start)/8), 50*time.Millisecond)):
+		case <-time.After(min(max(500*time.Microsecond, waited/8), 50*time.Millisecond)):
 		}
 	}
 }

@@ -11,10 +11,8 @@
 package mptcp
 
 import (
-	"io"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -47,20 +45,9 @@ type Stats struct {
 	SYNDataLost atomic.Uint64 // it left, and the peer did not take it
 }
 
-// stream is what a connection is read and written by until it is detached: a
-// *net.TCPConn, or the *os.File of what has been dialled.
-type stream interface {
-	io.ReadWriteCloser
-	SetDeadline(time.Time) error
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-	SyscallConn() (syscall.RawConn, error)
-}
-
 // Conn is an established connection. It is read and written as a net.Conn is
 // until it is detached.
 type Conn struct {
-	stream
 	Remote netip.AddrPort // never v4-mapped
 	Local  netip.AddrPort // of the first subflow, never v4-mapped
 	MPTCP  bool           // false: plain TCP, asked for or fallen back to

@@ -58,14 +58,14 @@ func echo(t *testing.T, addr string) (netip.AddrPort, <-chan *Conn) {
 	acceptedC := make(chan *Conn, 16)
 	go func() {
 		for {
-			c, err := Accept(l)
+			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			acceptedC <- c
 			go func() {
 				defer c.Close()
-				if c.WaitEstablished(context.Background()) == nil {
+				if c.WaitEstablished(context.Background(), time.Minute) == nil {
 					io.Copy(c, c)
 				}
 			}()
@@ -182,11 +182,11 @@ func TestServerSpeaksFirstAfterSYNData(t *testing.T) {
 	defer l.Close()
 	go func() {
 		for {
-			c, err := Accept(l)
+			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			if c.WaitEstablished(context.Background()) == nil {
+			if c.WaitEstablished(context.Background(), time.Minute) == nil {
 				fmt.Fprint(c, "banner")
 			}
 			defer c.Close()
@@ -347,7 +347,7 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		s, err := Accept(l)
+		s, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,7 +411,7 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s, err := Accept(l)
+	s, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,14 +426,14 @@ func TestGone(t *testing.T) {
 	if c, err = d.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort(), []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = Accept(l); err != nil {
+	if s, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	if _, err := io.ReadFull(s, make([]byte, len("hello"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.WaitEstablished(t.Context()); err != nil {
+	if err := s.WaitEstablished(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(s, "unread"); err != nil {

@@ -197,7 +197,7 @@ func connect(t *testing.T) *mptcp.Conn {
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() {
-		if c, err := mptcp.Accept(l); err == nil {
+		if c, err := l.Accept(); err == nil {
 			io.Copy(c, c)
 			c.Close()
 		}

@@ -172,10 +172,10 @@ func (m *manager) processor() time.Duration {
 	return ticks * time.Second / second
 }
 
-// A connection that has a few bytes echoed takes at most 43 system calls, those
+// A connection that has a few bytes echoed takes at most 37 system calls, those
 // aside with which the runtime waits.
 func TestSystemCalls(t *testing.T) {
-	const most, connections = 43, 20
+	const most, connections = 37, 20
 	p := newPlace(t, "metrics = \"\"\n[[client]]\nname = \"a\"\nkey = \""+shared+"\"\n")
 	far := echo(t)
 	m := p.manage()

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 
 	"braid/mcp/systemd"
+	"braid/transport/mptcp"
 )
 
 const (
@@ -76,7 +76,7 @@ func (d *daemon) handOver() (successor io.Closer, err error) {
 
 // descriptor is a listener's file. The file of its File method would have it
 // block: accepting could not be ended then.
-func descriptor(l *net.TCPListener) (fd uintptr, err error) {
+func descriptor(l *mptcp.Listener) (fd uintptr, err error) {
 	rc, err := l.SyscallConn()
 	if err != nil {
 		return 0, err

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -224,7 +223,7 @@ func (d *daemon) reloadFile() error {
 }
 
 // inherit takes over the listeners of a predecessor.
-func (d *daemon) inherit() (listeners []*net.TCPListener, err error) {
+func (d *daemon) inherit() (listeners []*mptcp.Listener, err error) {
 	files, err := systemd.Files()
 	for _, f := range files {
 		l, adoptErr := mptcp.Adopt(f)
