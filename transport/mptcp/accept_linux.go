@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ func newListener(l *net.TCPListener) (*Listener, error) {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	rc, err := f.SyscallConn()
+	if err == nil {
+		err = f.SetReadDeadline(time.Time{}) // which says whether it can be waited for
+	}
 	if err != nil {
 		f.Close()
 		l.Close()
@@ -68,6 +72,9 @@ func (l *Listener) Accept() (*Conn, error) {
 	if c.Local, err = localAddr(fd); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("accepting: %w", err)
+	}
+	if !c.MPTCP {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which MPTCP's listeners have from 5.17
 	}
 	return c, nil
 }

@@ -46,11 +46,11 @@ func (c *Conn) wait() (stream, error) {
 	return c.stream, nil
 }
 
-// waits says whether the runtime's poller has the connection.
+// waits says whether the runtime's poller has the connection, or somebody else.
 func (c *Conn) waits() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.stream != nil
+	return c.stream != nil || c.reset != nil
 }
 
 // Read implements net.Conn.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -183,11 +184,20 @@ func socket(mptcp bool, peer netip.Addr) (fd, family int, err error) {
 		family = unix.AF_INET
 		fd, err = unix.Socket(family, kind, proto)
 	}
+	if err == nil && family == unix.AF_INET6 && peer.Unmap().Is4() && strict() {
+		_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
+	}
 	if mptcp && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT)) {
 		return socket(false, peer)
 	}
 	return fd, family, err
 }
+
+// strict says whether an AF_INET6 socket is not for IPv4 unless it is said.
+var strict = sync.OnceValue(func() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv6/bindv6only")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+})
 
 // prepare sets what a socket has to have before its handshake.
 func (d *Dialer) prepare(fd int, a attempt) error {

@@ -4,6 +4,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -42,6 +43,7 @@ type loop struct {
 	until   time.Duration // for how long the poller waits
 	found   []unix.EpollEvent
 	count   int     // of them
+	looked  bool    // for them, while it waited
 	ready   []*Pair // have something to do now
 	stepped []*Pair // had it before
 	bulk    map[*flow]struct{}
@@ -87,6 +89,9 @@ func newLoop() (*loop, error) {
 	l.poller = os.NewFile(uintptr(l.epoll), "epoll")
 	if l.events, err = l.poller.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("creating epoll: %w", err)
+	}
+	if err := l.poller.SetReadDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("waiting for epoll: %w", err)
 	}
 	if l.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
 		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.waker, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakerID})
@@ -137,7 +142,8 @@ func (l *loop) abort(p *Pair) {
 
 func (l *loop) abortLocked(p *Pair) {
 	l.aborted = append(l.aborted, p)
-	one := [8]byte{0: 1, 7: 1} // not zero, in either order of bytes
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1) // of 2^64, and nobody takes it back
 	_, _ = unix.Write(l.waker, one[:])
 }
 
@@ -289,13 +295,13 @@ func (l *loop) look(epoll uintptr) bool {
 	if err != nil {
 		panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
 	}
-	l.count = n
+	l.count, l.looked = n, true
 	return n > 0
 }
 
 // wait waits for events until there is something to do without them.
 func (l *loop) wait(look func(uintptr) bool) {
-	l.count = 0
+	l.count, l.looked = 0, false
 	until := l.deadline()
 	if len(l.ready) > 0 || until <= l.now {
 		look(uintptr(l.epoll))
@@ -306,6 +312,9 @@ func (l *loop) wait(look func(uintptr) bool) {
 		_ = l.poller.SetReadDeadline(l.start.Add(until)) // which the runtime can, of what it waits for
 	}
 	_ = l.events.Read(look) // an error is that the time has come
+	if !l.looked {
+		look(uintptr(l.epoll)) // it had come before: what is ready must not wait for ever
+	}
 }
 
 // deadline is when there is something to do without any event.

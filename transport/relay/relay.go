@@ -109,6 +109,7 @@ func (p *Pair) Start(done func(error)) {
 	b, err := p.B.Detach(p.abort)
 	if err != nil {
 		p.A.CloseDetached(true)
+		p.B.Reset()
 		go done(err)
 		return
 	}

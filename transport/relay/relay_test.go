@@ -288,6 +288,44 @@ func TestSilentRoom(t *testing.T) {
 	<-doneC
 }
 
+// A pair that nothing else wakes is ended at once by who resets it, however many
+// have been before.
+func TestManyAborts(t *testing.T) {
+	for i := range 300 * min(runtime.GOMAXPROCS(0), mostLoops) {
+		var p Pair
+		left, right, doneC := start(t, &p)
+		left.Write([]byte("x"))
+		io.ReadFull(right, make([]byte, 1))
+		p.A.Reset()
+		select {
+		case <-doneC:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("number %d goes on", i)
+		}
+		left.Close()
+		right.Close()
+	}
+}
+
+// Where what is to be done is late already, events are looked for all the same:
+// ticks that take longer than a tick would keep everybody else waiting.
+func TestLateLoop(t *testing.T) {
+	l, err := newLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.poller.Close()
+	defer unix.Close(l.waker)
+	l.found = make([]unix.EpollEvent, batch)
+	l.mu.Lock()
+	l.abortLocked(nil)
+	l.mu.Unlock()
+	l.now, l.expiry = 0, time.Nanosecond // by the time of the last events it is to come
+	if l.wait(l.look); l.count != 1 {
+		t.Errorf("%d events", l.count)
+	}
+}
+
 // What is paced arrives whole, and as slowly as it is meant to.
 func TestPace(t *testing.T) {
 	const rate, total = 1 << 20, 1 << 19 // bytes a second, bytes
