@@ -266,20 +266,28 @@ func weight(shares []Share, w WAN) int {
 	return shares[i].Weight
 }
 
+// mostKept is for how many hosts and servers of a family the packet filter has an
+// entry, and mostOfHost for how many of one host.
+const mostKept, mostOfHost = 512, 64
+
 // kept are the hosts and servers of a family that keep their WAN, which works.
+// Who has come in from outside keeps its WAN as it is.
 func (m *maker) kept(v6 bool) (kept []Kept) {
-	marks := make(map[uint32]bool)
+	if len(m.Kept) == 0 {
+		return nil
+	}
+	marks, ofHost, inside := make(map[uint32]bool), make(map[netip.Addr]int), m.insidePrefixes()
 	for _, w := range m.plan.WANs {
 		if m.forwards(w, v6) {
 			marks[w.Mark()] = true
 		}
 	}
-	if len(marks) < 2 {
-		return nil
-	}
 	for _, k := range m.Kept {
-		if k.Server.Is6() == v6 && marks[k.Mark] {
+		switch {
+		case k.Server.Is6() != v6, !marks[k.Mark], len(marks) < 2, ofHost[k.Host] == mostOfHost, len(kept) == mostKept:
+		case !slices.ContainsFunc(inside, func(p netip.Prefix) bool { return p.Contains(k.Server) }):
 			kept = append(kept, k)
+			ofHost[k.Host]++
 		}
 	}
 	return kept

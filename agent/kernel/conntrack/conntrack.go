@@ -30,6 +30,7 @@ type Sweeper struct {
 	done    []plan.FlowWAN // nothing is stale by these
 	running chan swept     // from the sweep that is under way, for those below; nil: there is none
 	wanted  []plan.FlowWAN
+	late    error // of a sweep, that Apply has not told of
 	open
 }
 
@@ -50,8 +51,9 @@ type swept struct {
 // Without WANs, which is teardown, the entries go whose flows the system sends
 // elsewhere without braid, before Apply returns.
 func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
-	err := s.collect(len(wans) == 0)
-	if s.running != nil || slices.EqualFunc(wans, s.done, equal) && !s.old() {
+	err := errors.Join(s.late, s.collect(len(wans) == 0))
+	s.late = nil
+	if s.running != nil || slices.EqualFunc(wans, s.done, equal) && (len(wans) == 0 || !s.old()) {
 		return err
 	}
 	good := slices.Clone(wans)
@@ -91,10 +93,16 @@ func (s *Sweeper) collect(wait bool) (err error) {
 		}
 	}
 	if s.running = nil; done.err == nil {
-		s.note(done.open, !slices.EqualFunc(s.wanted, s.done, equal))
+		s.note(done.open, s.wanted, !slices.EqualFunc(s.wanted, s.done, equal))
 		s.done = s.wanted
 	}
 	return done.err
+}
+
+// Kept lists who has had something open since flows were last divided otherwise.
+func (s *Sweeper) Kept() []plan.Kept {
+	s.late = errors.Join(s.late, s.collect(false))
+	return s.kept
 }
 
 func sweep(good []plan.FlowWAN) (done swept) {

@@ -97,7 +97,33 @@ func TestKept(t *testing.T) {
 	expect("the other, too", six)
 	wans = slices.Clone(wans)
 	wans[1].IPv6, wans[1].New6 = false, 0
-	expect("lte has lost IPv6", plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.85"), Mark: fibre})
+	five := plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.85"), Mark: fibre}
+	expect("lte has lost IPv6", five)
+
+	// What is there because it was kept does not keep others.
+	connection(t, 9, fibre, "ESTABLISHED", "198.51.100.2", "192.0.2.85")
+	conntrack(t, "-D", "-p", "tcp", "--sport", "8")
+	wans = slices.Clone(wans)
+	wans[1].New4 = 60
+	expect("lte has another weight")
+
+	connection(t, 10, fibre, "ESTABLISHED", "198.51.100.2", "192.0.2.86")
+	wans = slices.Clone(wans)
+	wans[1].New4 = 0
+	expect("all that is new goes to the fibre")
+	wans = slices.Clone(wans)
+	wans[0].Main4, wans[1].New4 = true, 50
+	six = plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.86"), Mark: fibre}
+	expect("lte is back", five, six)
+
+	// After the teardown they are whose they were.
+	wans = nil
+	expect("teardown")
+	s.at = s.at.Add(-again)
+	expect("a minute later")
+	if left := there(t); !slices.Equal(left, []string{"10", "21", "21", "21", "21", "5", "6", "9"}) {
+		t.Errorf("%v are left", left)
+	}
 }
 
 // there are the names of the entries that are left.

@@ -20,8 +20,6 @@ const (
 	established = 3
 	// again is when it is looked whether what was open still is.
 	again = time.Minute
-	// mostKept is for how many hosts and servers the packet filter has an entry.
-	mostKept = 512
 )
 
 // flow is a TCP connection that is forwarded over a WAN.
@@ -55,34 +53,46 @@ type open struct {
 	at    time.Time
 }
 
+// pair is what a flow has its host and server kept for.
+func (f flow) pair() plan.Kept {
+	return plan.Kept{Host: f.host.Addr(), Server: f.server.Addr(), Mark: f.mark}
+}
+
 // note takes in what is open now; anew: new flows are divided otherwise than
-// before. What has come since then has been divided so.
-func (o *open) note(now map[flow]bool, anew bool) {
+// before. What has come since then has been divided so, or is where it is because
+// its host and server were kept, which it does not renew.
+func (o *open) note(now map[flow]bool, wans []plan.FlowWAN, anew bool) {
 	o.at = time.Now()
-	if anew {
-		o.flows = now
-	}
-	pairs := make(map[plan.Kept]bool)
-	for f := range o.flows {
-		if !now[f] {
-			delete(o.flows, f)
-			continue
+	flows := make(map[flow]bool)
+	for f := range now {
+		if o.flows[f] || anew && !slices.Contains(o.kept, f.pair()) {
+			flows[f] = true
 		}
-		pairs[plan.Kept{Host: f.host.Addr(), Server: f.server.Addr(), Mark: f.mark}] = true
 	}
-	o.kept = nil
-	for k := range pairs {
-		o.kept = append(o.kept, k)
+	o.flows, o.kept = flows, nil
+	pairs := make(map[plan.Kept]bool)
+	for f := range flows {
+		if p := f.pair(); !pairs[p] && !only(wans, f) {
+			pairs[p] = true
+			o.kept = append(o.kept, p)
+		}
 	}
 	slices.SortFunc(o.kept, func(a, b plan.Kept) int {
 		return cmp.Or(a.Host.Compare(b.Host), a.Server.Compare(b.Server), cmp.Compare(a.Mark, b.Mark))
 	})
 	o.kept = slices.CompactFunc(o.kept, func(a, b plan.Kept) bool { return a.Host == b.Host && a.Server == b.Server })
-	o.kept = o.kept[:min(len(o.kept), mostKept)]
+}
+
+// only says whether all new flows leave by a flow's WAN.
+func only(wans []plan.FlowWAN, f flow) bool {
+	return !slices.ContainsFunc(wans, func(w plan.FlowWAN) bool {
+		weight := w.New4
+		if f.server.Addr().Is6() {
+			weight = w.New6
+		}
+		return weight > 0 && w.Mark != f.mark
+	})
 }
 
 // old says that it is time to look again.
 func (o *open) old() bool { return len(o.kept) > 0 && time.Since(o.at) >= again }
-
-// Kept lists who has had something open since flows were last divided otherwise.
-func (o *open) Kept() []plan.Kept { return o.kept }

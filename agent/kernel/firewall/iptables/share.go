@@ -36,7 +36,7 @@ func (t *text) shares(f plan.Firewall) (rules []string) {
 		rules = signed()
 	}
 	for _, k := range f.Family(t.v6).Kept {
-		rules = append(rules, fmt.Sprintf("-s %v -d %v -g %s%s", k.Host, k.Server, prefix, wanChain(k.Mark)))
+		rules = append(rules, fmt.Sprintf("-s %v -d %v -p tcp -g %s%s", k.Host, k.Server, prefix, wanChain(k.Mark)))
 	}
 	if len(usable) == 1 {
 		return append(rules, "-g "+prefix+wanChain(usable[0].Mark))

@@ -170,7 +170,7 @@ func shares(f plan.FirewallFamily, family string) (rules []string) {
 	if family == "ip6" && len(usable) > 0 { // who signs addresses takes the best line, which is the one to keep them
 		rules = signed()
 	}
-	rules = append(rules, flows(family+" saddr . "+family+" daddr vmap { %s }", commas(f.Kept, func(k plan.Kept) string {
+	rules = append(rules, flows("meta l4proto tcp "+family+" saddr . "+family+" daddr vmap { %s }", commas(f.Kept, func(k plan.Kept) string {
 		return fmt.Sprintf("%v . %v : goto wan%d", k.Host, k.Server, index(k.Mark))
 	}))...)
 	switch {
