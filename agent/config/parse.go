@@ -4,9 +4,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 
 	"braid/agent/uci"
 )
@@ -93,7 +93,7 @@ func Parse(p uci.Package) (Config, Problems) {
 		Converters: values(ps.converters),
 		Rules:      values(ps.rules),
 	}
-	slices.SortStableFunc(c.Converters, func(a, b Converter) int { return cmp.Compare(a.Priority, b.Priority) })
+	sort.SliceStable(c.Converters, func(i, j int) bool { return c.Converters[i].Priority < c.Converters[j].Priority })
 	return c, ps.problems
 }
 

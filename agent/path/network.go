@@ -6,6 +6,7 @@ package path
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 
 	"braid/agent/config"
@@ -128,12 +129,13 @@ func New(legs []Leg, converters []Converter, fallback config.Fallback) *Network 
 	for i := range n.Legs {
 		n.Legs[i].Mute = n.mute(n.Legs[i])
 	}
-	slices.SortStableFunc(n.Legs, func(a, b Leg) int { return muteRank(a) - muteRank(b) })
+	// Package sort has one copy of this for all, package slices one for each type.
+	sort.SliceStable(n.Legs, func(i, j int) bool { return muteRank(n.Legs[i]) < muteRank(n.Legs[j]) })
 	n.findWays()
 	n.StartsIPv6 = n.startsIPv6()
-	slices.SortStableFunc(n.Legs, func(a, b Leg) int { return n.rank(a) - n.rank(b) })
+	sort.SliceStable(n.Legs, func(i, j int) bool { return n.rank(n.Legs[i]) < n.rank(n.Legs[j]) })
 	for _, c := range n.Converters {
-		slices.SortStableFunc(c.Ways, func(a, b Way) int { return c.Answers[a].rank() - c.Answers[b].rank() })
+		sort.SliceStable(c.Ways, func(i, j int) bool { return c.Answers[c.Ways[i]].rank() < c.Answers[c.Ways[j]].rank() })
 	}
 	return n
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"reflect"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -119,9 +118,8 @@ func sweep(good []plan.FlowWAN) (done swept) {
 }
 
 func equal(a, b plan.FlowWAN) bool {
-	same := slices.Equal(a.Addrs, b.Addrs)
-	a.Addrs, b.Addrs = nil, nil
-	return same && reflect.DeepEqual(a, b)
+	return a.Mark == b.Mark && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && a.New4 == b.New4 && a.New6 == b.New6 &&
+		a.Main4 == b.Main4 && a.Main6 == b.Main6 && slices.Equal(a.Addrs, b.Addrs)
 }
 
 // stale matches what is to be deleted, and notes what is open of the rest.

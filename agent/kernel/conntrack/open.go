@@ -4,7 +4,7 @@
 package conntrack
 
 import (
-	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -70,17 +70,17 @@ func (o *open) note(now map[flow]bool, wans []plan.FlowWAN, anew bool) {
 		}
 	}
 	o.flows, o.kept = flows, nil
-	pairs := make(map[plan.Kept]bool)
+	pairs := make(map[string]plan.Kept) // in the order of their names
 	for f := range flows {
-		if p := f.pair(); !pairs[p] && !only(wans, f) {
-			pairs[p] = true
-			o.kept = append(o.kept, p)
+		p := f.pair()
+		name := p.Host.String() + " " + p.Server.String()
+		if other, found := pairs[name]; !only(wans, f) && (!found || p.Mark < other.Mark) {
+			pairs[name] = p
 		}
 	}
-	slices.SortFunc(o.kept, func(a, b plan.Kept) int {
-		return cmp.Or(a.Host.Compare(b.Host), a.Server.Compare(b.Server), cmp.Compare(a.Mark, b.Mark))
-	})
-	o.kept = slices.CompactFunc(o.kept, func(a, b plan.Kept) bool { return a.Host == b.Host && a.Server == b.Server })
+	for _, name := range slices.Sorted(maps.Keys(pairs)) {
+		o.kept = append(o.kept, pairs[name])
+	}
 }
 
 // only says whether all new flows leave by a flow's WAN.
