@@ -28,7 +28,8 @@ link lte wwan 100.64.0.2/30 via 100.64.0.1
 		return plan.Kept{Host: addr(host), Server: addr(server), Mark: wan << 24}
 	}
 	outward := kept("192.168.1.20", "192.0.2.80", 2)
-	all := []plan.Kept{kept("192.0.2.66", "192.168.1.30", 1), outward, kept("2001:db8::20", "2001:db8:80::80", 2)}
+	served := kept("192.168.1.20", "192.0.2.81", 1)
+	all := []plan.Kept{kept("192.0.2.66", "192.168.1.30", 1), outward, served, kept("2001:db8::20", "2001:db8:80::80", 2)}
 	down := health.Health{Verdict: health.Down}
 	for _, tt := range []struct {
 		name string
@@ -36,7 +37,7 @@ link lte wwan 100.64.0.2/30 via 100.64.0.1
 		kept []plan.Kept
 		want []plan.Kept
 	}{
-		{"the fibre is back", "", all, []plan.Kept{outward}},
+		{"the fibre has all that is new", "", all, []plan.Kept{outward}},
 		{"there is no other", "fibre", all, nil},
 		{"it is dead", "lte", all, nil},
 		{"nothing was open", "", nil, nil},

@@ -270,13 +270,14 @@ func weight(shares []Share, w WAN) int {
 // entry, and mostOfHost for how many of one host.
 const mostKept, mostOfHost = 512, 64
 
-// kept are the hosts and servers of a family that keep their WAN, which works.
-// Who has come in from outside keeps its WAN as it is.
+// kept are the hosts and servers of a family that keep their WAN, which works and
+// does not get all that is new anyway. Who has come in from outside keeps its WAN
+// as it is.
 func (m *maker) kept(v6 bool) (kept []Kept) {
 	if len(m.Kept) == 0 {
 		return nil
 	}
-	marks, ofHost, inside := make(map[uint32]bool), make(map[netip.Addr]int), m.insidePrefixes()
+	marks, ofHost, inside, shares := make(map[uint32]bool), make(map[netip.Addr]int), m.insidePrefixes(), m.shares(v6)
 	for _, w := range m.plan.WANs {
 		if m.forwards(w, v6) {
 			marks[w.Mark()] = true
@@ -284,7 +285,8 @@ func (m *maker) kept(v6 bool) (kept []Kept) {
 	}
 	for _, k := range m.Kept {
 		switch {
-		case k.Server.Is6() != v6, !marks[k.Mark], len(marks) < 2, ofHost[k.Host] == mostOfHost, len(kept) == mostKept:
+		case k.Server.Is6() != v6, !marks[k.Mark], ofHost[k.Host] == mostOfHost, len(kept) == mostKept:
+		case !slices.ContainsFunc(shares, func(s Share) bool { return s.Usable && s.Weight > 0 && s.Mark != k.Mark }):
 		case !slices.ContainsFunc(inside, func(p netip.Prefix) bool { return p.Contains(k.Server) }):
 			kept = append(kept, k)
 			ofHost[k.Host]++

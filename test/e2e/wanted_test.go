@@ -132,7 +132,7 @@ func testRulePaths(t *testing.T, uci string) {
 		nft(t, r.Host(), "table inet loss {\n chain c {\n type filter hook input priority 0\n tcp flags syn,ack / syn,ack numgen inc mod 3 < 2 counter drop\n }\n}")
 		defer sh(t, r.Host(), "nft delete table inet loss")
 		carried(all4[2], rig.Port, direct)
-		if n := sh(t, r.Host(), "nft list table inet loss"); !strings.Contains(n, "packets 2 ") {
+		if n := sh(t, r.Host(), "nft list table inet loss"); strings.Contains(n, "packets 0 ") || strings.Contains(n, "packets 1 ") {
 			t.Errorf("lost: %s", n)
 		}
 	})

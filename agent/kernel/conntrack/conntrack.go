@@ -52,7 +52,7 @@ type swept struct {
 func (s *Sweeper) Apply(wans []plan.FlowWAN) error {
 	err := errors.Join(s.late, s.collect(len(wans) == 0))
 	s.late = nil
-	if s.running != nil || slices.EqualFunc(wans, s.done, equal) && (len(wans) == 0 || !s.old()) {
+	if s.running != nil || slices.EqualFunc(wans, s.done, equal) && !s.old() {
 		return err
 	}
 	good := slices.Clone(wans)
@@ -92,8 +92,10 @@ func (s *Sweeper) collect(wait bool) (err error) {
 		}
 	}
 	if s.running = nil; done.err == nil {
-		s.note(done.open, s.wanted, !slices.EqualFunc(s.wanted, s.done, equal))
-		s.done = s.wanted
+		s.note(done.open, !slices.EqualFunc(s.wanted, s.done, equal))
+		if s.done = s.wanted; len(s.wanted) == 0 {
+			s.open = open{}
+		}
 	}
 	return done.err
 }

@@ -110,10 +110,10 @@ func TestKept(t *testing.T) {
 	connection(t, 10, fibre, "ESTABLISHED", "198.51.100.2", "192.0.2.86")
 	wans = slices.Clone(wans)
 	wans[1].New4 = 0
-	expect("all that is new goes to the fibre")
+	six = plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.86"), Mark: fibre}
+	expect("all that is new goes to the fibre", five, six)
 	wans = slices.Clone(wans)
 	wans[0].Main4, wans[1].New4 = true, 50
-	six = plan.Kept{Host: addr("192.168.1.20"), Server: addr("192.0.2.86"), Mark: fibre}
 	expect("lte is back", five, six)
 
 	// After the teardown they are whose they were.

@@ -61,7 +61,7 @@ func (f flow) pair() plan.Kept {
 // note takes in what is open now; anew: new flows are divided otherwise than
 // before. What has come since then has been divided so, or is where it is because
 // its host and server were kept, which it does not renew.
-func (o *open) note(now map[flow]bool, wans []plan.FlowWAN, anew bool) {
+func (o *open) note(now map[flow]bool, anew bool) {
 	o.at = time.Now()
 	flows := make(map[flow]bool)
 	for f := range now {
@@ -74,24 +74,13 @@ func (o *open) note(now map[flow]bool, wans []plan.FlowWAN, anew bool) {
 	for f := range flows {
 		p := f.pair()
 		name := p.Host.String() + " " + p.Server.String()
-		if other, found := pairs[name]; !only(wans, f) && (!found || p.Mark < other.Mark) {
+		if other, found := pairs[name]; !found || p.Mark < other.Mark {
 			pairs[name] = p
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(pairs)) {
 		o.kept = append(o.kept, pairs[name])
 	}
-}
-
-// only says whether all new flows leave by a flow's WAN.
-func only(wans []plan.FlowWAN, f flow) bool {
-	return !slices.ContainsFunc(wans, func(w plan.FlowWAN) bool {
-		weight := w.New4
-		if f.server.Addr().Is6() {
-			weight = w.New6
-		}
-		return weight > 0 && w.Mark != f.mark
-	})
 }
 
 // old says that it is time to look again.
