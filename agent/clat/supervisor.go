@@ -141,7 +141,7 @@ func (c *Supervisor) search(ctx context.Context, t plan.IPv6Only) {
 // insist repeats what fails until ctx ends, and logs another error than the
 // last.
 func (c *Supervisor) insist(ctx context.Context, t plan.IPv6Only, f func() error) {
-	last := ""
+	last, since := "", time.Time{}
 	for {
 		err := f()
 		if ctx.Err() != nil {
@@ -149,21 +149,21 @@ func (c *Supervisor) insist(ctx context.Context, t plan.IPv6Only, f func() error
 		}
 		if text := fmt.Sprint(err); err != nil && text != last {
 			c.log.Error("IPv4 over IPv6", "wan", t.WAN, "error", err)
-			last = text
+			last, since = text, time.Now()
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(retryAfter(err)):
+		case <-time.After(retryAfter(err, time.Since(since))):
 		}
 	}
 }
 
 // retryAfter is sooner where the device is that of an agent which is about to
-// end: it gives it up once it sees us.
-func retryAfter(err error) time.Duration {
+// end: it gives it up once it sees us, and nothing is translated until we have it.
+func retryAfter(err error, failing time.Duration) time.Duration {
 	if errors.Is(err, syscall.EBUSY) {
-		return time.Second
+		return min(max(50*time.Millisecond, failing/8), time.Second)
 	}
 	return retry
 }
