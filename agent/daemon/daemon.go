@@ -131,7 +131,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return fmt.Errorf("opening the proxy's listener: %w", err)
 	}
 	defer listener.Close()
-	if err := listener.Each(mptcp.AcceptNear); err != nil {
+	if err := listener.Each((*mptcp.Listener).AcceptNear); err != nil {
 		return err
 	}
 	if c := mptcp.CongestionControl(); c.Missing != nil {

@@ -9,7 +9,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -30,9 +29,9 @@ import (
 const wakes = 3 * time.Second
 
 // Acceptor is where intercepted connections come from, each by one of the ways
-// in that the packet filter distinguishes.
+// in that the packet filter distinguishes. Their Local is what was dialled.
 type Acceptor interface {
-	Serve(handle func(c *net.TCPConn, dest netip.AddrPort, way int)) error
+	Serve(handle func(c *mptcp.Conn, way int)) error
 	Close() error
 }
 
@@ -46,108 +45,112 @@ type Proxy struct {
 	Wanted func(way int) config.Path                     // what the filter's rules want for what comes in by a way
 	Wallet proof.Wallet                                  // what converters know us by
 
-	network network
-	dialer  mptcp.Dialer
-	table   table
-	held    held
-	crowd   crowd
-	stats   Stats
-	failing failing
-	looked  time.Time // at all connections' subflows
-	bulkAt  time.Time // a connection last carried much
-	remade  map[netip.Addr]*retry
-	lines   []netip.Addr // from which subflows start
-	changed time.Time    // lines
+	network  network
+	dialer   mptcp.Dialer
+	table    table
+	carrying sync.WaitGroup // of what is in the table
+	held     held
+	crowd    crowd
+	stats    Stats
+	failing  failing
+	looked   time.Time // at all connections' subflows
+	bulkAt   time.Time // a connection last carried much
+	remade   map[netip.Addr]*retry
+	lines    []netip.Addr // from which subflows start
+	changed  time.Time    // lines
 
 	unreached unreached
 }
 
 // Run serves until ctx ends, then resets what is open.
 func (p *Proxy) Run(ctx context.Context, a Acceptor) error {
-	var running sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() {
 		a.Close()
 		p.table.resetAll()
 	})
 	defer stop()
-	err := a.Serve(func(c *net.TCPConn, dest netip.AddrPort, way int) {
-		host := hostOf(c)
+	err := a.Serve(func(c *mptcp.Conn, way int) {
+		host := c.Remote.Addr()
 		if !p.crowd.enter(host) {
 			p.stats.Failed.Add(1)
-			relay.Reset(c)
+			c.Reset()
 			return
 		}
-		conn, ok := p.table.add(ctx, c, dest, p.Wanted(way))
-		if !ok {
+		conn := &connection{proxy: p, lan: c, src: c.Remote, dest: c.Local, wanted: p.Wanted(way), started: time.Now()}
+		if !p.table.add(ctx, conn) {
 			p.crowd.add(host, -p.crowd.waiting())
-			relay.Reset(c)
+			c.Reset()
 			return
 		}
 		p.stats.Total.Add(1)
-		running.Add(1)
-		go p.carry(ctx, conn, running.Done)
+		p.carrying.Add(1)
+		go p.carry(ctx, conn)
 	})
 	p.table.resetAll()
-	running.Wait()
+	p.carrying.Wait()
 	return err
 }
 
-// carry finds the far side of a LAN connection and starts to relay; done is
-// called when that has ended.
-func (p *Proxy) carry(ctx context.Context, c *connection, done func()) {
+// carry finds the far side of a LAN connection and starts to relay.
+func (p *Proxy) carry(ctx context.Context, c *connection) {
 	r, err := p.farSide(ctx, c)
 	if err != nil {
 		p.Log.Debug("not reached", "src", c.src, "dst", c.dest, "error", err)
 		p.fail(ctx, c.dest, err)
-		p.leave(c, p.crowd.waiting(), done)
+		p.leave(c, p.crowd.waiting())
 		return
 	}
 	p.crowd.add(c.src.Addr(), 1-p.crowd.waiting())
 	far, a := r.conn, r.attempt
 	p.count(a, far)
-	pair := &relay.Pair{A: c.lan, B: far, First: r.rest, Sum: p.stats.sum(a.Path)}
+	pair := &c.pair
+	pair.A, pair.B, pair.First, pair.Sum, pair.Owner = c.lan, far, r.rest, p.stats.sum(a.Path), c
 	pair.AToB.Store(uint64(r.sent))
 	// A host that sleeps may be sent something. When all has been said, what it
 	// has not acknowledged is the kernel's, for as long as that likes.
 	_ = c.lan.SetUserTimeout(relay.DefaultIdle)
 	_ = c.lan.SetRetransmitMax(wakes) // which older kernels do not know
-	pair.Closing = func() {
-		_ = c.lan.SetRetransmitMax(mptcp.RetransmitMax)
-		_ = c.lan.SetUserTimeout(0)
-		p.table.remove(c) // when its host sees that it is closed, it does not count as open any more
-	}
-	if !p.table.carried(ctx, c, far, a, pair) {
+	if !p.table.carried(ctx, c, far, a) {
 		far.Reset()
-		p.leave(c, 1, done)
+		p.leave(c, 1)
 		return
 	}
 	pair.Sum.AToB.Add(uint64(r.sent))
 	keepMapped(far, p.network.Load().KeepMapped)
-	unwatch := p.watchJoins(c.dest, a, far)
-	unguard := p.Guard.Add(far, &pair.AToB)
-	pair.Start(func(err error) {
-		unguard()
-		unwatch()
-		if p.Log.Enabled(journal.Debug) {
-			p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", a.Path, "wan", a.WAN, "mptcp", far.MPTCP,
-				"up", pair.AToB.Load(), "down", pair.BToA.Load(), "error", err)
-		}
-		p.leave(c, 1, done)
-	})
+	c.unwatch = p.watchJoins(c.dest, a, far)
+	p.Guard.Add(&c.ward, far, &pair.AToB)
+	pair.Start()
+}
+
+// Pace implements relay.Owner.
+func (c *connection) Pace(int) time.Duration { return 0 }
+
+// Closing implements relay.Owner.
+func (c *connection) Closing() {
+	_ = c.lan.SetRetransmitMax(mptcp.RetransmitMax)
+	_ = c.lan.SetUserTimeout(0)
+	c.proxy.table.remove(c) // when its host sees that it is closed, it does not count as open any more
+}
+
+// Closed implements relay.Owner.
+func (c *connection) Closed(err error) {
+	p := c.proxy
+	p.Guard.Remove(&c.ward)
+	c.unwatch()
+	if p.Log.Enabled(journal.Debug) {
+		p.Log.Debug("closed", "src", c.src, "dst", c.dest, "path", c.attempt.Path, "wan", c.attempt.WAN, "mptcp", c.far.MPTCP,
+			"up", c.pair.AToB.Load(), "down", c.pair.BToA.Load(), "error", err)
+	}
+	p.leave(c, 1)
 }
 
 // leave is the end of a LAN connection, which weighs something. One that is open
 // still is reset.
-func (p *Proxy) leave(c *connection, weight int, done func()) {
+func (p *Proxy) leave(c *connection, weight int) {
 	p.table.remove(c)
 	p.crowd.add(c.src.Addr(), -weight)
 	c.lan.Reset()
-	done()
-}
-
-// hostOf is who a LAN connection is from.
-func hostOf(c *net.TCPConn) netip.Addr {
-	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	p.carrying.Done()
 }
 
 // fail counts a connection that is not carried. A server's own refusal is none

@@ -189,17 +189,18 @@ func converter(t *testing.T, name string, does answering) (c path.Converter, ask
 
 // acceptor takes connections to one listener for connections to a server.
 type acceptor struct {
-	net.Listener
+	*mptcp.Listener
 	dest netip.AddrPort
 }
 
-func (a acceptor) Serve(handle func(*net.TCPConn, netip.AddrPort, int)) error {
+func (a acceptor) Serve(handle func(*mptcp.Conn, int)) error {
 	for {
 		c, err := a.Accept()
 		if err != nil {
 			return nil
 		}
-		handle(c.(*net.TCPConn), a.dest, 0)
+		c.Local = a.dest
+		handle(c, 0)
 	}
 }
 
@@ -235,7 +236,9 @@ func newHouse(t *testing.T, o houseOptions) *house {
 	t.Helper()
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	tl, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	must(t, err)
+	l, err := mptcp.NewListener(tl.(*net.TCPListener))
 	must(t, err)
 	if o.wanted == "" {
 		o.wanted = config.PathAuto
@@ -570,7 +573,7 @@ func TestHostGivesUp(t *testing.T) {
 		}
 	}
 	wait("the converter is not asked", func() bool { return open.Load() == 1 })
-	relay.Reset(lan.(*net.TCPConn))
+	netns.Reset(lan)
 	wait("the attempts go on", func() bool { return open.Load() == 0 && h.Open() == 0 })
 	if f := h.faults(s.at); len(f) != 0 {
 		t.Errorf("verdicts %v", f)

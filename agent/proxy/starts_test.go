@@ -22,7 +22,7 @@ func TestStarts(t *testing.T) {
 	open := func(id uint64) *connection {
 		c := &connection{id: id}
 		p.table.appendLocked(c)
-		if !p.table.carried(t.Context(), c, &mptcp.Conn{Local: netip.AddrPortFrom(fibre, 4000)}, path.Attempt{}, nil) {
+		if !p.table.carried(t.Context(), c, &mptcp.Conn{Local: netip.AddrPortFrom(fibre, 4000)}, path.Attempt{}) {
 			t.Fatal("not carried")
 		}
 		return c

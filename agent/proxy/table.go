@@ -5,7 +5,6 @@ package proxy
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"braid/agent/config"
 	"braid/agent/path"
+	"braid/transport/guard"
 	"braid/transport/mptcp"
 	"braid/transport/relay"
 )
@@ -144,7 +144,8 @@ type table struct {
 
 // connection is a LAN connection and, once it is carried, its far side.
 type connection struct {
-	id      uint64
+	proxy   *Proxy
+	id      uint64 // in the table
 	lan     *mptcp.Conn
 	src     netip.AddrPort
 	dest    netip.AddrPort
@@ -154,7 +155,10 @@ type connection struct {
 	// Written once under the table's lock.
 	far     *mptcp.Conn
 	attempt path.Attempt
-	pair    *relay.Pair
+
+	pair    relay.Pair
+	ward    guard.Ward
+	unwatch func() // set before the pair starts
 
 	// Under the table's lock.
 	prev, next *connection
@@ -174,24 +178,16 @@ func (c *connection) describeLocked() Connection {
 }
 
 // add refuses once ctx has ended: resetAll may have been already.
-func (t *table) add(ctx context.Context, lan *net.TCPConn, dest netip.AddrPort, wanted config.Path) (*connection, bool) {
-	c := mptcp.WrapTCP(lan)
+func (t *table) add(ctx context.Context, c *connection) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ctx.Err() != nil {
-		return nil, false
+		return false
 	}
 	t.last++
-	conn := &connection{
-		id:      t.last,
-		lan:     c,
-		src:     c.Remote,
-		dest:    dest,
-		wanted:  wanted,
-		started: time.Now(),
-	}
-	t.appendLocked(conn)
-	return conn, true
+	c.id = t.last
+	t.appendLocked(c)
+	return true
 }
 
 func (t *table) appendLocked(c *connection) {
@@ -205,13 +201,13 @@ func (t *table) appendLocked(c *connection) {
 }
 
 // carried says what a connection is carried by; it refuses like add.
-func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a path.Attempt, p *relay.Pair) bool {
+func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a path.Attempt) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ctx.Err() != nil {
 		return false
 	}
-	c.far, c.attempt, c.pair = far, a, p
+	c.far, c.attempt = far, a
 	t.carrying++
 	t.startLocked(c, []netip.Addr{far.Local.Addr()})
 	return true

@@ -21,6 +21,7 @@ type asker struct {
 	open     bool
 	fd       int
 	sequence uint32
+	ask      [64]byte   // more than one question
 	buf      [4096]byte // more than one route
 }
 
@@ -49,7 +50,8 @@ func (r *asker) kind(a netip.Addr) (kind uint8, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.open {
-		if r.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE); err != nil {
+		const kind = unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+		if r.fd, err = unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_ROUTE); err != nil {
 			return 0, err
 		}
 		r.open = true
@@ -61,11 +63,11 @@ func (r *asker) kind(a netip.Addr) (kind uint8, err error) {
 		}
 	}()
 	r.sequence++
-	if err := unix.Sendto(r.fd, question(a, r.sequence), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	// To the kernel, where nobody else is named.
+	if _, err := unix.Write(r.fd, appendQuestion(r.ask[:0], a, r.sequence)); err != nil {
 		return 0, err
 	}
-	// The kernel has answered by now.
-	n, _, err := unix.Recvfrom(r.fd, r.buf[:], unix.MSG_DONTWAIT)
+	n, err := unix.Read(r.fd, r.buf[:]) // it has answered by now
 	if err != nil {
 		return 0, err
 	}
@@ -79,25 +81,29 @@ func (r refused) Unwrap() error { return r.Errno }
 
 var native = binary.NativeEndian
 
-// question is RTM_GETROUTE: struct nlmsghdr, struct rtmsg, and one attribute.
-func question(a netip.Addr, sequence uint32) []byte {
-	family, addr := byte(unix.AF_INET), a.AsSlice()
+// appendQuestion appends RTM_GETROUTE: struct nlmsghdr, struct rtmsg, and one
+// attribute.
+func appendQuestion(b []byte, a netip.Addr, sequence uint32) []byte {
+	family, bytes := byte(unix.AF_INET), a.BitLen()/8
 	if a.Is6() {
 		family = unix.AF_INET6
 	}
-	size := unix.SizeofNlMsghdr + unix.SizeofRtMsg + unix.SizeofRtAttr + len(addr)
-	b := make([]byte, size)
-	native.PutUint32(b, uint32(size))
-	native.PutUint16(b[4:], unix.RTM_GETROUTE)
-	native.PutUint16(b[6:], unix.NLM_F_REQUEST)
-	native.PutUint32(b[8:], sequence)
-	b[unix.SizeofNlMsghdr] = family
-	b[unix.SizeofNlMsghdr+1] = byte(a.BitLen()) // rtm_dst_len
-	attr := b[unix.SizeofNlMsghdr+unix.SizeofRtMsg:]
-	native.PutUint16(attr, uint16(len(attr)))
-	native.PutUint16(attr[2:], unix.RTA_DST)
-	copy(attr[unix.SizeofRtAttr:], addr)
-	return b
+	attr := unix.SizeofRtAttr + bytes
+	b = native.AppendUint32(b, uint32(unix.SizeofNlMsghdr+unix.SizeofRtMsg+attr))
+	b = native.AppendUint16(b, unix.RTM_GETROUTE)
+	b = native.AppendUint16(b, unix.NLM_F_REQUEST)
+	b = native.AppendUint32(b, sequence)
+	b = native.AppendUint32(b, 0)                      // nlmsg_pid
+	b = append(b, family, byte(a.BitLen()))            // rtm_dst_len
+	b = append(b, make([]byte, unix.SizeofRtMsg-2)...) // no more of it is asked for
+	b = native.AppendUint16(b, uint16(attr))
+	b = native.AppendUint16(b, unix.RTA_DST)
+	if a.Is6() {
+		to := a.As16()
+		return append(b, to[:]...)
+	}
+	to := a.As4()
+	return append(b, to[:]...)
 }
 
 // answer reads RTM_NEWROUTE, or what the kernel says instead.

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -157,14 +156,14 @@ func (o *OnPath) openLocked(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := l.Each(mptcp.AcceptLines); err != nil {
+	if err := l.Each((*mptcp.Listener).AcceptLines); err != nil {
 		l.Close()
 		return err
 	}
 	o.listener = l
 	work := context.WithoutCancel(ctx)
 	o.serving.Go(func() {
-		err := l.Serve(func(c *net.TCPConn, _ netip.AddrPort, _ int) { o.sessions.accept(work, mptcp.Wrap(c)) })
+		err := l.Serve(func(c *mptcp.Conn, _ int) { o.sessions.accept(work, c) })
 		if err != nil {
 			o.Log.Error("accepting", "error", err)
 		}

@@ -41,8 +41,11 @@ type sessions struct {
 }
 
 type session struct {
+	sessions    *sessions
 	client, far *mptcp.Conn
 	pair        relay.Pair
+	ward        guard.Ward
+	memory      int64 // that it was given, in bytes
 }
 
 // flow is the first one of the client's.
@@ -80,7 +83,7 @@ func (s *sessions) ask(c *lend.Connection, _ lend.Flow) lend.Knowledge {
 // accept takes over a connection that was intercepted, to the server that its
 // client has dialled.
 func (s *sessions) accept(ctx context.Context, c *mptcp.Conn) {
-	se := &session{client: c}
+	se := &session{sessions: s, client: c}
 	if !s.add(se) {
 		c.Reset()
 		return
@@ -112,19 +115,30 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 	se.far = far
 	s.mu.Unlock()
 	s.converted.Add(1)
-	memory := s.memory.Give(se.client)
-	unguard := s.guard.Add(se.client, &se.pair.BToA)
+	se.memory = s.memory.Give(se.client)
+	s.guard.Add(&se.ward, se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
+	se.pair.Owner = se
 	s.running.Add(1)
-	se.pair.Start(func(err error) {
-		defer s.running.Done()
-		unguard()
-		s.memory.Return(memory)
-		s.up.Add(se.pair.AToB.Load())
-		s.down.Add(se.pair.BToA.Load())
-		s.remove(se)
-		s.log.Debug("closed", "from", se.client.Remote, "server", se.far.Remote, "error", err)
-	})
+	se.pair.Start()
+}
+
+// Pace implements relay.Owner.
+func (se *session) Pace(int) time.Duration { return 0 }
+
+// Closing implements relay.Owner.
+func (se *session) Closing() {}
+
+// Closed implements relay.Owner.
+func (se *session) Closed(err error) {
+	s := se.sessions
+	defer s.running.Done()
+	s.guard.Remove(&se.ward)
+	s.memory.Return(se.memory)
+	s.up.Add(se.pair.AToB.Load())
+	s.down.Add(se.pair.BToA.Load())
+	s.remove(se)
+	s.log.Debug("closed", "from", se.client.Remote, "server", se.far.Remote, "error", err)
 }
 
 // add fails when all is to end.

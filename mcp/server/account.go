@@ -60,38 +60,38 @@ func (a *account) config() config.Client {
 	return a.client
 }
 
-// admit counts a connection that is to be made for the client until release.
-// The errors are Convert's Not Authorized and Resource Exceeded.
-func (a *account) admit(from netip.Addr, now time.Time) (connected, release func(), err error) {
+// admit counts a connection that is to be made for the client, until release; it
+// is pending until connected. The errors are Convert's Not Authorized and Resource
+// Exceeded.
+func (a *account) admit(from netip.Addr, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sawLocked(from, now)
 	c := &a.client
 	switch {
 	case expired(*c, now):
-		return nil, nil, convert.Error{Code: convert.NotAuthorized}
+		return convert.Error{Code: convert.NotAuthorized}
 	case a.open >= c.Connections,
 		a.pending >= c.Pending,
 		c.PerSecond > 0 && !a.connections.take(1, float64(c.PerSecond), now):
-		return nil, nil, convert.RetryError(convert.ResourceExceeded, time.Second)
+		return convert.RetryError(convert.ResourceExceeded, time.Second)
 	}
 	a.open++
 	a.pending++
-	pending := true
-	connected = func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if pending {
-			pending = false
-			a.pending--
-		}
-	}
-	return connected, func() {
-		connected()
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.open--
-	}, nil
+	return nil
+}
+
+// connected says that a connection is not pending any more.
+func (a *account) connected() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pending--
+}
+
+func (a *account) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open--
 }
 
 // maxAnswers is how many connections of a client may be told something, and not be

@@ -21,7 +21,6 @@ import (
 	"braid/transport/convert"
 	"braid/transport/mptcp"
 	"braid/transport/proof"
-	"braid/transport/relay"
 )
 
 // tell sends a message and returns the bytes of the answer.
@@ -156,7 +155,7 @@ func TestStrangers(t *testing.T) {
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {
-			relay.Reset(c.(*net.TCPConn))
+			netns.Reset(c)
 		}
 	}()
 	each := s.strangers.mostOfSource + 100

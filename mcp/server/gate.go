@@ -24,8 +24,8 @@ const (
 
 // gate holds the connections of whom it is not known who they are. There is
 // always room for one more: where there are too many, the oldest goes. A client
-// has said who it is within a round trip, and with its first packet where it
-// can; so it is not the oldest unless the flood is faster than that.
+// has said who it is within a round trip, so it is not the oldest unless the flood
+// is faster than that; with its first packet where it can, and never is in the gate.
 type gate struct {
 	most, mostOfSource int
 
@@ -80,17 +80,18 @@ func (g *gate) enter(c *mptcp.Conn, source netip.Prefix) (st *stranger, oldest *
 	return st, out.conn
 }
 
-// shed takes out the oldest connection but one, which is the caller's to reset.
-func (g *gate) shed(but *stranger) (oldest *mptcp.Conn) {
+// shed takes out the oldest connection, which is the caller's to reset; nil if there
+// is none.
+func (g *gate) shed() (oldest *mptcp.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for e := g.strangers.Front(); e != nil; e = e.Next() {
-		if st := e.Value.(*stranger); st != but {
-			g.removeLocked(st)
-			return st.conn
-		}
+	first := g.strangers.Front()
+	if first == nil {
+		return nil
 	}
-	return nil
+	st := first.Value.(*stranger)
+	g.removeLocked(st)
+	return st.conn
 }
 
 // heard notes that a connection's request has come, and is a stranger's.

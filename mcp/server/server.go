@@ -216,7 +216,8 @@ func (s *Server) accept(ctx context.Context, l *mptcp.Listener) {
 			c.Reset()
 			continue
 		}
-		s.running.Go(func() { se.serve(ctx) })
+		s.running.Add(1)
+		go se.serve(ctx)
 	}
 }
 
@@ -256,14 +257,14 @@ func (s *Server) reset(which func(*session) bool) {
 // full says whether clients have all the files that there are.
 func (s *Server) full() bool { return 2*int(s.admitted.Load()) >= s.files }
 
-// makeRoom has the oldest stranger, st aside, give way to it where there are no
-// more files than are in use.
-func (s *Server) makeRoom(st *stranger) {
+// makeRoom has the oldest stranger give way where there are no more files than are
+// in use.
+func (s *Server) makeRoom() {
 	if s.count()+int(s.admitted.Load()) < s.files {
 		return
 	}
 	for _, g := range []*gate{&s.strangers, &s.neighbours} {
-		if oldest := g.shed(st); oldest != nil {
+		if oldest := g.shed(); oldest != nil {
 			s.Stats.Shed.Add(1)
 			oldest.Reset()
 			return

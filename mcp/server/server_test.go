@@ -26,7 +26,6 @@ import (
 	"braid/transport/convert"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
-	"braid/transport/relay"
 )
 
 func TestMain(m *testing.M) { netns.Main(m) }
@@ -86,7 +85,7 @@ func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		c, err := net.Dial("tcp", c.Listen[0].String())
 		if err == nil {
-			relay.Reset(c.(*net.TCPConn))
+			netns.Reset(c)
 			return s
 		}
 		if time.Now().After(deadline) {
@@ -304,15 +303,14 @@ func TestConnectionLimit(t *testing.T) {
 // What a converter can do is told to known clients whatever their limit.
 func TestInfo(t *testing.T) {
 	s := start(t)
-	release := make([]func(), 2)
-	for i := range release {
-		var err error
-		from := netip.MustParseAddr("127.0.0.2")
-		_, release[i], err = s.clients.Load().byNetwork(from).admit(from, time.Now())
-		if err != nil {
+	from := netip.MustParseAddr("127.0.0.2")
+	neighbour := s.clients.Load().byNetwork(from)
+	for range 2 {
+		if err := neighbour.admit(from, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		defer release[i]()
+		defer neighbour.release()
+		defer neighbour.connected()
 	}
 	m, _, err := ask(t, "127.0.0.2", encode(t, convert.Reply(convert.Info{})))
 	x, ok := convert.Find[convert.SupportedTCPExtensions](m)

@@ -4,7 +4,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"braid/transport/convert"
+	"braid/transport/guard"
 	"braid/transport/journal"
 	"braid/transport/mptcp"
 	"braid/transport/proof"
@@ -31,9 +31,6 @@ const (
 	dialTimeout    = 20 * time.Second // from there to the server's SYN+ACK
 	goodbyeTimeout = 5 * time.Second  // after an error the client is to close
 	goodbyeBytes   = 256 << 10
-	// watchInterval is how often it is looked whether a client that waits for
-	// its server still does.
-	watchInterval = 250 * time.Millisecond
 )
 
 // session is one client connection.
@@ -45,9 +42,13 @@ type session struct {
 	account *account
 	far     *mptcp.Conn // to the server that the client wants
 
+	gate     *gate          // where it waits as a stranger; nil: nowhere
+	stranger *stranger      // as which
 	confined func()         // ends what confine has begun; nil: nothing
 	remote   netip.AddrPort // of far
 	pair     relay.Pair
+	ward     guard.Ward
+	memory   int64 // that it was given, in bytes
 	began    time.Time
 	carried  atomic.Bool // the pair has started
 }
@@ -55,6 +56,7 @@ type session struct {
 // serve is the life of a connection until it is relayed, or its end.
 func (se *session) serve(ctx context.Context) {
 	s := se.server
+	defer s.running.Done()
 	relayed := false
 	defer func() {
 		if p := recover(); p != nil {
@@ -73,27 +75,44 @@ func (se *session) serve(ctx context.Context) {
 
 // receive reads the message that a connection begins with, and what has come
 // right behind it. Who has not sent all of it yet has to wait as a stranger.
-func (se *session) receive(ctx context.Context) (b, rest []byte, err error) {
-	const packet = 1500 // of which the request is a part, if it was in the SYN
-	r := bufio.NewReaderSize(readerFunc(func(b []byte) (int, error) {
-		n, err := se.client.ReadNow(b)
+func (se *session) receive(ctx context.Context) (m convert.Message, b, rest []byte, err error) {
+	const packet = 1500 // of which the request is a part, if it was in the SYN; and longer than any
+	for b = make([]byte, 0, packet); ; {
+		n, err := se.client.ReadNow(b[len(b):cap(b)])
 		if errors.Is(err, syscall.EAGAIN) {
+			se.queue()
 			se.confine(ctx)
-			return se.client.Read(b)
+			n, err = se.client.Read(b[len(b):cap(b)])
 		}
-		return n, err
-	}), packet)
-	if b, err = convert.Receive(r); err != nil {
-		return nil, nil, err
+		if err != nil {
+			return m, nil, nil, err
+		}
+		b = b[:len(b)+n]
+		m, whole, err := convert.Parse(b)
+		if _, short := err.(*convert.ShortError); short {
+			continue
+		}
+		return m, b[:whole:whole], b[whole:], err
 	}
-	rest, err = r.Peek(r.Buffered())
-	return b, rest, err
 }
 
-// readerFunc is an io.Reader.
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+// queue has the connection wait among the strangers, of whom the oldest goes where
+// they are too many.
+func (se *session) queue() {
+	s, from := se.server, se.client.Remote.Addr()
+	if se.gate != nil {
+		return
+	}
+	se.gate = &s.strangers
+	if s.clients.Load().byNetwork(from) != nil {
+		se.gate = &s.neighbours
+	}
+	st, oldest := se.gate.enter(se.client, source(from))
+	if se.stranger = st; oldest != nil {
+		s.Stats.Shed.Add(1)
+		oldest.Reset()
+	}
+}
 
 // confine has the kernel keep little of what the peer sends, until known is
 // called. A connection whose SYN had data is confined when its third ACK has
@@ -133,6 +152,9 @@ func (se *session) tryConfine() bool {
 
 // known is called when it is known whose the connection is, or that it has ended.
 func (se *session) known() {
+	if se.gate != nil {
+		se.gate.leave(se.stranger)
+	}
 	if se.confined != nil {
 		se.confined()
 	}
@@ -147,35 +169,22 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 	if !c.MPTCP {
 		s.Stats.AcceptedTCP.Add(1)
 	}
-	gate, neighbour := &s.strangers, s.clients.Load().byNetwork(from)
-	if neighbour != nil {
-		gate = &s.neighbours
-	}
-	st, oldest := gate.enter(c, source(from))
-	defer gate.leave(st)
-	if oldest != nil {
-		s.Stats.Shed.Add(1)
-		oldest.Reset()
-	}
-	s.makeRoom(st)
+	s.makeRoom()
 	c.SetReadDeadline(time.Now().Add(s.requestTimeout))
-	b, rest, err := se.receive(ctx)
-	var m convert.Message
-	if err == nil {
-		m, _, err = convert.Parse(b)
-	}
+	m, b, rest, err := se.receive(ctx)
 	if err != nil {
-		gate.heard(st)
-		se.refuse(ctx, request{account: neighbour, from: from}, s.requestError(err))
+		se.queue()
+		se.gate.heard(se.stranger)
+		se.refuse(ctx, request{account: s.clients.Load().byNetwork(from), from: from}, s.requestError(err))
 		return false
 	}
 	r := s.identify(from, b, m)
 	if r.account == nil {
-		gate.heard(st)
+		se.queue()
+		se.gate.heard(se.stranger)
 		se.refuse(ctx, r, convert.Error{Code: convert.NotAuthorized})
 		return false
 	}
-	gate.leave(st)
 	se.known()
 	if err := m.CheckRequest(); err != nil {
 		se.refuse(ctx, r, err)
@@ -190,19 +199,17 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 		se.proveAgain(ctx, r)
 		return false
 	}
-	connected, release, err := s.admit(r)
-	if err != nil {
+	if err := s.admit(r); err != nil {
 		se.refuse(ctx, r, err)
 		return false
 	}
 	defer func() {
 		if !relayed {
-			release()
+			s.release(r.account)
 		}
 	}()
 	c.SetReadDeadline(time.Time{})
 	far, err := se.connect(ctx, r.account, connect)
-	connected()
 	if err != nil {
 		s.Log.Debug("refusing", "client", r.account.name, "server", connect.Remote, "error", err)
 		se.refuse(ctx, r, err)
@@ -213,24 +220,26 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 	s.mu.Unlock()
 	se.remote = connect.Remote
 	se.pair.First = rest
-	return se.relay(ctx, connect.Extended(), release)
+	return se.relay(ctx, connect.Extended())
 }
 
-// admit counts a connection of a known client.
-func (s *Server) admit(r request) (connected, release func(), err error) {
+// admit counts a connection of a known client, until release. It is pending until
+// the account's connected.
+func (s *Server) admit(r request) error {
 	if s.full() {
-		return nil, nil, convert.RetryError(convert.ResourceExceeded, time.Second)
+		return convert.RetryError(convert.ResourceExceeded, time.Second)
 	}
-	connected, leave, err := r.account.admit(r.from, time.Now())
-	if err != nil {
-		return nil, nil, err
+	if err := r.account.admit(r.from, time.Now()); err != nil {
+		return err
 	}
 	s.admitted.Add(1)
-	s.makeRoom(nil) // for the other end
-	return connected, func() {
-		s.admitted.Add(-1)
-		leave()
-	}, nil
+	s.makeRoom() // for the other end
+	return nil
+}
+
+func (s *Server) release(a *account) {
+	s.admitted.Add(-1)
+	a.release()
 }
 
 // info tells a known client what the converter can do, which is free.
@@ -264,6 +273,7 @@ func (se *session) proveAgain(ctx context.Context, r request) {
 
 // connect opens the connection to the server, MPTCP if it speaks it.
 func (se *session) connect(ctx context.Context, a *account, connect convert.Connect) (*mptcp.Conn, error) {
+	defer a.connected()
 	s := se.server
 	if kinds := connect.Options.Unsupported(convert.KindMPTCP); len(kinds) > 0 {
 		return nil, convert.Error{Code: convert.UnsupportedTCPOption, Value: kinds}
@@ -271,28 +281,35 @@ func (se *session) connect(ctx context.Context, a *account, connect convert.Conn
 	if err := s.allowed(a.config(), connect.Remote); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.dialTimeout)
-	defer cancel()
-	defer se.watch(cancel)()
-	far, err := s.dial(ctx, connect.Remote)
+	far, err := s.dial(&dialling{ctx, se.client, time.Now().Add(s.dialTimeout)}, connect.Remote)
 	if err != nil {
 		return nil, dialError(err)
 	}
 	return far, nil
 }
 
-// watch calls cancel when the client has gone.
-func (se *session) watch(cancel func()) (stop func()) {
-	var timer *time.Timer
-	timer = time.AfterFunc(math.MaxInt64, func() {
-		if se.client.Gone() {
-			cancel()
-			return
-		}
-		timer.Reset(watchInterval)
-	})
-	timer.Reset(watchInterval)
-	return func() { timer.Stop() }
+// dialling is in which a server is dialled: it ends when its client has gone, too,
+// of which nobody is told who does not ask.
+type dialling struct {
+	context.Context
+	client *mptcp.Conn
+	until  time.Time
+}
+
+// Deadline implements context.Context.
+func (d *dialling) Deadline() (time.Time, bool) { return d.until, true }
+
+// Err implements context.Context.
+func (d *dialling) Err() error {
+	switch err := d.Context.Err(); {
+	case err != nil:
+		return err
+	case !time.Now().Before(d.until):
+		return context.DeadlineExceeded
+	case d.client.Gone():
+		return context.Canceled
+	}
+	return nil
 }
 
 // dial connects to a server from the next of the configured addresses of its
@@ -317,15 +334,16 @@ func (s *Server) dial(ctx context.Context, remote netip.AddrPort) (*mptcp.Conn, 
 	panic("unreachable")
 }
 
-// relay confirms the connection and has it carried. The pair's two goroutines
-// are all that it takes from then on.
-func (se *session) relay(ctx context.Context, extended bool, release func()) bool {
+// relay confirms the connection and has it carried. No goroutine is its own from
+// then on.
+func (se *session) relay(ctx context.Context, extended bool) bool {
 	s, far := se.server, se.far
 	var reply convert.Message
 	if extended {
 		reply = convert.Reply(convert.ExtendedTCPHeader{Options: synAckOptions(far)})
 	}
-	b, err := reply.Append(nil)
+	const room = 32 // for the longest of these
+	b, err := reply.Append(make([]byte, 0, room))
 	if err == nil {
 		err = se.say(ctx, b)
 	}
@@ -337,23 +355,33 @@ func (se *session) relay(ctx context.Context, extended bool, release func()) boo
 	s.Stats.Open.Add(1)
 	se.account.carried()
 	se.began = time.Now()
-	memory := s.memory.Give(se.client)
-	unguard := s.guard.Add(se.client, &se.pair.BToA)
+	se.memory = s.memory.Give(se.client)
+	s.guard.Add(&se.ward, se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
-	se.pair.Pace = func(n int) time.Duration {
-		return max(s.share.hold(se.account, n), se.account.pace(n))
-	}
+	se.pair.Owner = se
 	s.running.Add(1)
 	se.carried.Store(true)
-	se.pair.Start(func(err error) {
-		defer s.running.Done()
-		unguard()
-		s.memory.Return(memory)
-		release()
-		s.remove(se)
-		se.closed(err)
-	})
+	se.pair.Start()
 	return true
+}
+
+// Pace implements relay.Owner.
+func (se *session) Pace(n int) time.Duration {
+	return max(se.server.share.hold(se.account, n), se.account.pace(n))
+}
+
+// Closing implements relay.Owner.
+func (se *session) Closing() {}
+
+// Closed implements relay.Owner.
+func (se *session) Closed(err error) {
+	s := se.server
+	defer s.running.Done()
+	s.guard.Remove(&se.ward)
+	s.memory.Return(se.memory)
+	s.release(se.account)
+	s.remove(se)
+	se.closed(err)
 }
 
 // closed counts what a relayed connection has carried.

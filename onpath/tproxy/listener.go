@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/mptcp"
 )
 
 // Listener accepts intercepted connections of both families. It listens on
@@ -27,7 +30,7 @@ type Listener struct {
 
 // pair listens on one port.
 type pair struct {
-	v4, v6 *net.TCPListener // v6 is nil where the kernel has no IPv6
+	v4, v6 *mptcp.Listener // v6 is nil where the kernel has no IPv6
 	port   uint16
 }
 
@@ -70,7 +73,7 @@ func listenOnce(ctx context.Context, mark uint32) (pair, error) {
 	return pair{v4, v6, port}, nil
 }
 
-func listenTCP(ctx context.Context, mark uint32, network, addr string, level, opt int) (*net.TCPListener, error) {
+func listenTCP(ctx context.Context, mark uint32, network, addr string, level, opt int) (*mptcp.Listener, error) {
 	lc := net.ListenConfig{
 		// A host that sleeps is not gone. Whoever carries its connections has a
 		// limit for those that are silent.
@@ -78,6 +81,9 @@ func listenTCP(ctx context.Context, mark uint32, network, addr string, level, op
 		Control: control(func(fd int) error {
 			if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
 				return fmt.Errorf("setting IP_TRANSPARENT: %w", err)
+			}
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+				return fmt.Errorf("setting TCP_NODELAY: %w", err)
 			}
 			// What is accepted keeps a byte of urgent data in its place.
 			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
@@ -95,7 +101,7 @@ func listenTCP(ctx context.Context, mark uint32, network, addr string, level, op
 	if err != nil {
 		return nil, err
 	}
-	return l.(*net.TCPListener), nil
+	return mptcp.NewListener(l.(*net.TCPListener))
 }
 
 // Ports are where the listener listens, on 127.0.0.1 and ::1, one for each way
@@ -109,7 +115,7 @@ func (l *Listener) Ports() (ports []uint16) {
 
 // Each calls do for each of its listening sockets, whose options those have that
 // it accepts.
-func (l *Listener) Each(do func(*net.TCPListener) error) error {
+func (l *Listener) Each(do func(*mptcp.Listener) error) error {
 	for _, p := range l.ways {
 		for _, tl := range p.listeners() {
 			if err := do(tl); err != nil {
@@ -120,11 +126,11 @@ func (l *Listener) Each(do func(*net.TCPListener) error) error {
 	return nil
 }
 
-// Serve hands every accepted connection, with its destination and the way by
-// which it came in, 0 for the first, to handle, in the accepting goroutine, until
+// Serve hands every accepted connection, whose Local is its destination, with the way
+// by which it came in, 0 for the first, to handle, in the accepting goroutine, until
 // Close. A connection made to the listener itself, which would be carried to
 // itself for ever, is reset.
-func (l *Listener) Serve(handle func(c *net.TCPConn, dest netip.AddrPort, way int)) error {
+func (l *Listener) Serve(handle func(c *mptcp.Conn, way int)) error {
 	failedC := make(chan error)
 	running := 0
 	for i, p := range l.ways {
@@ -141,10 +147,11 @@ func (l *Listener) Serve(handle func(c *net.TCPConn, dest netip.AddrPort, way in
 	return errors.Join(errs...)
 }
 
-func serve(l *net.TCPListener, way int, handle func(*net.TCPConn, netip.AddrPort, int)) error {
-	self := netip.MustParseAddrPort(l.Addr().String())
+func serve(l *mptcp.Listener, way int, handle func(*mptcp.Conn, int)) error {
+	self := l.Addr().(*net.TCPAddr).AddrPort()
+	self = netip.AddrPortFrom(self.Addr().Unmap(), self.Port())
 	for {
-		c, err := l.AcceptTCP()
+		c, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -154,13 +161,11 @@ func serve(l *net.TCPListener, way int, handle func(*net.TCPConn, netip.AddrPort
 		case err != nil:
 			return fmt.Errorf("accepting intercepted connections: %w", err)
 		}
-		dest := c.LocalAddr().(*net.TCPAddr).AddrPort()
-		if dest = netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()); dest == self {
-			c.SetLinger(0)
-			c.Close()
+		if c.Local == self {
+			c.Reset()
 			continue
 		}
-		handle(c, dest, way)
+		handle(c, way)
 	}
 }
 
@@ -169,7 +174,7 @@ func (l *Listener) Close() error {
 	var errs []error
 	for _, p := range l.ways {
 		for _, tl := range p.listeners() {
-			if err := tl.Close(); !errors.Is(err, net.ErrClosed) {
+			if err := tl.Close(); !errors.Is(err, os.ErrClosed) {
 				errs = append(errs, err)
 			}
 		}
@@ -178,8 +183,8 @@ func (l *Listener) Close() error {
 }
 
 // listeners are those that are open.
-func (p pair) listeners() (open []*net.TCPListener) {
-	for _, tl := range []*net.TCPListener{p.v4, p.v6} {
+func (p pair) listeners() (open []*mptcp.Listener) {
+	for _, tl := range []*mptcp.Listener{p.v4, p.v6} {
 		if tl != nil {
 			open = append(open, tl)
 		}

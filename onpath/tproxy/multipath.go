@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/mptcp"
 )
 
 // ListenMultipath is Listen for connections to be accepted by MPTCP, by one way
@@ -46,7 +48,7 @@ func listenMultipath(mark uint32) (pair, error) {
 
 // listenMapped listens with an AF_INET6 socket at an address that may be mapped,
 // of which package net would make an AF_INET one.
-func listenMapped(at netip.AddrPort, mark uint32) (*net.TCPListener, error) {
+func listenMapped(at netip.AddrPort, mark uint32) (*mptcp.Listener, error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
 	if err != nil {
 		return nil, err
@@ -72,5 +74,5 @@ func listenMapped(at netip.AddrPort, mark uint32) (*net.TCPListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.(*net.TCPListener), nil
+	return mptcp.NewListener(l.(*net.TCPListener))
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"braid/test/netns"
+	"braid/transport/mptcp"
 )
 
 func TestMain(m *testing.M) { netns.Main(m) }
@@ -94,18 +95,18 @@ func TestIntercept(t *testing.T) {
 	acceptedC := make(chan accepted, 1)
 	doneC := make(chan error)
 	go func() {
-		doneC <- l.Serve(func(c *net.TCPConn, dest netip.AddrPort, way int) {
-			defer c.Close()
-			rc, err := c.SyscallConn()
-			if err != nil {
-				t.Error(err)
-			}
-			a := accepted{dest: dest, way: way}
-			rc.Control(func(fd uintptr) { a.mark, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK) })
+		doneC <- l.Serve(func(c *mptcp.Conn, way int) {
+			a := accepted{dest: c.Local, way: way}
 			b := make([]byte, 3)
 			c.SetReadDeadline(time.Now().Add(5 * time.Second))
 			n, _ := io.ReadFull(c, b)
 			a.said = string(b[:n])
+			fd, err := c.Detach(nil)
+			if err != nil {
+				t.Error(err)
+			}
+			a.mark, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK)
+			c.CloseDetached(false)
 			acceptedC <- a
 		})
 	}()
@@ -149,7 +150,7 @@ func TestIntercept(t *testing.T) {
 
 func TestConnectionToItself(t *testing.T) {
 	l := listener(t)
-	go l.Serve(func(_ *net.TCPConn, dest netip.AddrPort, _ int) { t.Errorf("handed over, for %v", dest) })
+	go l.Serve(func(c *mptcp.Conn, _ int) { t.Errorf("handed over, for %v", c.Local) })
 	for _, port := range l.Ports() {
 		for _, addr := range []string{"127.0.0.1", "::1"} {
 			reset(t, netip.AddrPortFrom(netip.MustParseAddr(addr), port))
@@ -211,7 +212,7 @@ func TestWithoutIPv6(t *testing.T) {
 	withoutIPv6(t)
 	l := listener(t)
 	doneC := make(chan error)
-	go func() { doneC <- l.Serve(func(*net.TCPConn, netip.AddrPort, int) {}) }()
+	go func() { doneC <- l.Serve(func(*mptcp.Conn, int) {}) }()
 	reset(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Ports()[0]))
 	l.Close()
 	if err := <-doneC; err != nil {

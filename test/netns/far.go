@@ -51,3 +51,9 @@ func ListenFar(t testing.TB, mptcp bool) (l net.Listener) {
 	t.Cleanup(func() { l.Close() })
 	return l
 }
+
+// Reset closes a TCP connection so that its peer sees a reset.
+func Reset(c net.Conn) {
+	_ = c.(*net.TCPConn).SetLinger(0) // which fails for what has gone already
+	c.Close()
+}

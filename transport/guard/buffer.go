@@ -54,7 +54,7 @@ type buffer struct {
 // something that is late on another path takes room of the buffer too, and
 // would be at the expense of the paths that are not late; it gets room of its
 // own. Nothing of it is lost with a path.
-func (w *ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes int, change bool) {
+func (w *Ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes int, change bool) {
 	var sum float64 // bytes
 	arrived := unacked
 	for _, f := range flows {

@@ -39,7 +39,7 @@ type subflow struct {
 
 // dead finds the subflows that are to be given up, each once. The connection
 // stays under watch while one is in doubt.
-func (w *ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow) {
+func (w *Ward) dead(flows []mptcp.Subflow, now time.Time) (dead []mptcp.Subflow) {
 	if w.flows == nil {
 		w.flows = make(map[pair]*subflow)
 	}

@@ -45,12 +45,12 @@ type Guard struct {
 	unarmed bool            // this kernel destroys nothing
 
 	mu     sync.Mutex
-	conns  map[*ward]struct{}
+	conns  map[*Ward]struct{}
 	firstC chan struct{} // receives when there is one and there was none
 }
 
-// ward is a guarded connection.
-type ward struct {
+// Ward is a guarded connection.
+type Ward struct {
 	conn *mptcp.Conn
 	sent *atomic.Uint64 // bytes written to conn
 
@@ -62,17 +62,17 @@ type ward struct {
 	buffer
 }
 
-// Add guards a connection until remove is called; sent counts what is written
-// to it. A connection that runs as plain TCP is left alone.
-func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
+// Add guards a connection as w, which is zero, until Remove; sent counts what is
+// written to it. A connection that runs as plain TCP is left alone.
+func (g *Guard) Add(w *Ward, c *mptcp.Conn, sent *atomic.Uint64) {
 	if !c.MPTCP {
-		return func() {}
+		return
 	}
-	w := &ward{conn: c, sent: sent}
+	w.conn, w.sent = c, sent
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns == nil {
-		g.conns = make(map[*ward]struct{})
+		g.conns = make(map[*Ward]struct{})
 	}
 	if g.conns[w] = struct{}{}; len(g.conns) == 1 {
 		select {
@@ -80,11 +80,13 @@ func (g *Guard) Add(c *mptcp.Conn, sent *atomic.Uint64) (remove func()) {
 		default:
 		}
 	}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.conns, w)
-	}
+}
+
+// Remove ends what Add has begun.
+func (g *Guard) Remove(w *Ward) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.conns, w)
 }
 
 func (g *Guard) firstLocked() chan struct{} {
@@ -108,7 +110,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		g.Log.Info("dead subflows are left to the kernel and to who knows the lines", "reason", err)
 	}
 	tick := slowTick
-	var busy []*ward
+	var busy []*Ward
 	for slow := time.Now(); ; {
 		var timeC <-chan time.Time // at rest nothing is to be woken for
 		firstC, idle := g.idle()
@@ -147,7 +149,7 @@ func pace(busy int) time.Duration {
 }
 
 // busy lists the connections that carry bulk data.
-func (g *Guard) busy(now time.Time, list []*ward) []*ward {
+func (g *Guard) busy(now time.Time, list []*Ward) []*Ward {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for w := range g.conns {
@@ -169,7 +171,7 @@ func (g *Guard) busy(now time.Time, list []*ward) []*ward {
 }
 
 // look reads a connection's subflows and acts on what they show.
-func (g *Guard) look(w *ward, now time.Time) {
+func (g *Guard) look(w *Ward, now time.Time) {
 	flows, err := w.conn.AppendSubflows(g.seen[:0])
 	g.seen = flows
 	if err != nil {

@@ -99,7 +99,7 @@ func TestDead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var w ward
+			var w Ward
 			var got []uint16
 			start := time.Unix(1_000_000, 0)
 			for at := time.Duration(0); at < time.Minute; at += fastTick {
@@ -126,7 +126,7 @@ func TestDead(t *testing.T) {
 // Where a subflow is in doubt, the connection is watched until that is over,
 // though it has nothing to send.
 func TestWatchedWhileInDoubt(t *testing.T) {
-	var w ward
+	var w Ward
 	start := time.Unix(1_000_000, 0)
 	flows := []*simulated{flow(1, 20*ms, steady([2]time.Duration{3 * time.Second, never})), flow(2, 60*ms, steady())}
 	for at := time.Duration(0); at < 4*time.Second; at += fastTick {
@@ -145,7 +145,7 @@ func TestSize(t *testing.T) {
 	const second = time.Second
 	// A scene of a connection: rates in Mbit/s of two lines of 20 and 60 ms.
 	type rates [2]uint64
-	run := func(w *ward, from, length time.Duration, r rates, paths int) (set []int) {
+	run := func(w *Ward, from, length time.Duration, r rates, paths int) (set []int) {
 		for at := from; at < from+length; at += fastTick {
 			var flows []mptcp.Subflow
 			for i := range paths {
@@ -167,7 +167,7 @@ func TestSize(t *testing.T) {
 	near := func(got, want int) bool { return got >= want*9/10 && got <= want*11/10 }
 
 	t.Run("follows", func(t *testing.T) {
-		var w ward
+		var w Ward
 		got := run(&w, 0, 10*second, rates{50, 20}, 2)
 		if len(got) == 0 || got[0] != initial || !near(w.set, bound(50, 20)) {
 			t.Errorf("set %d, want %d to %d", got, initial, bound(50, 20))
@@ -195,25 +195,25 @@ func TestSize(t *testing.T) {
 		}
 	})
 	t.Run("raised by more than it begins with", func(t *testing.T) {
-		var w ward
+		var w Ward
 		if got := run(&w, 0, second, rates{100, 80}, 2); len(got) != 1 || !near(got[0], bound(100, 80)) {
 			t.Errorf("set %d, want %d", got, bound(100, 80))
 		}
 	})
 	t.Run("one that fits is set too", func(t *testing.T) {
-		var w ward
+		var w Ward
 		if got := run(&w, 0, second, rates{40, 40}, 2); len(got) == 0 {
 			t.Errorf("the kernel's tuning goes on, and %d would do", bound(40, 40))
 		}
 	})
 	t.Run("too fast for a bound", func(t *testing.T) {
-		var w ward
+		var w Ward
 		if got := run(&w, 0, 10*second, rates{5000, 20}, 2); got != nil {
 			t.Errorf("set %d", got)
 		}
 	})
 	t.Run("one path of two is left", func(t *testing.T) {
-		var w ward
+		var w Ward
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 20*second, rates{50, 0}, 1)
 		if !near(w.set, bound(50, 0)) {
@@ -223,7 +223,7 @@ func TestSize(t *testing.T) {
 	// What has arrived and waits has room beside what is on the paths, and so
 	// for a while after that.
 	t.Run("bytes wait", func(t *testing.T) {
-		var w ward
+		var w Ward
 		const onPath = 100 * 1448
 		waits := func(from, length time.Duration, arrived int) (least, most int) {
 			for at := from; at < from+length; at += fastTick {
@@ -261,7 +261,7 @@ func TestSize(t *testing.T) {
 		}
 	})
 	t.Run("none is left, and one returns", func(t *testing.T) {
-		var w ward
+		var w Ward
 		run(&w, 0, 10*second, rates{50, 20}, 2)
 		run(&w, 10*second, 10*second, rates{}, 0)
 		if !near(w.set, smallest) {
@@ -276,7 +276,7 @@ func TestSize(t *testing.T) {
 
 // One path is the kernel's to tune.
 func TestOnePath(t *testing.T) {
-	w := ward{conn: loopback(t)}
+	w := Ward{conn: loopback(t)}
 	var g Guard
 	for range 3 {
 		g.look(&w, time.Now())
@@ -339,7 +339,7 @@ func TestPace(t *testing.T) {
 
 // BenchmarkLook is what a busy connection costs each tick.
 func BenchmarkLook(b *testing.B) {
-	w := &ward{conn: loopback(b)}
+	w := &Ward{conn: loopback(b)}
 	var g Guard
 	b.ReportAllocs()
 	for b.Loop() {

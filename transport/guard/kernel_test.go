@@ -87,11 +87,12 @@ func transfer(t *testing.T, upload bool) {
 
 	var sent atomic.Uint64
 	g := guard.Guard{Log: journal.New(io.Discard)}
-	remove := g.Add(from, &sent)
+	var ward guard.Ward
+	g.Add(&ward, from, &sent)
 	ctx, cancel := context.WithCancel(t.Context())
 	guardedC := make(chan error, 1)
 	go func() { guardedC <- node.Do(func() error { return g.Run(ctx) }) }()
-	defer func() { cancel(); must(t, <-guardedC); remove() }()
+	defer func() { cancel(); must(t, <-guardedC); g.Remove(&ward) }()
 
 	const size, cutAfter = 20 << 20, 2500 * time.Millisecond
 	want, got := sha256.New(), sha256.New()

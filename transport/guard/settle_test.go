@@ -20,7 +20,9 @@ func TestSettle(t *testing.T) {
 	fibre, other := netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("192.0.2.99")
 	var sent atomic.Uint64
 	var g guard.Guard
-	defer g.Add(near, &sent)()
+	var ward guard.Ward
+	g.Add(&ward, near, &sent)
+	defer g.Remove(&ward)
 	settle := func(a netip.Addr) (took time.Duration, acked uint64) {
 		t.Helper()
 		before, err := near.Info()

@@ -36,7 +36,11 @@ func TestTrafficClass(t *testing.T) {
 				return err
 			}}
 			lc.SetMultipathTCP(false)
-			l, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort(tt.addr, "0"))
+			tl, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort(tt.addr, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := NewListener(tl.(*net.TCPListener))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +67,7 @@ func TestTrafficClass(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer a.Close()
-			class, err := Wrap(a.(*net.TCPConn)).AnswerInClass()
+			class, err := a.AnswerInClass()
 			want := map[bool]uint8{true: ef}[tt.sent]
 			if err != nil || class != want {
 				t.Errorf("class %#x, want %#x, %v", class, want, err)

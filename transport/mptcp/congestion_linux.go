@@ -6,7 +6,6 @@ package mptcp
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 
@@ -92,13 +91,10 @@ func change(fd int, name string) {
 // AcceptNear and AcceptLines give the connections that a listener will accept
 // the congestion control of those towards a LAN, or over lines. Listen has it be
 // the latter.
-func AcceptNear(l *net.TCPListener) error  { return onListener(l, near) }
-func AcceptLines(l *net.TCPListener) error { return onListener(l, lines) }
+func (l *Listener) AcceptNear() error  { return l.set(near) }
+func (l *Listener) AcceptLines() error { return l.set(lines) }
 
-func onListener(l *net.TCPListener, do func(fd int)) error {
-	rc, err := l.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return rc.Control(func(fd uintptr) { do(int(fd)) })
+// set sets options of the listener.
+func (l *Listener) set(options func(fd int)) error {
+	return l.rc.Control(func(fd uintptr) { options(int(fd)) })
 }

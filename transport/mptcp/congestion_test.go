@@ -47,7 +47,7 @@ func TestCongestionControl(t *testing.T) {
 		{"plain TCP of a LAN", &Dialer{TCP: true}, true, c.Lines, c.Near},
 	} {
 		if tt.near {
-			if err := AcceptNear(l.TCPListener); err != nil {
+			if err := l.AcceptNear(); err != nil {
 				t.Fatal(err)
 			}
 		}

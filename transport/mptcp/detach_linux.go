@@ -5,7 +5,6 @@ package mptcp
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,28 +13,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is what a connection waits by: a *net.TCPConn, or the *os.File of what
-// is not package net's.
-type stream interface {
-	io.ReadWriteCloser
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-}
-
 // descriptor is a connection's.
 type descriptor struct {
 	mu              sync.RWMutex // held to read while fd is used
 	fd              int          // -1: closed
-	stream          stream       // has it in the runtime's poller; nil: there was nothing to wait for yet
+	stream          *os.File     // has it in the runtime's poller; nil: there was nothing to wait for yet
 	readBy, writeBy time.Time    // its deadlines
-	reset           func()       // nil: not detached
+	holder          Holder       // nil: not detached
+}
+
+// Holder has a connection that is detached.
+type Holder interface {
+	// Abort has it reset.
+	Abort()
 }
 
 // wait hands the connection to the runtime's poller, unless it has it.
-func (c *Conn) wait() (stream, error) {
+func (c *Conn) wait() (*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fd < 0 || c.reset != nil {
+	if c.fd < 0 || c.holder != nil {
 		return nil, net.ErrClosed
 	}
 	if c.stream == nil {
@@ -50,7 +47,7 @@ func (c *Conn) wait() (stream, error) {
 func (c *Conn) waits() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.stream != nil || c.reset != nil
+	return c.stream != nil || c.holder != nil
 }
 
 // Read implements net.Conn.
@@ -111,11 +108,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// Detach takes the connection away from package net and the runtime's poller,
-// which would wake for all that arrives. It returns the descriptor, which does
-// not block and is to be closed by CloseDetached alone. From then on Reset calls
-// reset, Close does nothing, and nothing is read or written by other methods.
-func (c *Conn) Detach(reset func()) (fd int, err error) {
+// Detach takes the connection away from the runtime's poller, which would wake for all that arrives. It returns the descriptor, which does
+// not block and is to be closed by CloseDetached alone. From then on Reset aborts by
+// the holder, Close does nothing, and nothing is read or written by other methods.
+func (c *Conn) Detach(holder Holder) (fd int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
@@ -128,7 +124,7 @@ func (c *Conn) Detach(reset func()) (fd int, err error) {
 		c.stream.Close()
 		c.fd, c.stream = fd, nil
 	}
-	c.reset = reset
+	c.holder = holder
 	return c.fd, nil
 }
 
@@ -148,7 +144,7 @@ func (c *Conn) CloseDetached(reset bool) {
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.reset != nil {
+	if c.holder != nil {
 		return nil
 	}
 	return c.closeLocked()
@@ -169,14 +165,14 @@ func (c *Conn) closeLocked() error {
 // MP_FASTCLOSE (RFC 8684 section 3.5) on MPTCP.
 func (c *Conn) Reset() {
 	c.mu.Lock()
-	reset := c.reset
-	if reset == nil && c.fd >= 0 {
+	holder := c.holder
+	if holder == nil && c.fd >= 0 {
 		abort(c.fd)
 		_ = c.closeLocked()
 	}
 	c.mu.Unlock()
-	if reset != nil {
-		reset()
+	if holder != nil {
+		holder.Abort()
 	}
 }
 

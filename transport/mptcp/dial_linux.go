@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -31,7 +30,8 @@ const protoMPTCP = unix.IPPROTO_MPTCP
 // not taken (a cookie of old, seen on 6.18) is dialled once more without.
 //
 // Errors wrap the system's: ECONNREFUSED, ENETUNREACH, EHOSTUNREACH,
-// ETIMEDOUT, EADDRNOTAVAIL, or the context's.
+// ETIMEDOUT, EADDRNOTAVAIL, or the context's, which is asked for its deadline, and
+// each quarter of a second whether it has ended.
 func (d *Dialer) Dial(ctx context.Context, source netip.Addr, peer netip.AddrPort, data []byte) (*Conn, error) {
 	return d.DialClass(ctx, 0, source, peer, data)
 }
@@ -94,14 +94,7 @@ func (d *Dialer) dial(ctx context.Context, a attempt) (*Conn, error) {
 		return nil, err
 	}
 	if rest := a.data[sent:]; len(rest) > 0 {
-		// Which waits where the system is short of memory for TCP.
-		conn := c // which may be used after this has returned
-		stop := context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) })
-		_, err := c.Write(rest)
-		if !stop() {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
+		if err := c.writeFirst(ctx, rest); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("writing first data: %w", err)
 		}
@@ -239,48 +232,73 @@ func start(fd, family int, a attempt) (sent int, err error) {
 	return 0, err
 }
 
+// writeFirst writes what was not in the SYN, which waits where the system is short
+// of memory for TCP.
+func (c *Conn) writeFirst(ctx context.Context, b []byte) error {
+	return within(ctx, c.SetWriteDeadline, func() error {
+		n, err := c.Write(b)
+		b = b[n:]
+		return err
+	})
+}
+
+// handshake is what is known of one.
+type handshake struct {
+	ti  TCPInfo
+	err error
+}
+
 // established waits for the end of the handshake.
-func established(ctx context.Context, f *os.File) (ti TCPInfo, err error) {
+func established(ctx context.Context, f *os.File) (TCPInfo, error) {
 	rc, err := f.SyscallConn()
 	if err != nil {
-		return ti, fmt.Errorf("adopting socket: %w", err)
+		return TCPInfo{}, fmt.Errorf("adopting socket: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var failed error
-	err = rc.Write(func(fd uintptr) bool {
-		if ti, failed = tcpInfo(int(fd)); failed == nil && (ti.State == StateEstablished || ti.State == StateSYNSent) {
-			return ti.State == StateEstablished
-		}
-		if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
-			failed = unix.Errno(n)
-		}
-		return true
-	})
-	switch {
-	case ctx.Err() != nil:
-		return ti, context.Cause(ctx)
-	case err != nil:
-		return ti, err
+	h := new(handshake)
+	look := h.look
+	if err := within(ctx, f.SetWriteDeadline, func() error { return rc.Write(look) }); err != nil {
+		return h.ti, err
 	}
-	return ti, failed
+	return h.ti, h.err
 }
 
-// Wrap makes a Conn of a connection that package net has made.
-func Wrap(tc *net.TCPConn) *Conn {
-	c := WrapTCP(tc)
-	c.MPTCP, _ = tc.MultipathTCP()
-	return c
+// look says whether the handshake has ended.
+func (h *handshake) look(fd uintptr) bool {
+	if h.ti, h.err = tcpInfo(int(fd)); h.err == nil && (h.ti.State == StateEstablished || h.ti.State == StateSYNSent) {
+		return h.ti.State == StateEstablished
+	}
+	if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
+		h.err = unix.Errno(n)
+	}
+	return true
 }
 
-// WrapTCP is for what is known to be plain TCP.
-func WrapTCP(tc *net.TCPConn) *Conn {
-	c := &Conn{Remote: addrPort(tc.RemoteAddr()), Local: addrPort(tc.LocalAddr())}
-	c.fd, c.stream = -1, tc
-	if rc, err := tc.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { c.fd = int(fd) })
+// within does what may take time until it is done or ctx has ended; do goes on
+// where a deadline that setDeadline has set has ended it. Nobody has to wake it
+// when ctx ends, which takes goroutines and timers, and hardly ever happens.
+func within(ctx context.Context, setDeadline func(time.Time) error, do func() error) error {
+	const glance = 250 * time.Millisecond
+	for {
+		until := time.Now().Add(glance)
+		last, bound := ctx.Deadline()
+		if bound = bound && last.Before(until); bound {
+			until = last
+		}
+		setDeadline(until)
+		err := do()
+		switch {
+		case err == nil:
+			setDeadline(time.Time{})
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case bound:
+			<-ctx.Done() // its timer comes later than ours
+			return context.Cause(ctx)
+		}
 	}
-	return c
 }
 
 // speaksMPTCP says whether the connection of an MPTCP socket has not fallen back
@@ -304,15 +322,6 @@ var tellsFallback = sync.OnceValue(func() bool {
 	_, err = getsockopt(fd, solMPTCP, optInfo, b[:])
 	return err == nil
 })
-
-func addrPort(a net.Addr) netip.AddrPort {
-	t, ok := a.(*net.TCPAddr)
-	if !ok || t == nil {
-		return netip.AddrPort{}
-	}
-	ap := t.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
 
 func sockaddr(ap netip.AddrPort, family int) unix.Sockaddr {
 	if family == unix.AF_INET {

@@ -50,7 +50,7 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
-	return newListener(l.(*net.TCPListener))
+	return NewListener(l.(*net.TCPListener))
 }
 
 // bequeath sets what connections get from their listener.
@@ -73,12 +73,14 @@ func Adopt(f *os.File) (*Listener, error) {
 		l.Close()
 		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
 	}
-	// Whoever has opened it may have it otherwise.
-	if err := onListener(tl, bequeath); err != nil {
-		l.Close()
+	adopted, err := NewListener(tl)
+	if err == nil {
+		err = adopted.set(bequeath) // whoever has opened it may have it otherwise
+	}
+	if err != nil {
 		return nil, fmt.Errorf("adopting listener: %w", err)
 	}
-	return newListener(tl)
+	return adopted, nil
 }
 
 // Waiting is how many connections a listener has that nobody has accepted yet.

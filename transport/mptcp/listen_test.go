@@ -78,6 +78,9 @@ func TestAccept(t *testing.T) {
 		if string(b[:n]) != "hello" || err != nil {
 			t.Errorf("%q, %v", b[:n], err)
 		}
+		if err := a.WaitEstablished(t.Context(), 5*time.Second); err != nil {
+			t.Error(err)
+		}
 		if _, err := a.Write([]byte("who is it?")); err != nil {
 			t.Error(err)
 		}
@@ -109,6 +112,11 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// nobody aborts nothing.
+type nobody struct{}
+
+func (nobody) Abort() {}
+
 // Two that have not waited yet are detached as they are, and closed once.
 func TestDetachUnwaited(t *testing.T) {
 	l, err := Listen(t.Context(), "127.0.0.1:0")
@@ -127,7 +135,7 @@ func TestDetachUnwaited(t *testing.T) {
 			t.Fatal(err)
 		}
 		had := a.fd
-		fd, err := a.Detach(func() {})
+		fd, err := a.Detach(nobody{})
 		if err != nil || fd != had {
 			t.Fatalf("descriptor %d becomes %d, %v", had, fd, err)
 		}

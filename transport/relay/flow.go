@@ -108,8 +108,8 @@ func (f *flow) read() (n int, err error) {
 func (f *flow) got(n int, short bool) {
 	l := f.pair.loop
 	f.pair.moved()
-	if f.pair.Pace != nil {
-		if d := f.pair.Pace(n); d > 0 {
+	if f.pair.Owner != nil {
+		if d := f.pair.Owner.Pace(n); d > 0 {
 			f.held = l.now + d
 			l.hold(f)
 		}

@@ -194,7 +194,7 @@ func TestStuckPipes(t *testing.T) {
 func TestUrgentInBulk(t *testing.T) {
 	const chunk, urgent = 1 << 20, 'u'
 	var p Pair
-	left, right, doneC := start(t, &p, func(a *net.TCPConn) { inline(t, a) })
+	left, right, doneC := start(t, &p, inline)
 	patient(left, right)
 	before, after := make([]byte, 64*chunk), make([]byte, 64*chunk)
 	go func() {
@@ -220,17 +220,4 @@ func TestUrgentInBulk(t *testing.T) {
 }
 
 // inline is what a listener for the LAN has set.
-func inline(t *testing.T, c *net.TCPConn) {
-	t.Helper()
-	rc, err := c.SyscallConn()
-	if err == nil {
-		err = rc.Control(func(fd uintptr) {
-			if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func inline(listener int) { _ = unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }

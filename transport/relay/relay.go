@@ -10,7 +10,6 @@ package relay
 
 import (
 	"errors"
-	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -40,20 +39,17 @@ type Pair struct {
 	First      []byte        // what has been read of A already: it goes to B before all else
 	Idle       time.Duration // 0: DefaultIdle
 	HalfClosed time.Duration // 0: DefaultHalfClosed
-	Closing    func()        // called before both are closed; nil: nothing is
+	Owner      Owner         // nil: nobody has to be told
 	KeepMapped bool          // B is (mptcp.Conn.KeepMapped), once it is idle
-	// Pace is told of bytes that have been read, and how long to hold them
-	// back; may be nil.
-	Pace func(n int) time.Duration
 
 	AToB, BToA atomic.Uint64 // bytes written to B, to A
 	Sum        *Sum          // of these for several pairs; nil: nobody wants it
 
 	loop  *loop
-	id    int32 // among those of the loop
-	done  func(error)
-	ends  [2]end  // A, B
-	flows [2]flow // from A, from B
+	id    int32      // among those of the loop
+	doneC chan error // Run's
+	ends  [2]end     // A, B
+	flows [2]flow    // from A, from B
 
 	// Under the loop's lock.
 	added   bool
@@ -68,6 +64,18 @@ type Pair struct {
 	over       bool
 }
 
+// Owner is whom a pair tells what becomes of it.
+type Owner interface {
+	// Pace is told of bytes that have been read, and for how long to hold them
+	// back.
+	Pace(n int) time.Duration
+	// Closing is called before both connections are closed.
+	Closing()
+	// Closed is called in a goroutine of its own when they are; the error is what
+	// Run returns.
+	Closed(error)
+}
+
 // Sum is what several pairs have written, in bytes, each to its B and to its A.
 type Sum struct{ AToB, BToA atomic.Uint64 }
 
@@ -78,39 +86,38 @@ var ErrIdle = errors.New("idle for too long")
 // It returns nil after two orderly ends. A reset or any other failure on one
 // connection resets the other and is returned, as is ErrIdle.
 func (p *Pair) Run() error {
-	doneC := make(chan error, 1)
-	p.Start(func(err error) { doneC <- err })
-	return <-doneC
+	p.doneC = make(chan error, 1)
+	p.Start()
+	return <-p.doneC
 }
 
-// Start is Run without waiting: done gets what Run would return. The
+// Start is Run without waiting: the owner is told what Run would return. The
 // connections are detached; who wants the pair to end resets one of them.
-func (p *Pair) Start(done func(error)) {
+func (p *Pair) Start() {
 	if p.Idle == 0 {
 		p.Idle = DefaultIdle
 	}
 	if p.HalfClosed == 0 {
 		p.HalfClosed = DefaultHalfClosed
 	}
-	p.done = done
 	var err error
 	if p.loop, err = next(); err != nil {
 		p.A.Reset()
 		p.B.Reset()
-		go done(err)
+		p.closed(err)
 		return
 	}
-	a, err := p.A.Detach(p.abort)
+	a, err := p.A.Detach(p)
 	if err != nil { // it has been reset meanwhile
 		p.B.Reset()
-		go done(err)
+		p.closed(err)
 		return
 	}
-	b, err := p.B.Detach(p.abort)
+	b, err := p.B.Detach(p)
 	if err != nil {
 		p.A.CloseDetached(true)
 		p.B.Reset()
-		go done(err)
+		p.closed(err)
 		return
 	}
 	p.ends = [2]end{{fd: a, mptcp: p.A.MPTCP}, {fd: b, mptcp: p.B.MPTCP}}
@@ -123,8 +130,8 @@ func (p *Pair) Start(done func(error)) {
 	p.loop.add(p)
 }
 
-// abort has the loop end the pair.
-func (p *Pair) abort() { p.loop.abort(p) }
+// Abort has the loop end the pair, as the reset of one of its connections does.
+func (p *Pair) Abort() { p.loop.abort(p) }
 
 // step moves what can be moved.
 func (p *Pair) step() {
@@ -151,8 +158,8 @@ func (p *Pair) end(err error) {
 		return
 	}
 	p.over = true
-	if p.Closing != nil {
-		p.Closing()
+	if p.Owner != nil {
+		p.Owner.Closing()
 	}
 	for i := range p.flows {
 		p.flows[i].drop()
@@ -160,7 +167,17 @@ func (p *Pair) end(err error) {
 	p.A.CloseDetached(err != nil)
 	p.B.CloseDetached(err != nil)
 	p.loop.remove(p)
-	go p.done(err)
+	p.closed(err)
+}
+
+// closed tells that both connections are.
+func (p *Pair) closed(err error) {
+	if p.doneC != nil {
+		p.doneC <- err
+	}
+	if p.Owner != nil {
+		go p.Owner.Closed(err)
+	}
 }
 
 // moved notes that the pair is alive.
@@ -191,10 +208,4 @@ func (p *Pair) keep() time.Duration {
 	p.mapped = true
 	_ = p.B.KeepMapped(true) // it may be gone already
 	return DefaultIdle
-}
-
-// Reset closes a connection so that the peer sees a reset.
-func Reset(c *net.TCPConn) {
-	c.SetLinger(0)
-	c.Close()
 }

@@ -19,46 +19,54 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"braid/test/netns"
 	"braid/transport/mptcp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// connect gives the two ends of a connection over loopback.
-func connect(t testing.TB, mptcp bool) (client, server *net.TCPConn) {
+// connect gives the two ends of a connection over loopback. The server's has the
+// options that its listener is given.
+func connect(t testing.TB, multipath bool, options ...func(listener int)) (client *net.TCPConn, server *mptcp.Conn) {
 	t.Helper()
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(mptcp)
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		return rc.Control(func(fd uintptr) {
+			for _, set := range options {
+				set(int(fd))
+			}
+		})
+	}}
+	lc.SetMultipathTCP(multipath)
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	ml, err := mptcp.NewListener(l.(*net.TCPListener))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ml.Close()
 	var d net.Dialer
-	d.SetMultipathTCP(mptcp)
+	d.SetMultipathTCP(multipath)
 	c, err := d.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := l.Accept()
+	s, err := ml.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close(); s.Close() })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
-	return c.(*net.TCPConn), s.(*net.TCPConn)
+	return c.(*net.TCPConn), s
 }
 
 // start relays between two connections and gives their far ends. The first
 // is TCP, as from the LAN, the second MPTCP, as to the converter.
-func start(t testing.TB, p *Pair, prepare ...func(a *net.TCPConn)) (left, right *net.TCPConn, doneC <-chan error) {
+func start(t testing.TB, p *Pair, lan ...func(listener int)) (left, right *net.TCPConn, doneC <-chan error) {
 	t.Helper()
-	left, a := connect(t, false)
-	for _, do := range prepare {
-		do(a)
-	}
-	right, b := connect(t, true)
-	p.A, p.B = mptcp.Wrap(a), mptcp.Wrap(b)
+	left, p.A = connect(t, false, lan...)
+	right, p.B = connect(t, true)
 	done := make(chan error, 1)
 	go func() { done <- p.Run() }()
 	return left, right, done
@@ -149,7 +157,7 @@ func TestReset(t *testing.T) {
 			}
 			left.Write([]byte("x"))
 			io.ReadFull(right, make([]byte, 1))
-			Reset(left)
+			netns.Reset(left)
 			if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the other side saw %v", err)
 			}
@@ -170,7 +178,7 @@ func TestResetWhileStuck(t *testing.T) {
 			break
 		}
 	}
-	Reset(right)
+	netns.Reset(right)
 	if err := <-doneC; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("Run: %v", err)
 	}
@@ -326,10 +334,31 @@ func TestLateLoop(t *testing.T) {
 	}
 }
 
+// owner paces a pair, unless the rate is 0, in bytes a second, and tells of its end.
+type owner struct {
+	rate    int
+	closedC chan<- error
+}
+
+func (o owner) Pace(n int) time.Duration {
+	if o.rate == 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Second / time.Duration(o.rate)
+}
+
+func (o owner) Closing() {}
+
+func (o owner) Closed(err error) {
+	if o.closedC != nil {
+		o.closedC <- err
+	}
+}
+
 // What is paced arrives whole, and as slowly as it is meant to.
 func TestPace(t *testing.T) {
 	const rate, total = 1 << 20, 1 << 19 // bytes a second, bytes
-	p := Pair{Pace: func(n int) time.Duration { return time.Duration(n) * time.Second / rate }}
+	p := Pair{Owner: owner{rate: rate}}
 	left, right, doneC := start(t, &p)
 	began := time.Now()
 	go func() {
@@ -359,15 +388,14 @@ func TestIdleMemory(t *testing.T) {
 	ps := make([]Pair, pairs)
 	ends := make([][2]*net.TCPConn, pairs)
 	for i := range ps {
-		var a, b *net.TCPConn
-		ends[i][0], a = connect(t, false)
-		ends[i][1], b = connect(t, false)
-		ps[i].A, ps[i].B = mptcp.Wrap(a), mptcp.Wrap(b)
+		ends[i][0], ps[i].A = connect(t, false)
+		ends[i][1], ps[i].B = connect(t, false)
 	}
 	before := measure()
 	doneC := make(chan error, pairs)
 	for i := range ps {
-		ps[i].Start(func(err error) { doneC <- err })
+		ps[i].Owner = owner{closedC: doneC}
+		ps[i].Start()
 		ends[i][0].Write(make([]byte, 100_000))
 		io.ReadFull(ends[i][1], make([]byte, 100_000))
 	}
@@ -405,24 +433,21 @@ func BenchmarkRelay(b *testing.B) {
 
 // A pair's far end is kept mapped when no byte has moved for a minute, not before.
 func TestKeepMapped(t *testing.T) {
-	_, tc := connect(t, false)
-	if err := tc.SetKeepAlive(false); err != nil {
-		t.Fatal(err)
-	}
-	rc, err := tc.SyscallConn()
+	p := Pair{KeepMapped: true, loop: &loop{now: time.Hour}}
+	_, p.B = connect(t, false)
+	fd, err := p.B.Detach(&p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := func() (on int) {
+	defer p.B.CloseDetached(false)
+	kept := func() int {
 		t.Helper()
-		var err error
-		ctlErr := rc.Control(func(fd uintptr) { on, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE) })
-		if err := errors.Join(ctlErr, err); err != nil {
+		on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		if err != nil {
 			t.Fatal(err)
 		}
 		return on
 	}
-	p := Pair{B: mptcp.Wrap(tc), KeepMapped: true, loop: &loop{now: time.Hour}}
 	p.last = p.loop.now - quiet + 20*time.Second
 	if d := p.keep(); d != 20*time.Second || kept() != 0 {
 		t.Errorf("to be kept in %v, is %d", d, kept())
