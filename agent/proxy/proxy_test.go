@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"braid/agent/config"
 	"braid/agent/path"
 	"braid/test/netns"
@@ -399,6 +401,44 @@ func TestOpening(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Connections that have ended leave nothing running, whoever they were carried by.
+func TestNothingLeft(t *testing.T) {
+	answers, _ := converter(t, "answers", forward(0))
+	says, _ := converter(t, "silent", silent)
+	refuses, _ := converter(t, "refuses", refuse(convert.Error{Code: convert.ConnectionReset}))
+	for _, tt := range []struct {
+		name   string
+		first  path.Converter
+		wanted config.Path
+		fails  bool
+	}{
+		{"converted", answers, config.PathConvert, false},
+		{"straight", answers, config.PathDirect, false},
+		{"straight, beside a converter that is silent", says, config.PathAuto, false},
+		{"refused", refuses, config.PathConvert, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := serve(t)
+			h := newHouse(t, houseOptions{dest: s.at, wanted: tt.wanted, converters: []path.Converter{tt.first}})
+			ask := func() {
+				t.Helper()
+				if answer, _ := h.ask(request); len(answer) == 0 != tt.fails {
+					t.Fatalf("answer %q", answer)
+				}
+				h.idle()
+			}
+			ask()
+			others := goleak.IgnoreCurrent()
+			for range 5 {
+				ask()
+			}
+			if err := goleak.Find(others); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

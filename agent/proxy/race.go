@@ -77,14 +77,16 @@ func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
 	return &race{p: p, flow: f, decision: d, opening: o, left: left, eventC: make(chan event, 2*len(left))}
 }
 
+// run is to be called with a context that ends soon after it has returned: those
+// that came too late go on until then.
 func (r *race) run(ctx context.Context) (reached, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	defer func() { go drop(r.eventC, r.running) }()
+	began := time.Now()
+	ctx = &bounded{ctx, began.Add(dialTimeout)}
 	if !r.start(ctx) {
 		return reached{}, errors.New(r.decision.Explain())
 	}
-	began, timer := time.Now(), time.NewTimer(patience)
+	defer r.leave()
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for r.running > 0 && !r.settled() {
 		select {
@@ -103,6 +105,7 @@ func (r *race) run(ctx context.Context) (reached, error) {
 				timer.Reset(serverPatience)
 				continue
 			case e.err == nil:
+				r.running--
 				r.arrived(e.attempt)
 				r.won(e.reached)
 				return e.reached, nil
@@ -117,6 +120,31 @@ func (r *race) run(ctx context.Context) (reached, error) {
 		r.deaf()
 	}
 	return reached{}, err
+}
+
+// bounded is a context that ends at a time, too, which its Done does not tell: those
+// who dial ask, and those who read have a deadline.
+type bounded struct {
+	context.Context
+	until time.Time
+}
+
+// Deadline implements context.Context.
+func (b *bounded) Deadline() (time.Time, bool) { return b.until, true }
+
+// Err implements context.Context.
+func (b *bounded) Err() error {
+	if err := b.Context.Err(); err != nil || time.Now().Before(b.until) {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
+// leave sees to attempts that came too late.
+func (r *race) leave() {
+	if r.running > 0 {
+		go drop(r.eventC, r.running)
+	}
 }
 
 // drop resets the connections of attempts that came too late.

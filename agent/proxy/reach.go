@@ -67,7 +67,8 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 	return r, nil
 }
 
-// reach finds a far side for a flow whose host is opening it meanwhile.
+// reach finds a far side for a flow whose host is opening it meanwhile; ctx is to end
+// when it has returned.
 func (p *Proxy) reach(ctx context.Context, f path.Flow, o *opening) (reached, error) {
 	n := p.network.Load()
 	if n == nil {
@@ -101,6 +102,9 @@ func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
 }
 
 func isCode(err error, code convert.ErrorCode) bool {
+	if err == nil {
+		return false
+	}
 	var answer convert.Error
 	return errors.As(err, &answer) && answer.Code == code
 }
@@ -143,6 +147,8 @@ func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) 
 // its way already.
 func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof.Request, o *opening) (sent int, err error) {
 	stopFeeding := o.feed(r.conn)
+	until, _ := ctx.Deadline()
+	r.conn.SetReadDeadline(until)
 	stop := context.AfterFunc(ctx, func() { r.conn.SetReadDeadline(past) })
 	err = p.greet(ctx, f.Dest, r, request)
 	sent = stopFeeding()
@@ -150,6 +156,7 @@ func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof
 		r.conn.Reset()
 		return 0, errors.Join(err, ctx.Err())
 	}
+	r.conn.SetReadDeadline(time.Time{})
 	return sent, nil
 }
 
