@@ -591,7 +591,8 @@ func FuzzAccept(f *testing.F) {
 		c.CloseWrite()
 		c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		m, err := convert.Read(c)
-		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) {
+		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
+			errors.Is(err, syscall.ENOTCONN) { // what MPTCP says of a reset that has been told of
 			return
 		}
 		if e, ok := convert.Find[convert.Error](m); err != nil || !ok || e.Code != convert.NotAuthorized || len(m.TLVs) != 1 {
