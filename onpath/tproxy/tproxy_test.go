@@ -91,6 +91,7 @@ func TestIntercept(t *testing.T) {
 		way  int
 		mark int
 		said string
+		soon int // TCP_NODELAY
 	}
 	acceptedC := make(chan accepted, 1)
 	doneC := make(chan error)
@@ -106,13 +107,14 @@ func TestIntercept(t *testing.T) {
 				t.Error(err)
 			}
 			a.mark, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK)
+			a.soon, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 			c.CloseDetached(false)
 			acceptedC <- a
 		})
 	}()
 	for way := range ways {
 		for _, addr := range []string{"203.0.113.9", "2001:db8:7::9"} {
-			want := accepted{netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(440+way)), way, mark, "abc"}
+			want := accepted{netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(440+way)), way, mark, "abc", 1}
 			c, err := net.DialTimeout("tcp", want.dest.String(), 5*time.Second)
 			if err != nil {
 				t.Fatal(err)
