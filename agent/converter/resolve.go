@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -157,7 +158,7 @@ func (r *Resolver) lookup(ctx context.Context, name string) error {
 	for i := range found {
 		found[i] = found[i].Unmap()
 	}
-	slices.SortFunc(found, netip.Addr.Compare) // IPv4 first, and the same each time
+	sort.Slice(found, func(i, j int) bool { return found[i].Less(found[j]) }) // IPv4 first, and the same each time
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if slices.Equal(r.addrs[name], found) {

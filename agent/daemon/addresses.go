@@ -6,6 +6,7 @@ package daemon
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 
 	"braid/agent/netstate"
@@ -37,7 +38,7 @@ func (a *addresses) lost(net netstate.Snapshot, now time.Time) (all []netip.Addr
 		}
 		(*a)[addr] = since
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
+	sort.Slice(all, func(i, j int) bool { return all[i].Less(all[j]) })
 	return all
 }
 

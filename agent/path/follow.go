@@ -5,6 +5,7 @@ package path
 
 import (
 	"slices"
+	"sort"
 
 	"braid/agent/config"
 )
@@ -22,15 +23,7 @@ func (n *Network) Follow(d *Decision, f Flow, open Attempt) {
 	like := first.sameSource
 	switch attempts := d.Attempts(); {
 	case slices.ContainsFunc(attempts, like):
-		slices.SortStableFunc(attempts, func(a, b Attempt) int {
-			switch {
-			case like(a) == like(b):
-				return 0
-			case like(a):
-				return -1
-			}
-			return 1
-		})
+		sort.SliceStable(attempts, func(i, j int) bool { return like(attempts[i]) && !like(attempts[j]) })
 	case open.Path == config.PathDirect && n.source(open.WAN, f.Dest.Addr().Is6()) == open.Source:
 		d.n = min(d.n+1, maxAttempts)
 		copy(d.attempts[1:d.n], d.attempts[:])

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"braid/agent/config"
 	"braid/agent/health"
@@ -268,7 +269,7 @@ func (m *maker) filter() {
 	for _, c := range m.Config.Converters {
 		f.Converters = append(f.Converters, m.ConverterAddrs(c)...)
 	}
-	slices.SortFunc(f.Converters, netip.Addr.Compare)
+	sort.Slice(f.Converters, func(i, j int) bool { return f.Converters[i].Less(f.Converters[j]) })
 	f.Converters = slices.Compact(f.Converters)
 	f.Dead = m.deadLegs()
 	if m.Crowd.All {

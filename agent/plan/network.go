@@ -5,7 +5,7 @@ package plan
 
 import (
 	"net/netip"
-	"slices"
+	"sort"
 
 	"braid/agent/config"
 	"braid/agent/health"
@@ -42,7 +42,7 @@ func (m *maker) findNetwork() {
 		for _, a := range m.ConverterAddrs(c) {
 			pc.Addrs = append(pc.Addrs, netip.AddrPortFrom(a, c.Port))
 		}
-		slices.SortStableFunc(pc.Addrs, func(a, b netip.AddrPort) int { return rank(a, v6) - rank(b, v6) })
+		sort.SliceStable(pc.Addrs, func(i, j int) bool { return rank(pc.Addrs[i], v6) < rank(pc.Addrs[j], v6) })
 		converters = append(converters, pc)
 	}
 	m.plan.Network = path.New(legs, converters, m.Config.Globals.Fallback)

@@ -5,7 +5,7 @@ package proxy
 
 import (
 	"net/netip"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -136,7 +136,7 @@ func (c *crowd) look(now time.Time) (all bool, hosts []netip.Addr) {
 		return true, nil
 	}
 	c.full = time.Time{}
-	slices.SortFunc(hosts, netip.Addr.Compare)
+	sort.Slice(hosts, func(i, j int) bool { return hosts[i].Less(hosts[j]) })
 	return false, hosts
 }
 
