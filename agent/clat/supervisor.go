@@ -35,13 +35,15 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	targets []plan.IPv6Only
-	taken   []netip.Addr         // addresses that others have
-	open    map[string]plan.CLAT // by WAN
+	taken   []netip.Addr          // addresses that others have
+	chosen  map[string]netip.Addr // by WAN, those that are tried or in use
+	open    map[string]plan.CLAT  // by WAN
 }
 
 // NewSupervisor makes a supervisor that looks after nothing yet.
 func NewSupervisor(log *journal.Log) *Supervisor {
-	return &Supervisor{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1), open: make(map[string]plan.CLAT)}
+	return &Supervisor{log: log, changedC: make(chan struct{}, 1), wakeC: make(chan struct{}, 1),
+		chosen: make(map[string]netip.Addr), open: make(map[string]plan.CLAT)}
 }
 
 // Changed receives when another set of translators runs.
@@ -147,9 +149,11 @@ func (c *Supervisor) insist(ctx context.Context, t plan.IPv6Only, f func() error
 		if ctx.Err() != nil {
 			return
 		}
-		if text := fmt.Sprint(err); err != nil && text != last {
-			c.log.Error("IPv4 over IPv6", "wan", t.WAN, "error", err)
+		if text := fmt.Sprint(err); text != last {
 			last, since = text, time.Now()
+			if err != nil {
+				c.log.Error("IPv4 over IPv6", "wan", t.WAN, "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -174,17 +178,21 @@ func (c *Supervisor) translate(ctx context.Context, t plan.IPv6Only, prefix neti
 	if err != nil {
 		return err
 	}
-	defer func() {
-		c.mu.Lock()
-		delete(c.open, t.WAN)
-		c.mu.Unlock()
-		hint(c.changedC)
-	}()
 	translator, err := Open(Config{Device: p.Device, WAN: t.Device, Prefix: p.Prefix, IPv4: p.IPv4})
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.open[t.WAN] = p
+	c.mu.Unlock()
 	hint(c.changedC)
+	defer func() {
+		c.mu.Lock()
+		delete(c.open, t.WAN)
+		delete(c.chosen, t.WAN)
+		c.mu.Unlock()
+		hint(c.changedC)
+	}()
 	return translator.Run(ctx)
 }
 
@@ -193,16 +201,17 @@ func (c *Supervisor) reserve(t plan.IPv6Only, prefix netip.Prefix) (plan.CLAT, e
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	taken := slices.Clone(c.taken)
-	for _, o := range c.open {
-		taken = append(taken, o.IPv4)
+	for wan, a := range c.chosen {
+		if wan != t.WAN {
+			taken = append(taken, a)
+		}
 	}
 	a, err := Address(t.Index, taken)
 	if err != nil {
 		return plan.CLAT{}, err
 	}
-	p := plan.CLAT{Device: fmt.Sprintf("%s%d", DevicePrefix, t.Index), IPv4: a, Prefix: prefix, Inner: Inner(a)}
-	c.open[t.WAN] = p
-	return p, nil
+	c.chosen[t.WAN] = a
+	return plan.CLAT{Device: fmt.Sprintf("%s%d", DevicePrefix, t.Index), IPv4: a, Prefix: prefix, Inner: Inner(a)}, nil
 }
 
 func hint(c chan<- struct{}) {

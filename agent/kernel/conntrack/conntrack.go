@@ -92,7 +92,7 @@ func (s *Sweeper) collect(wait bool) (err error) {
 		}
 	}
 	if s.running = nil; done.err == nil {
-		s.note(done.open, !slices.EqualFunc(s.wanted, s.done, equal))
+		s.note(done.open, s.done, s.wanted, !slices.EqualFunc(s.wanted, s.done, equal))
 		if s.done = s.wanted; len(s.wanted) == 0 {
 			s.open = open{}
 		}

@@ -116,12 +116,25 @@ func TestKept(t *testing.T) {
 	wans[0].Main4, wans[1].New4 = true, 50
 	expect("lte is back", five, six)
 
+	// While all goes to the fibre anyway, nobody is there because it was kept.
+	wans = slices.Clone(wans)
+	wans[1].New4 = 0
+	expect("lte is away", five, six)
+	if s.at = s.at.Add(-again); s.old() {
+		t.Error("the table is read each minute although nobody is led anywhere")
+	}
+	connection(t, 11, fibre, "ESTABLISHED", "198.51.100.2", "192.0.2.86")
+	conntrack(t, "-D", "-p", "tcp", "--sport", "10")
+	wans = slices.Clone(wans)
+	wans[1].New4 = 50
+	expect("lte is back again", five, six)
+
 	// After the teardown they are whose they were.
 	wans = nil
 	expect("teardown")
 	s.at = s.at.Add(-again)
 	expect("a minute later")
-	if left := there(t); !slices.Equal(left, []string{"10", "21", "21", "21", "21", "5", "6", "9"}) {
+	if left := there(t); !slices.Equal(left, []string{"11", "21", "21", "21", "21", "5", "6", "9"}) {
 		t.Errorf("%v are left", left)
 	}
 }

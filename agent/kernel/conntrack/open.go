@@ -49,39 +49,55 @@ func openFlow(f *netlink.ConntrackFlow) (flow, bool) {
 // open is what was open when new flows were last divided otherwise, and is still.
 type open struct {
 	flows map[flow]bool
-	kept  []plan.Kept
+	pairs map[string]plan.Kept // what they have kept, by its name
+	kept  []plan.Kept          // the same, in that order
+	force bool                 // some of it leads where new flows do not go by themselves
 	at    time.Time
 }
 
-// pair is what a flow has its host and server kept for.
-func (f flow) pair() plan.Kept {
-	return plan.Kept{Host: f.host.Addr(), Server: f.server.Addr(), Mark: f.mark}
+// pair is what a flow has its host and server kept for, and its name.
+func (f flow) pair() (p plan.Kept, name string) {
+	p = plan.Kept{Host: f.host.Addr(), Server: f.server.Addr(), Mark: f.mark}
+	return p, p.Host.String() + " " + p.Server.String()
 }
 
-// note takes in what is open now; anew: new flows are divided otherwise than
-// before. What has come since then has been divided so, or is where it is because
-// its host and server were kept, which it does not renew.
-func (o *open) note(now map[flow]bool, anew bool) {
+// note takes in what is open now; before is how new flows were divided until now,
+// anew that they are divided otherwise from now on. What has come since they were last
+// divided has been divided so, or is where it is because its host and server were
+// kept, which it does not renew.
+func (o *open) note(now map[flow]bool, before, wans []plan.FlowWAN, anew bool) {
 	o.at = time.Now()
-	flows := make(map[flow]bool)
+	was, flows := o.pairs, make(map[flow]bool)
+	o.pairs, o.kept, o.force = make(map[string]plan.Kept), nil, false
 	for f := range now {
-		if o.flows[f] || anew && !slices.Contains(o.kept, f.pair()) {
-			flows[f] = true
+		p, name := f.pair()
+		old, found := was[name]
+		led := found && old.Mark == p.Mark && !only(before, f)
+		if !o.flows[f] && (!anew || led) {
+			continue
 		}
-	}
-	o.flows, o.kept = flows, nil
-	pairs := make(map[string]plan.Kept) // in the order of their names
-	for f := range flows {
-		p := f.pair()
-		name := p.Host.String() + " " + p.Server.String()
-		if other, found := pairs[name]; !found || p.Mark < other.Mark {
-			pairs[name] = p
+		flows[f] = true
+		if other, found := o.pairs[name]; !found || p.Mark < other.Mark {
+			o.pairs[name] = p
 		}
+		o.force = o.force || !only(wans, f)
 	}
-	for _, name := range slices.Sorted(maps.Keys(pairs)) {
-		o.kept = append(o.kept, pairs[name])
+	o.flows = flows
+	for _, name := range slices.Sorted(maps.Keys(o.pairs)) {
+		o.kept = append(o.kept, o.pairs[name])
 	}
+}
+
+// only says whether all new flows leave by a flow's WAN anyway.
+func only(wans []plan.FlowWAN, f flow) bool {
+	return !slices.ContainsFunc(wans, func(w plan.FlowWAN) bool {
+		weight := w.New4
+		if f.server.Addr().Is6() {
+			weight = w.New6
+		}
+		return weight > 0 && w.Mark != f.mark
+	})
 }
 
 // old says that it is time to look again.
-func (o *open) old() bool { return len(o.kept) > 0 && time.Since(o.at) >= again }
+func (o *open) old() bool { return o.force && time.Since(o.at) >= again }
