@@ -146,6 +146,10 @@ func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) 
 // await waits for a converter's answer. What the LAN host says meanwhile is on
 // its way already.
 func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof.Request, o *opening) (sent int, err error) {
+	if ctx.Err() != nil { // another far side may be getting what the host says
+		r.conn.Reset()
+		return 0, context.Cause(ctx)
+	}
 	stopFeeding := o.feed(r.conn)
 	until, _ := ctx.Deadline()
 	r.conn.SetReadDeadline(until)

@@ -47,6 +47,9 @@ func IsLocal(a netip.Addr) (bool, error) {
 
 // kind is the type of the route to an address (rtnetlink(7)).
 func (r *asker) kind(a netip.Addr) (kind uint8, err error) {
+	if !a.IsValid() {
+		return 0, unix.EINVAL
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.open {

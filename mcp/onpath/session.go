@@ -115,6 +115,9 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 	se.far = far
 	s.mu.Unlock()
 	s.converted.Add(1)
+	// A client that has vanished is to be found out, and one that has not to stay
+	// reachable: it does not know of us, and asks as seldom as it likes.
+	_ = se.client.KeepMapped(true)
 	se.memory = s.memory.Give(se.client)
 	s.guard.Add(&se.ward, se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
@@ -164,6 +167,11 @@ func (s *sessions) remove(se *session) {
 // end waits for the end of what is open, until halt ends; the rest is reset.
 func (s *sessions) end(halt context.Context) {
 	const interval = 10 * time.Millisecond
+	s.mu.Lock()
+	for se := range s.open {
+		_ = se.client.Ask() // or its end comes when it comes
+	}
+	s.mu.Unlock()
 	for s.count() > 0 && halt.Err() == nil {
 		time.Sleep(interval)
 	}

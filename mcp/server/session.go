@@ -31,6 +31,9 @@ const (
 	dialTimeout    = 20 * time.Second // from there to the server's SYN+ACK
 	goodbyeTimeout = 5 * time.Second  // after an error the client is to close
 	goodbyeBytes   = 256 << 10
+	// watchInterval is how often it is looked at most whether a client that waits
+	// for its server still does.
+	watchInterval = 200 * time.Millisecond
 )
 
 // session is one client connection.
@@ -281,7 +284,8 @@ func (se *session) connect(ctx context.Context, a *account, connect convert.Conn
 	if err := s.allowed(a.config(), connect.Remote); err != nil {
 		return nil, err
 	}
-	far, err := s.dial(&dialling{ctx, se.client, time.Now().Add(s.dialTimeout)}, connect.Remote)
+	now := time.Now()
+	far, err := s.dial(&dialling{Context: ctx, client: se.client, until: now.Add(s.dialTimeout), asked: now}, connect.Remote)
 	if err != nil {
 		return nil, dialError(err)
 	}
@@ -294,6 +298,8 @@ type dialling struct {
 	context.Context
 	client *mptcp.Conn
 	until  time.Time
+	asked  time.Time // last
+	gone   bool
 }
 
 // Deadline implements context.Context.
@@ -301,13 +307,17 @@ func (d *dialling) Deadline() (time.Time, bool) { return d.until, true }
 
 // Err implements context.Context.
 func (d *dialling) Err() error {
+	now := time.Now()
+	if now.Sub(d.asked) >= watchInterval {
+		d.asked, d.gone = now, d.gone || d.client.Gone()
+	}
 	switch err := d.Context.Err(); {
 	case err != nil:
 		return err
-	case !time.Now().Before(d.until):
-		return context.DeadlineExceeded
-	case d.client.Gone():
+	case d.gone:
 		return context.Canceled
+	case !now.Before(d.until):
+		return context.DeadlineExceeded
 	}
 	return nil
 }

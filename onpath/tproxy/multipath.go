@@ -64,6 +64,7 @@ func listenMapped(at netip.AddrPort, mark uint32) (*mptcp.Listener, error) {
 			return nil, fmt.Errorf("setting socket option %d of level %d: %w", o.name, o.level, err)
 		}
 	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which MPTCP's listeners have from 5.17
 	if err := unix.Bind(fd, &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}); err != nil {
 		return nil, err
 	}

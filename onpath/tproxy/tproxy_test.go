@@ -60,10 +60,9 @@ func withoutIPv6(t *testing.T) {
 	t.Cleanup(func() { set("0") })
 }
 
-// A connection made to a far address ends here, and knows that address and the
-// way in for which the filter has chosen its port.
-func TestIntercept(t *testing.T) {
-	l := listener(t)
+// intercept has connections to far addresses end at a listener, by ports from 440 on.
+func intercept(t *testing.T, l *Listener) {
+	t.Helper()
 	var tproxy strings.Builder
 	for i, port := range l.Ports() {
 		fmt.Fprintf(&tproxy, `
@@ -85,7 +84,53 @@ func TestIntercept(t *testing.T) {
 			}
 		}
 .`, tproxy.String()))
-	defer run(t, "nft delete table inet t; for f in -4 -6; do ip $f rule del fwmark 1; done")
+	t.Cleanup(func() {
+		run(t, "nft delete table inet t; for f in -4 -6; do ip $f rule del fwmark 1; ip $f route flush table 100; done; ip route flush 203.0.113.0/24; ip -6 route flush 2001:db8:7::/64")
+	})
+}
+
+// What is intercepted by MPTCP says at once what it has to say.
+func TestInterceptMultipath(t *testing.T) {
+	l, err := ListenMultipath(mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intercept(t, l)
+	soonC, doneC := make(chan int, 1), make(chan error)
+	go func() {
+		doneC <- l.Serve(func(c *mptcp.Conn, _ int) {
+			fd, err := c.Detach(nil)
+			if err != nil || !c.MPTCP || c.Local.Port() != 440 {
+				t.Errorf("accepted %v, MPTCP %v, %v", c.Local, c.MPTCP, err)
+			}
+			soon, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+			c.CloseDetached(false)
+			soonC <- soon
+		})
+	}()
+	for _, addr := range []string{"203.0.113.9:440", "[2001:db8:7::9]:440"} {
+		c, err := new(mptcp.Dialer).Dial(t.Context(), netip.Addr{}, netip.MustParseAddrPort(addr), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if <-soonC != 1 {
+			t.Errorf("%s: TCP_NODELAY is not set", addr)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-doneC; err != nil {
+		t.Error(err)
+	}
+}
+
+// A connection made to a far address ends here, and knows that address and the
+// way in for which the filter has chosen its port.
+func TestIntercept(t *testing.T) {
+	l := listener(t)
+	intercept(t, l)
 	type accepted struct {
 		dest netip.AddrPort
 		way  int

@@ -278,7 +278,7 @@ func (h *handshake) look(fd uintptr) bool {
 // when ctx ends, which takes goroutines and timers, and hardly ever happens.
 func within(ctx context.Context, setDeadline func(time.Time) error, do func() error) error {
 	const glance = 250 * time.Millisecond
-	for {
+	for ctx.Err() == nil {
 		until := time.Now().Add(glance)
 		last, bound := ctx.Deadline()
 		if bound = bound && last.Before(until); bound {
@@ -287,17 +287,16 @@ func within(ctx context.Context, setDeadline func(time.Time) error, do func() er
 		setDeadline(until)
 		err := do()
 		switch {
-		case err == nil:
-			setDeadline(time.Time{})
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
+			if ctx.Err() == nil {
+				setDeadline(time.Time{})
+				return err
+			}
 		case bound:
 			time.Sleep(time.Millisecond) // its timer comes a little later than ours
 		}
 	}
+	return context.Cause(ctx)
 }
 
 // speaksMPTCP says whether the connection of an MPTCP socket has not fallen back

@@ -74,10 +74,11 @@ func Adopt(f *os.File) (*Listener, error) {
 		return nil, fmt.Errorf("adopting listener: %v is not TCP", l.Addr())
 	}
 	adopted, err := NewListener(tl)
-	if err == nil {
-		err = adopted.set(bequeath) // whoever has opened it may have it otherwise
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := adopted.set(bequeath); err != nil { // whoever has opened it may have it otherwise
+		adopted.Close()
 		return nil, fmt.Errorf("adopting listener: %w", err)
 	}
 	return adopted, nil

@@ -247,6 +247,15 @@ func TestDialErrors(t *testing.T) {
 	}
 	closed := netip.MustParseAddrPort(l.Addr().String())
 	l.Close()
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	open := netip.MustParseAddrPort(l.Addr().String())
+	over, end := context.WithCancel(t.Context())
+	end()
+	soon, end := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, end)
 	run(t, "", "ip", "addr", "add", "192.0.2.1/24", "dev", "lo")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -262,6 +271,8 @@ func TestDialErrors(t *testing.T) {
 		{"refused", t.Context(), netip.Addr{}, closed, "connection refused"},
 		{"unreachable", t.Context(), netip.Addr{}, netip.MustParseAddrPort("198.51.100.1:80"), "network is unreachable"},
 		{"silent", ctx, netip.Addr{}, netip.MustParseAddrPort("127.0.0.1:9"), "context deadline exceeded"},
+		{"ended before", over, netip.Addr{}, open, "context canceled"},
+		{"ended meanwhile", soon, netip.Addr{}, netip.MustParseAddrPort("127.0.0.1:9"), "context canceled"},
 		{"source not ours", t.Context(), netip.MustParseAddr("203.0.113.7"), closed, "binding to 203.0.113.7: cannot assign requested address"},
 	}
 	for _, tt := range tests {
