@@ -132,6 +132,7 @@ func (c *Supervisor) search(ctx context.Context, t plan.IPv6Only) {
 			stop = func() {}
 			if n.Prefix.IsValid() {
 				stop = background(ctx, func(ctx context.Context) {
+					defer c.release(t.WAN)
 					c.insist(ctx, t, func() error { return c.translate(ctx, t, n.Prefix) })
 				})
 			}
@@ -189,14 +190,20 @@ func (c *Supervisor) translate(ctx context.Context, t plan.IPv6Only, prefix neti
 	defer func() {
 		c.mu.Lock()
 		delete(c.open, t.WAN)
-		delete(c.chosen, t.WAN)
 		c.mu.Unlock()
 		hint(c.changedC)
 	}()
 	return translator.Run(ctx)
 }
 
-// reserve chooses device and address.
+// release gives back the address that reserve has chosen.
+func (c *Supervisor) release(wan string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.chosen, wan)
+}
+
+// reserve chooses device and address, the same for the same WAN until release.
 func (c *Supervisor) reserve(t plan.IPv6Only, prefix netip.Prefix) (plan.CLAT, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,9 +52,9 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 		return *r, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	o := listen(c.lan, cancel)
 	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest, Path: c.wanted, Class: class}, o)
+	cancel(nil) // who is late is not to get what the host has said
 	first, gone := o.settle()
 	if err != nil {
 		return reached{}, err

@@ -36,6 +36,7 @@ type sessions struct {
 	mu      sync.Mutex
 	open    map[*session]struct{}
 	flows   map[lend.Flow]*session // by their first ones
+	ending  bool                   // those that are open are to end by themselves
 	closing bool
 	running sync.WaitGroup
 }
@@ -111,13 +112,16 @@ func (s *sessions) convert(ctx context.Context, se *session) {
 		s.remove(se)
 		return
 	}
-	s.mu.Lock()
-	se.far = far
-	s.mu.Unlock()
-	s.converted.Add(1)
 	// A client that has vanished is to be found out, and one that has not to stay
 	// reachable: it does not know of us, and asks as seldom as it likes.
 	_ = se.client.KeepMapped(true)
+	s.mu.Lock()
+	se.far = far
+	if s.ending {
+		_ = se.client.Ask() // or its end comes when it comes
+	}
+	s.mu.Unlock()
+	s.converted.Add(1)
 	se.memory = s.memory.Give(se.client)
 	s.guard.Add(&se.ward, se.client, &se.pair.BToA)
 	se.pair.A, se.pair.B, se.pair.KeepMapped = se.client, far, true
@@ -168,8 +172,9 @@ func (s *sessions) remove(se *session) {
 func (s *sessions) end(halt context.Context) {
 	const interval = 10 * time.Millisecond
 	s.mu.Lock()
+	s.ending = true
 	for se := range s.open {
-		_ = se.client.Ask() // or its end comes when it comes
+		_ = se.client.Ask()
 	}
 	s.mu.Unlock()
 	for s.count() > 0 && halt.Err() == nil {

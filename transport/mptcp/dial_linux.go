@@ -120,8 +120,9 @@ func (d *Dialer) connect(ctx context.Context, a attempt) (c *Conn, sent int, err
 	}
 	ti, err := established(ctx, f)
 	if err != nil {
+		abort(fd) // it may have been established meanwhile
 		f.Close()
-		if sent > 0 && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
+		if sent > 0 && ti.State != StateEstablished && (ctx.Err() != nil || errors.Is(err, unix.ETIMEDOUT)) {
 			d.syn.learn(a.source, a.peer.Addr(), false) // no answer, perhaps for its data
 		}
 		return nil, 0, err
