@@ -90,7 +90,8 @@ func (l *Listener) Close() error { return l.file.Close() }
 // Accept takes the next connection; net.ErrClosed after Close.
 func (l *Listener) Accept() (*Conn, error) {
 	l.mu.Lock()
-	err, taken := l.rc.Read(l.take), l.taken
+	err := l.rc.Read(l.take)
+	taken := l.taken // by that, and not before
 	l.mu.Unlock()
 	switch {
 	case err != nil: // there is no other reason
