@@ -178,6 +178,7 @@ func (m *Monitor) SetTargets(targets []Target) {
 		for _, w := range t.Ways {
 			if p.askers[w.Way] == nil {
 				p.askers[w.Way] = &asker{m: m, name: t.Name, way: w, key: t.Key, cookie: t.Cookie, asking: true, askC: make(chan struct{}, 1)}
+				wake(m.wakeC)
 			}
 		}
 		maps.DeleteFunc(p.askers, func(w path.Way, a *asker) bool {
@@ -198,7 +199,6 @@ func (m *Monitor) SetTargets(targets []Target) {
 		}
 	}
 	m.peers = peers
-	wake(m.wakeC)
 }
 
 // Doubt tells of a connection that a converter has not made by a way, and why.

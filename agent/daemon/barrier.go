@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// legacyInterval is how often the firewall's rules are read again where there
-	// are tables that nothing tells of changes in.
+	// legacyInterval is how often it is asked whether there are tables that nothing
+	// tells of changes in; where there are, the firewall's rules are read again.
 	legacyInterval = 10 * time.Second
 	// barrierShare bounds the reading, of rules that others change all the time, to
 	// one part in so many of the time.
@@ -30,6 +30,7 @@ type barriers struct {
 	gen      uint32 // of the ruleset, and
 	print    uint64 // what others' part of it looked like, when it was read
 	at       time.Time
+	sought   time.Time // when it was last asked for tables that nothing tells of changes in
 	took     time.Duration
 	barred   map[plan.Barrier]bool
 	helped   []config.PortRange
@@ -86,6 +87,10 @@ func (b *barriers) news() (gen uint32, print uint64, news bool) {
 	case err == nil:
 		print, err = forward.Print()
 	}
-	unseen := err != nil || forward.Legacy()
-	return gen, print, print != b.print || unseen && time.Since(b.at) >= legacyInterval
+	news = print != b.print
+	if time.Since(b.sought) >= legacyInterval {
+		b.sought = time.Now()
+		news = news || err != nil || forward.Legacy()
+	}
+	return gen, print, news
 }

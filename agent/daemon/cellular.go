@@ -70,7 +70,7 @@ func (l *loop) countQuotas() {
 				l.complain(err)
 				return
 			}
-			counters = netstate.Counters()
+			counters = l.counters.Traffic()
 		}
 		r := quota.Reading{Device: w.Device, Index: link.Index, Highest: l.highest(), RX: counters[w.Device].RX, TX: counters[w.Device].TX}
 		if _, counted := counters[w.Device]; !counted {

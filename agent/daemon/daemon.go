@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -139,12 +140,12 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	} else {
 		d.log.Info("congestion control", "lines", c.Lines, "lan", c.Near)
 	}
-	heart, err := tproxy.NewHeart(ctx, plan.MarkAgent)
+	heart, err := tproxy.NewHeart(plan.MarkAgent)
 	if err != nil {
 		return err
 	}
 	defer heart.Close()
-	changedC, err := netstate.Watch(ctx, plan.Own)
+	watcher, err := netstate.Watch(ctx, plan.Own)
 	if err != nil {
 		return err
 	}
@@ -152,7 +153,8 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	if err := d.publish(); err != nil {
 		return err
 	}
-	l := &loop{Daemon: d, reconciler: r, pulse: &pulse{heart: heart}, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{})}
+	l := &loop{Daemon: d, reconciler: r, watcher: watcher, pulse: &pulse{heart: heart}, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{}),
+		beatC: make(chan struct{}, 1), heldC: make(chan struct{}, 1)}
 	if err := d.proxy.Memory.LoadFile(d.serversFile()); err != nil {
 		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
 	}
@@ -160,7 +162,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	d.netifd.ReadFirst(ctx, d.Ubus)
-	l.meter.Measure(nil) // so that the first who ask get an answer that holds
+	l.meter.Measure(time.Now(), l.counters.Traffic()) // so that the first who ask get an answer that holds
 	l.load(ctx)
 	l.update(ctx)
 
@@ -177,6 +179,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 	work.run("events", d.sendEvents)
 	work.run("netifd", d.netifd.Run)
 	work.run("health", d.health.Run)
+	work.run("watch", l.watch)
 	work.run("converters", d.converters.Run)
 	work.run("names", d.resolver.Run)
 	work.run("nameservers", d.servers.Run)
@@ -197,7 +200,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		inner, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(outer, cancel)() // another task failed
-		l.run(inner, changedC, hup)
+		l.run(inner, hup)
 		l.release()
 		err := errors.Join(d.proxy.Memory.SaveFile(d.serversFile()), d.saveQuotas())
 		work.stop()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"braid/agent/history"
+	"braid/agent/load"
+	"braid/agent/netstate"
 	"braid/agent/status"
 	"braid/agent/ubus"
 )
@@ -16,15 +18,23 @@ import (
 // defaultSpan is what the method "history" goes back unless told, in seconds.
 const defaultSpan = 600
 
-// sampleRates remembers what the WANs carry.
+// sampled is what devices had carried at a time.
+type sampled struct {
+	at       time.Time
+	counters map[string]netstate.Traffic
+}
+
+// sampleRates remembers what the WANs have carried since it last did.
 func (l *loop) sampleRates() {
-	known, carried := l.health.Health(), l.meter.Rates()
+	known, before, now := l.health.Health(), l.sampled, sampled{time.Now(), l.meter.Counters()}
+	elapsed := now.at.Sub(before.at)
+	l.sampled = now
 	samples := make(map[string]history.Sample, len(l.plan.WANs))
 	for _, w := range l.plan.WANs {
-		r := carried[w.Name]
+		r := load.Since(before.counters[w.Device], now.counters[w.Device], elapsed)
 		samples[w.Name] = history.Sample{RX: r.RX, TX: r.TX, RTT: status.Measured(w, known).RTT}
 	}
-	l.rates.Add(time.Now(), samples)
+	l.rates.Add(now.at, samples)
 }
 
 func (d *Daemon) handleHistory(_ context.Context, r *ubus.Request) (any, error) {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -29,9 +30,6 @@ import (
 const (
 	// debounce lets the rest of a burst of events arrive.
 	debounce = 10 * time.Millisecond
-	// beat is how often the packet filter hears from us and the kernel is
-	// looked over for what others have done to our part of it.
-	beat = time.Second
 	// unseen is how long the network is believed to be as it was without a word
 	// of the kernel's: its words may get lost, and reading it all each second
 	// is what an agent at rest would do most.
@@ -49,6 +47,7 @@ const (
 type loop struct {
 	*Daemon
 	reconciler *reconcile.Reconciler
+	watcher    *netstate.Watcher
 	pulse      *pulse
 	ports      plan.Ports
 
@@ -58,7 +57,9 @@ type loop struct {
 	problems  config.Problems        // of the configuration in the file
 	net       netstate.Snapshot
 	netAt     time.Time // when it was read; zero: it may have changed
-	plan      plan.Plan
+	counters  netstate.Counters
+	made      made
+	plan      plan.Plan // that is in force
 	barriers  barriers
 	unhold    context.CancelFunc     // nil: SYNs are not held
 	extension *extension             // nil: connections of LAN hosts are not extended
@@ -66,20 +67,20 @@ type loop struct {
 	failed    string                 // the last error logged, so that a lasting one is told once
 	told      map[string]modem.Facts // what was last heeded, by WAN
 	addresses addresses              // that WANs have had
+	sampled   sampled                // what the history was last told
+
+	// Hints of watch.
+	beatC chan struct{} // a beat has passed
+	heldC chan struct{} // other WANs are to be held back
 }
 
-func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan struct{}) {
-	go l.pulse.run(ctx)
-	ticker := time.NewTicker(beat)
-	defer ticker.Stop()
-	meter := time.NewTicker(load.Interval)
-	defer meter.Stop()
+func (l *loop) run(ctx context.Context, hup <-chan struct{}) {
 	var settledC <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-changedC:
+		case <-l.watcher.Changed():
 			l.netAt = time.Time{}
 			if settledC == nil {
 				settledC = time.After(debounce)
@@ -94,16 +95,12 @@ func (l *loop) run(ctx context.Context, changedC <-chan struct{}, hup <-chan str
 		case <-l.health.Changed():
 		case <-l.converters.Changed():
 		case <-l.resolver.Changed():
-		case <-ticker.C:
+		case <-l.beatC:
+			l.sampleRates()
 			l.countQuotas()
 			l.mend()
 			l.forwardUnreached()
-		case <-meter.C:
-			changed := l.meter.Measure(lines(l.config, l.plan, l.health.Health()))
-			l.sampleRates()
-			if !changed {
-				continue
-			}
+		case <-l.heldC:
 		case <-hup:
 			l.load(ctx)
 		case r := <-l.requestC:
@@ -180,13 +177,14 @@ func (l *loop) update(ctx context.Context) {
 	in.Barred, in.Helped = l.barriers.barred, l.barriers.helped
 	in.Crowd.All, in.Crowd.Hosts = l.proxy.Crowd(time.Now())
 	in.Lost = l.addresses.lost(l.net, time.Now())
-	p, problems := plan.Make(in)
+	p, problems := l.make(in)
 	problems = append(problems, l.translate(p.IPv6Only, l.net)...)
 	if p.Network != nil {
 		l.proxy.SetNetwork(p.Network)
 	}
 	if err := l.hold(p.Firewall); err != nil {
 		p.Firewall.Late = false
+		l.made = made{} // it is tried again
 		problems = append(problems, config.Problem{Section: "globals", Option: "accept", Message: err.Error(), Warning: true})
 	}
 	leaving := leaving(l.plan.Endpoints, p.Endpoints)
@@ -220,6 +218,7 @@ func (l *loop) update(ctx context.Context) {
 	}
 	l.health.SetTargets(p.Probes)
 	l.servers.SetTargets(p.Nameservers)
+	l.meter.Watch(lines(l.config, p, in.Health))
 	l.modems.SetTargets(p.Modems)
 	l.addresses.note(p, err == nil)
 	l.plan = p
@@ -230,9 +229,26 @@ func (l *loop) update(ctx context.Context) {
 	}
 }
 
-// look reads the network if it may have changed.
+// made is a plan, and what it follows from.
+type made struct {
+	in       plan.Input
+	plan     plan.Plan
+	problems config.Problems
+}
+
+// make plans, unless all is as it was when that was last done.
+func (l *loop) make(in plan.Input) (plan.Plan, config.Problems) {
+	if !reflect.DeepEqual(in, l.made.in) {
+		p, problems := plan.Make(in)
+		l.made = made{in, p, slices.Clip(problems)}
+	}
+	return l.made.plan, l.made.problems
+}
+
+// look reads the network if it may have changed, with what is ours of it.
 func (l *loop) look() error {
-	if time.Since(l.netAt) >= unseen {
+	if l.watcher.Touched() || time.Since(l.netAt) >= unseen {
+		l.reconciler.Recheck()
 		began := time.Now()
 		net, err := netstate.Read(plan.Own)
 		if err != nil {
@@ -285,6 +301,7 @@ func (l *loop) release() {
 		f.Drain = true
 		p.Firewall = &f
 	}
+	l.pulse.rest()
 	l.stopExtending()
 	l.complain(errors.Join(l.reconciler.Apply(ctx, p), l.hold(nil)))
 }

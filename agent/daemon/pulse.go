@@ -4,7 +4,6 @@
 package daemon
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -33,18 +32,13 @@ func (p *pulse) beat() error {
 // rest notes that nothing is intercepted.
 func (p *pulse) rest() { p.turned.Store(nil) }
 
-// run beats until ctx ends.
-func (p *pulse) run(ctx context.Context) {
-	ticker := time.NewTicker(beat)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if at := p.turned.Load(); at != nil && time.Since(*at) < hung {
-			_ = p.heart.Beat() // the loop tells of what is wrong with it
-		}
+// hold beats for a turn that does not end.
+func (p *pulse) hold(now time.Time) {
+	at := p.turned.Load()
+	if at == nil {
+		return
+	}
+	if waited := now.Sub(*at); waited > beat+beat/4 && waited < hung {
+		_ = p.heart.Beat() // the loop tells of what is wrong with it
 	}
 }

@@ -5,6 +5,7 @@ package health
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -23,8 +24,8 @@ type Monitor struct {
 	open     func(ctx context.Context, device string, source netip.Addr, tcp bool, id uint16) (conn, error)
 	// openSized opens a conn whose probes have a size; nil: there are none.
 	openSized func(ctx context.Context, device string, source netip.Addr, id uint16) (sized, error)
-	counters  func() map[string]netstate.Traffic
 	again     func() uint64 // segments that TCP has sent again, over whatever device
+	silence   silence
 
 	mu       sync.Mutex
 	trackers map[Leg]*tracker // kept while a path is away: its past counts
@@ -42,8 +43,7 @@ func NewMonitor(log *journal.Log) *Monitor {
 		openSized: func(ctx context.Context, device string, source netip.Addr, id uint16) (sized, error) {
 			return icmp.Open(ctx, device, source, id)
 		},
-		counters: netstate.Counters,
-		again:    netstate.Retransmissions,
+		again:    new(netstate.Counters).Retransmissions,
 		trackers: make(map[Leg]*tracker),
 		probers:  make(map[Leg]*prober),
 		targets:  make(map[Leg]Target),
@@ -92,6 +92,10 @@ func (m *Monitor) SetTargets(targets []Target) {
 		}
 		m.trackers[t.Leg].patient = t.Patient
 	}
+	if maps.Equal(m.targets, old) {
+		m.mu.Unlock()
+		return
+	}
 	for p := range old {
 		if _, stays := m.targets[p]; !stays {
 			m.trackers[p].gone(now)
@@ -105,11 +109,10 @@ func (m *Monitor) SetTargets(targets []Target) {
 	}
 }
 
-// Run probes until ctx ends.
+// Run probes until ctx ends; somebody is to Look meanwhile.
 func (m *Monitor) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { m.watchSilence(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

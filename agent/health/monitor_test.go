@@ -149,8 +149,7 @@ func TestMonitor(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	m := NewMonitor(discard)
-	doneC := make(chan error, 1)
-	go func() { doneC <- m.Run(ctx) }()
+	doneC := start(ctx, m)
 	var targets []Target
 	for _, v := range []struct{ wan, source string }{
 		{"fibre", "198.51.100.2"}, {"fibre", "2001:db8:f::2"}, {"lte", "100.64.0.2"}, {"lte", "2001:db8:c::2"},
@@ -266,8 +265,7 @@ func TestICMPFiltered(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	m := NewMonitor(discard)
-	doneC := make(chan error, 1)
-	go func() { doneC <- m.Run(ctx) }()
+	doneC := start(ctx, m)
 	m.SetTargets([]Target{
 		{Leg: fibre4, Source: netip.MustParseAddr("198.51.100.2"), Ways: Ways{peer4}},
 		{Leg: lte4, Source: netip.MustParseAddr("100.64.0.2"), Ways: Ways{peer4}, Patient: true},
@@ -305,8 +303,7 @@ func TestEchoFiltered(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	m := NewMonitor(discard)
-	doneC := make(chan error, 1)
-	go func() { doneC <- m.Run(ctx) }()
+	doneC := start(ctx, m)
 	var targets []Target
 	for _, v := range []struct{ wan, source string }{
 		{"fibre", "198.51.100.2"}, {"fibre", "2001:db8:f::2"}, {"lte", "100.64.0.2"}, {"lte", "2001:db8:c::2"},

@@ -4,7 +4,6 @@
 package health
 
 import (
-	"context"
 	"net/netip"
 	"time"
 
@@ -12,8 +11,8 @@ import (
 )
 
 const (
-	fastTick = 20 * time.Millisecond  // while any device is busy
-	slowTick = 200 * time.Millisecond //
+	fastTick = 20 * time.Millisecond // while any device is busy
+	slowTick = 200 * time.Millisecond
 	// busyPackets in a slow tick make a device busy, busyTicks of the last
 	// fast ones with packets keep it so.
 	busyPackets = 8
@@ -49,63 +48,64 @@ type deviceWatch struct {
 	probers []*prober // that use it
 }
 
-// watchSilence looks at what the targets' devices receive. Nothing is faster
-// to tell of a dead path than a stream that ends, and it costs no traffic: only
-// when a busy device falls silent is a probe sent, to tell a dead path from
-// one that has nothing to carry.
-func (m *Monitor) watchSilence(ctx context.Context) {
-	devices := make(map[string]*deviceWatch)
-	tick := slowTick
-	again := retransmissions{at: time.Now(), n: m.again()}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(tick):
+// silence is what Look remembers.
+type silence struct {
+	devices  map[string]*deviceWatch
+	again    retransmissions
+	interval time.Duration // before this look; 0: it is the first
+}
+
+// Look looks at what the targets' devices have received, and says when it wants to
+// look again, from now. Nothing is faster to tell of a dead path than a stream that
+// ends, and it costs no traffic: only when a busy device falls silent is a probe
+// sent, to tell a dead path from one that has nothing to carry. It is for one
+// goroutine.
+func (m *Monitor) Look(now time.Time, counters map[string]netstate.Traffic) (next time.Duration) {
+	s := &m.silence
+	if s.interval == 0 {
+		*s = silence{make(map[string]*deviceWatch), retransmissions{now, m.again()}, slowTick}
+	}
+	since, sentAgain := s.again.look(now, m.again)
+	for _, d := range s.devices {
+		d.probers = d.probers[:0]
+	}
+	m.mu.Lock()
+	for _, p := range m.probers {
+		name := p.target.Device
+		if s.devices[name] == nil {
+			s.devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX, sentAt: counters[name].TX,
+				sentBy: counters[name].TX, looked: now}
 		}
-		counters := m.counters()
-		now := time.Now()
-		since, sentAgain := again.look(now, m.again)
-		for _, d := range devices {
-			d.probers = d.probers[:0]
+		s.devices[name].probers = append(s.devices[name].probers, p)
+	}
+	m.mu.Unlock()
+	busy := false
+	for name, d := range s.devices {
+		if len(d.probers) == 0 {
+			delete(s.devices, name)
+			continue
 		}
-		m.mu.Lock()
-		for _, p := range m.probers {
-			name := p.target.Device
-			if devices[name] == nil {
-				devices[name] = &deviceWatch{packets: counters[name].RXPackets, changed: now, sent: counters[name].TX, sentAt: counters[name].TX,
-					sentBy: counters[name].TX, looked: now}
-			}
-			devices[name].probers = append(devices[name].probers, p)
-		}
-		m.mu.Unlock()
-		busy := false
-		for name, d := range devices {
-			if len(d.probers) == 0 {
-				delete(devices, name)
-				continue
-			}
-			if !since.IsZero() {
-				sent := counters[name].TX != d.sentAt
-				d.sentAt = counters[name].TX
-				if sent && sentAgain {
-					m.wonder(d, since, now)
-				}
-			}
-			d.count(counters[name], now, tick)
-			busy = busy || d.busy(now)
-			for _, p := range d.probers {
-				busy = m.judge(p, d, now) || busy
+		if !since.IsZero() {
+			sent := counters[name].TX != d.sentAt
+			d.sentAt = counters[name].TX
+			if sent && sentAgain {
+				m.wonder(d, since, now)
 			}
 		}
-		if tick = slowTick; busy {
-			tick = fastTick
+		d.count(counters[name], now, s.interval)
+		busy = busy || d.busy(now)
+		for _, p := range d.probers {
+			busy = m.judge(p, d, now) || busy
 		}
 	}
+	if s.interval = slowTick; busy {
+		s.interval = fastTick
+	}
+	return s.interval
 }
 
 // count takes in new counter values.
-func (d *deviceWatch) count(t netstate.Traffic, now time.Time, tick time.Duration) {
+func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Duration) {
 	packets := t.RXPackets
 	switch {
 	case packets != d.packets:
@@ -130,7 +130,7 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, tick time.Duratio
 	}
 	d.recent |= 1
 	d.changed = now
-	if tick == slowTick {
+	if interval == slowTick {
 		d.wasBusy = rose >= busyPackets
 		d.recent = 0
 		if d.wasBusy {
@@ -214,7 +214,7 @@ type retransmissions struct {
 // it was not looked. It is each slowTick, for it costs more than the devices'
 // counters.
 func (r *retransmissions) look(now time.Time, count func() uint64) (since time.Time, some bool) {
-	if now.Sub(r.at) < slowTick {
+	if now.Sub(r.at) < slowTick-fastTick/2 { // a tick may be late, and the next one early
 		return time.Time{}, false
 	}
 	before := *r

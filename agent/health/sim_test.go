@@ -95,7 +95,6 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	s := &sim{t: t, m: NewMonitor(discard), start: time.Now(), lines: lines, kinds: make(map[Leg]Verdict)}
 	s.m.open = s.open
 	s.m.openSized = s.openSized
-	s.m.counters = s.counters
 	s.m.again = func() uint64 {
 		n := 0
 		for _, l := range lines {
@@ -108,6 +107,7 @@ func run(t *testing.T, lines map[string]*line, targets []Target, f func(s *sim))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.m.Run(ctx) })
+	running.Go(func() { watch(ctx, s.m, s.counters) })
 	running.Go(func() {
 		for {
 			select {

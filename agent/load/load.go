@@ -14,8 +14,8 @@ import (
 	"braid/agent/config"
 )
 
-// Interval is how often a Balancer wants to be told of the load.
-const Interval = 250 * time.Millisecond
+// Interval is how often a Meter wants to measure.
+const Interval = 200 * time.Millisecond
 
 const (
 	// joinAfter is how long the WANs above an overflow WAN must have been full,

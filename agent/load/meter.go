@@ -14,9 +14,10 @@ import (
 // Meter measures what the WANs carry, and keeps what follows from it.
 type Meter struct {
 	balancer Balancer
-	at       time.Time // of the counters
+	at       time.Time // when it was last measured
 
 	mu       sync.Mutex
+	lines    []Line                      // replaced, not changed
 	counters map[string]netstate.Traffic // replaced, not changed
 	rates    map[string]Rates
 	uses     map[string]Use
@@ -32,13 +33,20 @@ type Line struct {
 	Usable bool
 }
 
-// Measure measures, and says whether another set of WANs is to be held back.
-func (m *Meter) Measure(lines []Line) (changed bool) {
-	now, counters := time.Now(), netstate.Counters()
-	elapsed := now.Sub(m.at).Seconds()
+// Watch says which lines are to be measured from now on.
+func (m *Meter) Watch(lines []Line) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lines = lines
+}
+
+// Measure measures by what the devices had carried at a time, and says whether
+// another set of WANs is to be held back. It is for one goroutine.
+func (m *Meter) Measure(now time.Time, counters map[string]netstate.Traffic) (changed bool) {
+	elapsed := now.Sub(m.at)
 	m.at = now
 	m.mu.Lock()
-	last := m.counters
+	last, lines := m.counters, m.lines
 	m.counters = counters
 	m.mu.Unlock()
 	if last == nil || elapsed <= 0 {
@@ -47,10 +55,7 @@ func (m *Meter) Measure(lines []Line) (changed bool) {
 	measured := make(map[string]Rates, len(lines))
 	var samples []Sample
 	for _, l := range lines {
-		r := Rates{
-			RX: rate(last[l.Device].RX, counters[l.Device].RX, elapsed),
-			TX: rate(last[l.Device].TX, counters[l.Device].TX, elapsed),
-		}
+		r := Since(last[l.Device], counters[l.Device], elapsed)
 		if measured[l.WAN] = r; l.Usable {
 			l.RX, l.TX = r.RX, r.TX
 			samples = append(samples, l.Sample)
@@ -64,11 +69,15 @@ func (m *Meter) Measure(lines []Line) (changed bool) {
 	return changed
 }
 
-func rate(before, now uint64, seconds float64) float64 {
-	if now < before { // another device of that name
-		return 0
+// Since are the rates of a device between two counts of it.
+func Since(before, now netstate.Traffic, elapsed time.Duration) Rates {
+	rate := func(before, now uint64) float64 {
+		if now < before { // another device of that name
+			return 0
+		}
+		return float64(now-before) * 8 / elapsed.Seconds()
 	}
-	return float64(now-before) * 8 / seconds
+	return Rates{rate(before.RX, now.RX), rate(before.TX, now.TX)}
 }
 
 // Uses says, by WAN, which are held back, and why.

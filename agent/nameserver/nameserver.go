@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -66,8 +67,10 @@ func (m *Monitor) Silent() map[Target]bool {
 func (m *Monitor) SetTargets(targets []Target) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.targets = targets
-	hint(m.wakeC)
+	if !slices.Equal(targets, m.targets) {
+		m.targets = targets
+		hint(m.wakeC)
+	}
 }
 
 // Run asks until ctx ends.

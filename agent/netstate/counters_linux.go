@@ -4,38 +4,49 @@
 package netstate
 
 import (
-	"bufio"
+	"bytes"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Traffic is what a device has received and sent: bytes, and packets.
 type Traffic struct{ RX, TX, RXPackets uint64 }
 
-// Counters reads the traffic of all devices, by name; nil where
+// Counters reads what the kernel counts, many times a second at little cost: the
+// files stay open. The zero value is ready; it is for one goroutine.
+type Counters struct{ dev, snmp kept }
+
+// Traffic reads the traffic of all devices, by name; nil where
 // /proc/net/dev cannot be read.
-func Counters() map[string]Traffic {
-	f, err := os.Open("/proc/self/net/dev")
+func (c *Counters) Traffic() map[string]Traffic {
+	text, err := c.dev.read("/proc/self/net/dev")
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
 	all := make(map[string]Traffic)
-	for s := bufio.NewScanner(f); s.Scan(); {
+	for line := range bytes.Lines(text) {
 		// name: bytes packets errs drop fifo frame compressed multicast bytes ...
-		name, rest, ok := strings.Cut(s.Text(), ":")
-		fields := strings.Fields(rest)
-		if !ok || len(fields) < 9 {
+		name, rest, ok := bytes.Cut(line, []byte(":"))
+		if !ok {
 			continue
 		}
-		rx, errRX := strconv.ParseUint(fields[0], 10, 64)
-		tx, errTX := strconv.ParseUint(fields[8], 10, 64)
-		packets, errPackets := strconv.ParseUint(fields[1], 10, 64)
-		if errRX == nil && errTX == nil && errPackets == nil {
-			all[strings.TrimSpace(name)] = Traffic{rx, tx, packets}
+		var t Traffic
+		column := 0
+		for field := range bytes.FieldsSeq(rest) {
+			switch column {
+			case 0:
+				t.RX = number(field)
+			case 1:
+				t.RXPackets = number(field)
+			case 8:
+				t.TX = number(field)
+			}
+			column++
 		}
+		all[string(bytes.TrimSpace(name))] = t
 	}
 	return all
 }
@@ -43,25 +54,80 @@ func Counters() map[string]Traffic {
 // Retransmissions counts the segments that TCP has sent again, over whatever
 // device, those of MPTCP's subflows among them (RFC 4022, tcpRetransSegs); 0 where
 // /proc/net/snmp cannot be read.
-func Retransmissions() uint64 {
-	f, err := os.Open("/proc/self/net/snmp")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	column := -1
-	for s := bufio.NewScanner(f); s.Scan(); {
+func (c *Counters) Retransmissions() uint64 {
+	text, _ := c.snmp.read("/proc/self/net/snmp")
+	wanted := -1
+	for line := range bytes.Lines(text) {
 		// A line of names comes before that of values.
-		rest, ok := strings.CutPrefix(s.Text(), "Tcp:")
-		fields := strings.Fields(rest)
-		switch {
-		case !ok:
-		case column < 0:
-			column = slices.Index(fields, "RetransSegs")
-		case column < len(fields):
-			n, _ := strconv.ParseUint(fields[column], 10, 64)
-			return n
+		rest, ok := bytes.CutPrefix(line, []byte("Tcp:"))
+		if !ok {
+			continue
+		}
+		column := 0
+		for field := range bytes.FieldsSeq(rest) {
+			switch {
+			case column == wanted:
+				return number(field)
+			case wanted < 0 && string(field) == "RetransSegs":
+				wanted = column
+			}
+			column++
 		}
 	}
 	return 0
+}
+
+// number is 0 for what is none.
+func number(field []byte) uint64 {
+	n, _ := strconv.ParseUint(string(field), 10, 64)
+	return n
+}
+
+// kept is a file of /proc that is read again and again.
+type kept struct {
+	file *os.File // nil: it has not been opened yet
+	fd   uintptr  // of file
+	buf  []byte
+}
+
+// page is the least that a processor has, in bytes.
+const page = 4 << 10
+
+// read reads the file from its beginning; what it returns holds until the next call.
+func (k *kept) read(name string) ([]byte, error) {
+	if k.file == nil {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		k.file, k.fd, k.buf = f, f.Fd(), make([]byte, page)
+	}
+	length := 0
+	for {
+		n, err := pread(k.fd, k.buf[length:], length)
+		if err != nil {
+			return nil, err
+		}
+		length += n
+		// The kernel stops where the next line does not fit a page, or at the end.
+		if n == 0 || length < page/2 {
+			return k.buf[:length], nil
+		}
+		if length == len(k.buf) {
+			k.buf = append(k.buf, make([]byte, length)...)
+		}
+	}
+}
+
+// pread reads what need not be waited for, which is why the runtime is not told of it:
+// its monitor, which looks for calls that take long, would wake up for each. The kernel
+// takes the offset of preadv(2) in the same two registers on all processors.
+func pread(fd uintptr, b []byte, offset int) (int, error) {
+	iov := unix.Iovec{Base: &b[0]}
+	iov.SetLen(len(b))
+	n, _, e := unix.RawSyscall6(unix.SYS_PREADV, fd, uintptr(unsafe.Pointer(&iov)), 1, uintptr(offset), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
 }

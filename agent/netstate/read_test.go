@@ -70,7 +70,7 @@ func read(t *testing.T) Snapshot {
 // await reads at every hint until the network is as it should.
 func await(t *testing.T, what string, as func(Snapshot) bool) Snapshot {
 	t.Helper()
-	hintC, err := Watch(t.Context(), own)
+	w, err := Watch(t.Context(), own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func await(t *testing.T, what string, as func(Snapshot) bool) Snapshot {
 			return s
 		}
 		select {
-		case <-hintC:
+		case <-w.Changed():
 		case <-timeout:
 			t.Fatalf("waiting for %s: %+v", what, s)
 		}

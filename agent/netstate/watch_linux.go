@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,26 +19,42 @@ import (
 // pause is how long Watch waits before it subscribes again after an error.
 const pause = 200 * time.Millisecond
 
-// Watch gives a hint when what Read reads may have changed; what has, Read
-// tells. Any number of changes since the last hint was taken are one. Changes
-// that could not be followed are a hint too, so that none is missed. The
-// channel is closed after ctx has ended, when nothing of Watch is left.
-func Watch(ctx context.Context, own Own) (<-chan struct{}, error) {
+// Watcher follows the network.
+type Watcher struct {
+	own      Own
+	changedC chan struct{}
+	touched  atomic.Bool
+}
+
+// Watch follows the network until ctx ends.
+func Watch(ctx context.Context, own Own) (*Watcher, error) {
 	s, err := subscribe()
 	if err != nil {
 		return nil, fmt.Errorf("watching the network: %w", err)
 	}
-	hintC := make(chan struct{}, 1)
-	go watch(ctx, own, s, hintC)
-	return hintC, nil
+	w := newWatcher(own)
+	go w.run(ctx, s)
+	return w, nil
 }
 
-func watch(ctx context.Context, own Own, s *nl.NetlinkSocket, hintC chan<- struct{}) {
-	defer close(hintC)
+func newWatcher(own Own) *Watcher { return &Watcher{own: own, changedC: make(chan struct{}, 1)} }
+
+// Changed receives a hint when what Read reads may have changed; what has, Read
+// tells. Any number of changes since the last hint was taken are one. Changes
+// that could not be followed are a hint too, so that none is missed. The
+// channel is closed after the watcher's context has ended, when nothing of it is left.
+func (w *Watcher) Changed() <-chan struct{} { return w.changedC }
+
+// Touched says whether there was anything since it was last asked, be it of what is
+// the reader's own, which nobody is woken for.
+func (w *Watcher) Touched() bool { return w.touched.Swap(false) }
+
+func (w *Watcher) run(ctx context.Context, s *nl.NetlinkSocket) {
+	defer close(w.changedC)
 	for s != nil {
-		follow(ctx, own, s, hintC)
+		w.follow(ctx, s)
 		if s = subscribeAgain(ctx); s != nil {
-			hint(hintC)
+			w.hint()
 		}
 	}
 }
@@ -66,7 +83,7 @@ func subscribeAgain(ctx context.Context) *nl.NetlinkSocket {
 
 // follow turns what s receives into hints until it fails or ctx ends, and
 // closes it.
-func follow(ctx context.Context, own Own, s *nl.NetlinkSocket, hintC chan<- struct{}) {
+func (w *Watcher) follow(ctx context.Context, s *nl.NetlinkSocket) {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		s.Close()
@@ -85,28 +102,35 @@ func follow(ctx context.Context, own Own, s *nl.NetlinkSocket, hintC chan<- stru
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}
-		if err != nil || slices.ContainsFunc(msgs, own.news) {
-			hint(hintC)
+		if err != nil || slices.ContainsFunc(msgs, w.news) {
+			w.hint()
 		}
 	}
 }
 
-// news says whether a message tells of something that Read reads: of routes,
+// news says whether a message tells of something that Read reads: of others' routes,
 // of which a routing daemon or a VPN may change many a second, only the default
-// ones count.
-func (o Own) news(m syscall.NetlinkMessage) bool {
+// ones count. What is our own has been touched.
+func (w *Watcher) news(m syscall.NetlinkMessage) bool {
+	own := false
 	switch m.Header.Type {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			return true
 		}
 		h := nl.DeserializeRtMsg(m.Data)
-		return h.Dst_len == 0 && h.Flags&unix.RTM_F_CLONED == 0 && !o.table(routeTable(h, m.Data))
+		own = w.own.table(routeTable(h, m.Data))
+		if !own && (h.Dst_len > 0 || h.Flags&unix.RTM_F_CLONED != 0) {
+			return false
+		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, err := parseRule(m.Data)
-		return err != nil || !o.rule(r)
+		own = err == nil && w.own.rule(r)
 	}
-	return true
+	if own {
+		w.touched.Store(true)
+	}
+	return !own
 }
 
 // routeTable is the table of a route; one beyond 255 is in an attribute.
@@ -120,9 +144,10 @@ func routeTable(h *nl.RtMsg, m []byte) int {
 	return int(h.Table)
 }
 
-func hint(hintC chan<- struct{}) {
+func (w *Watcher) hint() {
+	w.touched.Store(true)
 	select {
-	case hintC <- struct{}{}:
+	case w.changedC <- struct{}{}:
 	default:
 	}
 }

@@ -40,21 +40,21 @@ func TestWatch(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			hintC, err := Watch(ctx, own)
+			w, err := Watch(ctx, own)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ip(t, c.do)
-			expectHint(t, hintC)
+			expectHint(t, w.Changed())
 			for range 20 {
 				ip(t, c.undo)
 				ip(t, c.do)
 			}
 			ip(t, c.undo)
-			expectHint(t, hintC)
+			expectHint(t, w.Changed())
 			cancel()
 			hints := 0
-			for range hintC {
+			for range w.Changed() {
 				hints++
 			}
 			if hints > 1 {
@@ -68,7 +68,7 @@ func TestWatch(t *testing.T) {
 func TestNoNews(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	hintC, err := Watch(ctx, own)
+	w, err := Watch(ctx, own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,24 +82,27 @@ func TestNoNews(t *testing.T) {
 		}
 	}
 	select {
-	case <-hintC:
+	case <-w.Changed():
 		t.Error("a hint for nothing")
 	case <-time.After(200 * time.Millisecond):
 	}
+	if w.Touched() != true || w.Touched() {
+		t.Error("that our own was touched is not told, or twice")
+	}
 	ip(t, "rule add pref 777 lookup main")
 	defer ip(t, "rule del pref 777")
-	expectHint(t, hintC)
+	expectHint(t, w.Changed())
 }
 
 func TestWatchEnds(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	hintC, err := Watch(ctx, own)
+	w, err := Watch(ctx, own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range hintC {
+	for range w.Changed() {
 	}
 }
 
@@ -122,16 +125,16 @@ func TestOverflow(t *testing.T) {
 	if drops(t) == 0 {
 		t.Fatal("nothing has overflowed")
 	}
-	hintC := make(chan struct{}, 1)
+	w := newWatcher(own)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		follow(ctx, own, s, hintC)
+		w.follow(ctx, s)
 	}()
-	expectHint(t, hintC)
+	expectHint(t, w.Changed())
 	ip(t, "rule add pref 777 lookup main")
 	ip(t, "rule del pref 777")
-	expectHint(t, hintC)
+	expectHint(t, w.Changed())
 	cancel()
 	<-done
 }
@@ -164,13 +167,47 @@ func TestSubscribesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken.Close()
-	hintC := make(chan struct{}, 1)
-	go watch(ctx, own, broken, hintC)
-	expectHint(t, hintC) // for what was missed
+	w := newWatcher(own)
+	go w.run(ctx, broken)
+	expectHint(t, w.Changed()) // for what was missed
 	ip(t, "rule add pref 777 lookup main")
-	expectHint(t, hintC)
+	expectHint(t, w.Changed())
 	ip(t, "rule del pref 777")
 	cancel()
-	for range hintC {
+	for range w.Changed() {
 	}
+}
+
+// What somebody does to our own is told of, each of it: nobody looks for it otherwise.
+func TestTouched(t *testing.T) {
+	for _, c := range []struct{ do, undo string }{
+		{"route add 192.0.2.0/24 dev lo table 7001", "route del 192.0.2.0/24 dev lo table 7001"},
+		{"-6 route add default dev lo table 7001", "-6 route flush table 7001"},
+		{"rule add pref 710 lookup 7001", "rule del pref 710"},
+		{"-6 rule add pref 710 from 2001:db8::1 lookup 7001", "-6 rule flush"},
+		{"rule add pref 32765 fwmark 0/0xc0ffffff lookup main suppress_prefixlength 0", "rule del pref 32765"},
+	} {
+		ip(t, c.do)
+		t.Cleanup(func() { restoreRules(t) })
+		w, err := Watch(t.Context(), own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Touched() {
+			t.Error("touched before anything has happened")
+		}
+		ip(t, c.undo)
+		for end := time.Now().Add(10 * time.Second); !w.Touched(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is not told of", c.undo)
+			}
+		}
+	}
+}
+
+// restoreRules brings back the rules of IPv6 that a namespace begins with.
+func restoreRules(t *testing.T) {
+	t.Helper()
+	ip(t, "-6 rule flush")
+	ip(t, "-6 rule add pref 32766 lookup main")
 }

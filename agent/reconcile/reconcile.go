@@ -33,6 +33,8 @@ type Reconciler struct {
 	filter filters
 	names  *dnsmasq.Server // nil: it is not ours to tell
 	flows  conntrack.Sweeper
+	last   plan.Plan // that was applied, and
+	sure   bool      // what it says of routing and settings is so, as far as the kernel tells
 }
 
 // New makes a reconciler that keeps in dir what the kernel's settings were
@@ -66,9 +68,14 @@ func (r *Reconciler) Resume() error {
 	if err != nil {
 		return err
 	}
-	r.keeper, r.filter = keeper, filters{}
+	r.keeper, r.filter, r.sure = keeper, filters{}, false
 	return nil
 }
+
+// Recheck has the next Apply look at routes, rules and settings, which need not be as
+// it has left them. It does not look each time: of routes and rules the kernel tells
+// when somebody changes them, and settings are changed seldom.
+func (r *Reconciler) Recheck() { r.sure = false }
 
 // Relieve has lines that have stood by until now stand in for those that the
 // plan which is to be applied next lets go, and says whether there are any.
@@ -93,14 +100,30 @@ func (r *Reconciler) Remake(p plan.Plan, id uint8) error {
 func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	// First of all, because open connections wait for it: the peers of an
 	// endpoint that goes are told to send over the others.
-	errs := []error{mptcppm.Withdraw(p.Endpoints)}
+	var errs []error
+	if !slices.Equal(p.Endpoints, r.last.Endpoints) {
+		errs = append(errs, mptcppm.Withdraw(p.Endpoints))
+	}
+	sure := r.sure && settled(p, r.last)
+	r.sure = true
+	seldom := func(step func() error) func() error {
+		return func() error {
+			if sure {
+				return nil
+			}
+			err := step()
+			r.sure = r.sure && err == nil
+			return err
+		}
+	}
 	steps := []func() error{
-		func() error { return present(r.keeper.Apply(p.Sysctls)) },
-		func() error { return route.Apply(p.Routes, p.Rules) },
+		seldom(func() error { return present(r.keeper.Apply(p.Sysctls)) }),
+		seldom(func() error { return route.Apply(p.Routes, p.Rules) }),
 		// Before endpoints: what joins send without translation stays without.
 		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
 		func() error { return r.tellNames(ctx, p) },
-		func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) },
+		seldom(func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) }),
+		func() error { return mptcppm.Keep(p.Endpoints) },
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 		func() error { return abandon(p.Lost) },
 	}
@@ -111,7 +134,14 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	for _, step := range steps {
 		errs = append(errs, step())
 	}
+	r.last = p
 	return errors.Join(errs...)
+}
+
+// settled says whether two plans have the same routes, rules and settings.
+func settled(p, o plan.Plan) bool {
+	return slices.Equal(p.Sysctls, o.Sysctls) && slices.Equal(p.Routes, o.Routes) && slices.Equal(p.Rules, o.Rules) &&
+		(p.Limits == o.Limits || p.Limits != nil && o.Limits != nil && *p.Limits == *o.Limits)
 }
 
 // abandon ends what this host has open from addresses that it has no more, where

@@ -149,7 +149,7 @@ func (o *OnPath) startLocked(ctx context.Context, want config.OnPath) (err error
 
 // openLocked opens what does not depend on the configuration.
 func (o *OnPath) openLocked(ctx context.Context) (err error) {
-	if o.heart, err = tproxy.NewHeart(ctx, markHeart); err != nil {
+	if o.heart, err = tproxy.NewHeart(markHeart); err != nil {
 		return err
 	}
 	l, err := tproxy.ListenMultipath(markOurs)

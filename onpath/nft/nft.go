@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
+	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -51,6 +53,15 @@ func Run(ctx context.Context, input string, args ...string) (string, error) {
 // headerLen is that of struct nfgenmsg, in bytes.
 const headerLen = 4
 
+// raw sends or receives without waiting.
+func raw(call uintptr, fd int, b []byte) (int, error) {
+	n, _, e := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
 // Generation is a number that changes with every change of any ruleset
 // (NFT_MSG_GETGEN, kernel 3.13).
 func Generation() (uint32, error) {
@@ -58,17 +69,34 @@ func Generation() (uint32, error) {
 		getGeneration = 16
 		attrID        = 1
 	)
-	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
-	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
-	msgs, err := r.Execute(unix.NETLINK_NETFILTER, 0)
+	// It is asked for each second, which is why it is not done by the library, which takes
+	// 64 kB of memory for an answer, nor by calls that may wait, at which the runtime's monitor
+	// wakes up. The kernel has answered when it has taken the request.
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return 0, err
 	}
-	for _, m := range msgs {
-		if len(m) < headerLen {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(m[headerLen:])
+	defer unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
+	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
+	if _, err := raw(unix.SYS_SENDTO, fd, r.Serialize()); err != nil {
+		return 0, err
+	}
+	var answer [512]byte
+	n, err := raw(unix.SYS_RECVFROM, fd, answer[:])
+	if err != nil {
+		return 0, err
+	}
+	msgs, err := syscall.ParseNetlinkMessage(answer[:n])
+	if err != nil || len(msgs) != 1 {
+		return 0, errors.Join(errors.New("no answer"), err)
+	}
+	m := msgs[0]
+	if m.Header.Type == unix.NLMSG_ERROR {
+		return 0, unix.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+	}
+	if len(m.Data) >= headerLen {
+		attrs, err := nl.ParseRouteAttr(m.Data[headerLen:])
 		if err != nil {
 			return 0, err
 		}

@@ -265,12 +265,12 @@ func TestWithoutIPv6(t *testing.T) {
 	if err := <-doneC; err != nil {
 		t.Error(err)
 	}
-	h, err := NewHeart(t.Context(), mark)
+	h, err := NewHeart(mark)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Beat(); err != nil || len(h.conns) != 1 {
-		t.Errorf("beating with %d sockets: %v", len(h.conns), err)
+	if err := h.Beat(); err != nil || len(h.fds) != 1 {
+		t.Errorf("beating with %d sockets: %v", len(h.fds), err)
 	}
 	if err := h.Close(); err != nil {
 		t.Error(err)

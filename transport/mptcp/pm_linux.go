@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -144,20 +147,78 @@ func SetLimits(l Limits) error {
 	return nil
 }
 
+// pmFamily is the number of the family mptcp_pm, which the kernel does not change
+// while it runs; 0: it has not been asked for.
+var pmFamily atomic.Uint32
+
 func pmRequest(cmd uint8, flags int, attrs ...*nl.RtAttr) ([][]byte, error) {
-	f, err := netlink.GenlFamilyGet("mptcp_pm")
-	if errors.Is(err, unix.ENOENT) {
-		return nil, fmt.Errorf("no MPTCP in this kernel: %w", os.ErrNotExist)
+	family := pmFamily.Load()
+	if family == 0 {
+		f, err := netlink.GenlFamilyGet("mptcp_pm")
+		if errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("no MPTCP in this kernel: %w", os.ErrNotExist)
+		}
+		if err != nil {
+			return nil, err
+		}
+		family = uint32(f.ID)
+		pmFamily.Store(family)
 	}
-	if err != nil {
-		return nil, err
-	}
-	r := nl.NewNetlinkRequest(int(f.ID), flags)
+	r := nl.NewNetlinkRequest(int(family), flags)
 	r.AddData(&nl.Genlmsg{Command: cmd, Version: 1})
 	for _, a := range attrs {
 		r.AddData(a)
 	}
-	return r.Execute(unix.NETLINK_GENERIC, 0)
+	return exchange(r)
+}
+
+// exchange sends a request and returns what the kernel answers. It does what the
+// library's Execute does, which takes 64 kB of memory for each answer. The kernel has
+// answered when it has taken a request, so there is nothing to wait for, nor for the
+// runtime to know of: its monitor would wake up.
+func exchange(r *nl.NetlinkRequest) ([][]byte, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	if _, err := raw(unix.SYS_SENDTO, fd, r.Serialize()); err != nil {
+		return nil, err
+	}
+	var buf [8 << 10]byte // the most that the kernel puts into one answer to whoever asks for no more
+	var answers [][]byte
+	for {
+		n, err := raw(unix.SYS_RECVFROM, fd, buf[:])
+		if err != nil {
+			return nil, err
+		}
+		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range msgs {
+			switch {
+			case m.Header.Type == unix.NLMSG_DONE, m.Header.Type == unix.NLMSG_ERROR:
+				if e := -int32(native.Uint32(m.Data)); e > 0 {
+					return nil, unix.Errno(e)
+				}
+				return answers, nil
+			}
+			answers = append(answers, slices.Clone(m.Data))
+			if m.Header.Flags&unix.NLM_F_MULTI == 0 && r.Flags&unix.NLM_F_ACK == 0 {
+				return answers, nil
+			}
+		}
+	}
+}
+
+// raw sends or receives without waiting.
+func raw(call uintptr, fd int, b []byte) (int, error) {
+	n, _, e := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
 }
 
 func (e Endpoint) attr() *nl.RtAttr {

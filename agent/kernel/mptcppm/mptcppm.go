@@ -52,6 +52,9 @@ func Apply(k *sysctl.Keeper, eps []mptcp.Endpoint, limits *mptcp.Limits) error {
 	return errors.Join(applyLimits(k, limits), applyEndpoints(eps))
 }
 
+// Keep is the part of Apply that sees to endpoints.
+func Keep(eps []mptcp.Endpoint) error { return applyEndpoints(eps) }
+
 func ours(id uint8) bool { return id >= plan.EndpointFirst && id <= plan.EndpointLast }
 
 // Withdraw deletes our endpoints whose address is not among those wanted. It

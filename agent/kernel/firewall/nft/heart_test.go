@@ -38,7 +38,7 @@ func TestHeart(t *testing.T) {
 	if got := alive(t); got != nil {
 		t.Errorf("alive without a beat: %v", got)
 	}
-	h, err := tproxy.NewHeart(t.Context(), plan.MarkAgent)
+	h, err := tproxy.NewHeart(plan.MarkAgent)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"reflect"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ var tables = []string{"inet braid", "ip braid", "ip6 braid"}
 // Filter keeps our tables as planned. The zero value is ready; it takes over
 // whatever an earlier agent left.
 type Filter struct {
+	shown   plan.Firewall // whose text is
+	text    string
 	applied string // text last given to nft
 	print   uint64 // of what the kernel made of it
 	gen     uint32 // the ruleset's generation then
@@ -35,7 +38,10 @@ type Filter struct {
 func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	text := ""
 	if f != nil {
-		text = Text(*f)
+		if t.text == "" || !reflect.DeepEqual(*f, t.shown) {
+			t.shown, t.text = *f, Text(*f)
+		}
+		text = t.text
 	}
 	gen, err := nft.Generation()
 	if err != nil {

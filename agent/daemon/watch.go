@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The braid authors
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"braid/agent/load"
+	"braid/agent/netstate"
+	"braid/agent/tick"
+)
+
+// beat is how often the packet filter hears from us and the kernel is
+// looked over for what others have done to our part of it.
+const beat = time.Second
+
+// watch counts what devices carry for all who want to know, and has the loop turn
+// each beat. It is all that an agent at rest is woken for: a wake-up costs more than
+// what is done at it.
+func (l *loop) watch(ctx context.Context) error {
+	ticker, err := tick.New(ctx)
+	if err != nil {
+		return err
+	}
+	defer ticker.Close()
+	var counters netstate.Counters
+	var measured, beaten time.Time
+	next := load.Interval
+	for {
+		if err := ticker.Wait(next); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		now, carried := time.Now(), counters.Traffic()
+		next = min(l.health.Look(now, carried), load.Interval)
+		if due(now, &measured, load.Interval) {
+			if l.meter.Measure(now, carried) {
+				hint(l.heldC)
+			}
+			l.pulse.hold(now)
+		}
+		if due(now, &beaten, beat) {
+			hint(l.beatC)
+		}
+	}
+}
+
+// early is what a tick may come before its time and count.
+const early = 10 * time.Millisecond
+
+// due says whether an interval has passed since the last time that it had.
+func due(now time.Time, last *time.Time, interval time.Duration) bool {
+	if now.Sub(*last) < interval-early {
+		return false
+	}
+	*last = now
+	return true
+}
+
+func hint(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
