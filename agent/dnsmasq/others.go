@@ -65,13 +65,10 @@ func (s *Server) rivals(instances []instance, lines []string) error {
 func others(instances []instance) (paths []string) {
 	for _, i := range instances {
 		paths = append(paths, i.config)
-		entries, err := os.ReadDir(i.dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			if e.Name() != file && !e.IsDir() && i.reads(e.Name()) {
-				paths = append(paths, filepath.Join(i.dir, e.Name()))
+		found, _ := filepath.Glob(filepath.Join(i.dir, "*"))
+		for _, path := range found {
+			if name := filepath.Base(path); name != file && i.reads(name) {
+				paths = append(paths, path)
 			}
 		}
 	}

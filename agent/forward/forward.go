@@ -99,9 +99,10 @@ func Print() (uint64, error) { return nft.Rules(ourTable) }
 // Legacy says whether there are legacy tables that count.
 func Legacy() bool {
 	for _, names := range []string{names4, names6} {
-		there, err := tablesOf(names)
-		if err != nil || slices.ContainsFunc(legacyTables, func(table string) bool { return slices.Contains(there, table) }) {
-			return true
+		for _, table := range legacyTables {
+			if there, err := isLegacy(names, table); there || err != nil {
+				return true
+			}
 		}
 	}
 	return false
@@ -116,17 +117,11 @@ var legacyTables = []string{"filter", "raw"}
 // isLegacy says whether there is a legacy table, which whoever asks iptables for
 // it first makes.
 func isLegacy(names, table string) (bool, error) {
-	there, err := tablesOf(names)
-	return slices.Contains(there, table), err
-}
-
-// tablesOf lists the legacy tables of a family.
-func tablesOf(names string) ([]string, error) {
 	tables, err := os.ReadFile("/proc/thread-self/net/" + names)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return false, nil
 	}
-	return strings.Fields(string(tables)), err
+	return slices.Contains(strings.Fields(string(tables)), table), err
 }
 
 // save is a legacy table as iptables-save writes it, nothing if there is none.

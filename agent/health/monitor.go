@@ -5,7 +5,6 @@ package health
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -85,16 +84,14 @@ func (m *Monitor) SetTargets(targets []Target) {
 	now := time.Now()
 	old := m.targets
 	m.targets = make(map[Leg]Target, len(targets))
+	changed := len(targets) != len(old)
 	for _, t := range targets {
 		m.targets[t.Leg] = t
+		changed = changed || old[t.Leg] != t
 		if m.trackers[t.Leg] == nil {
 			m.trackers[t.Leg] = new(tracker)
 		}
 		m.trackers[t.Leg].patient = t.Patient
-	}
-	if maps.Equal(m.targets, old) {
-		m.mu.Unlock()
-		return
 	}
 	for p := range old {
 		if _, stays := m.targets[p]; !stays {
@@ -103,6 +100,9 @@ func (m *Monitor) SetTargets(targets []Target) {
 		}
 	}
 	m.mu.Unlock()
+	if !changed {
+		return
+	}
 	select {
 	case m.wakeC <- struct{}{}:
 	default:

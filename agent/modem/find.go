@@ -4,7 +4,6 @@
 package modem
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,11 +46,9 @@ func (t Target) criteria(sysfs string) []func(*object) bool {
 // lower are the devices that a device is on top of, as multiplexed ones are.
 func lower(sysfs, device string) (names []string) {
 	const prefix = "lower_"
-	entries, _ := os.ReadDir(filepath.Join(sysfs, "class/net", device))
-	for _, e := range entries {
-		if name, ok := strings.CutPrefix(e.Name(), prefix); ok {
-			names = append(names, name)
-		}
+	found, _ := filepath.Glob(filepath.Join(sysfs, "class/net", device, prefix+"*"))
+	for _, path := range found {
+		names = append(names, strings.TrimPrefix(filepath.Base(path), prefix))
 	}
 	return names
 }

@@ -27,26 +27,27 @@ func (c *Counters) Traffic() map[string]Traffic {
 		return nil
 	}
 	all := make(map[string]Traffic)
-	for line := range bytes.Lines(text) {
+	for len(text) > 0 {
+		var line []byte
+		line, text, _ = bytes.Cut(text, newline)
 		// name: bytes packets errs drop fifo frame compressed multicast bytes ...
-		name, rest, ok := bytes.Cut(line, []byte(":"))
+		name, rest, ok := bytes.Cut(line, colon)
 		if !ok {
 			continue
 		}
 		var t Traffic
-		column := 0
-		for field := range bytes.FieldsSeq(rest) {
-			switch column {
+		for column := range 9 {
+			var f []byte
+			switch f, rest = field(rest); column {
 			case 0:
-				t.RX = number(field)
+				t.RX = number(f)
 			case 1:
-				t.RXPackets = number(field)
+				t.RXPackets = number(f)
 			case 8:
-				t.TX = number(field)
+				t.TX = number(f)
 			}
-			column++
 		}
-		all[string(bytes.TrimSpace(name))] = t
+		all[string(bytes.TrimLeft(name, " "))] = t
 	}
 	return all
 }
@@ -56,25 +57,32 @@ func (c *Counters) Traffic() map[string]Traffic {
 // /proc/net/snmp cannot be read.
 func (c *Counters) Retransmissions() uint64 {
 	text, _ := c.snmp.read("/proc/self/net/snmp")
-	wanted := -1
-	for line := range bytes.Lines(text) {
-		// A line of names comes before that of values.
-		rest, ok := bytes.CutPrefix(line, []byte("Tcp:"))
-		if !ok {
-			continue
-		}
-		column := 0
-		for field := range bytes.FieldsSeq(rest) {
-			switch {
-			case column == wanted:
-				return number(field)
-			case wanted < 0 && string(field) == "RetransSegs":
-				wanted = column
-			}
-			column++
+	// A line of names comes before that of values, each of which begins with "Tcp:".
+	_, text, _ = bytes.Cut(text, tcp)
+	names, text, _ := bytes.Cut(text, newline)
+	_, values, _ := bytes.Cut(text, colon)
+	values, _, _ = bytes.Cut(values, newline)
+	for len(names) > 0 {
+		var name, value []byte
+		name, names = field(names)
+		value, values = field(values)
+		if string(name) == "RetransSegs" {
+			return number(value)
 		}
 	}
 	return 0
+}
+
+var newline, colon, tcp = []byte("\n"), []byte(":"), []byte("\nTcp:")
+
+// field is the first field of a line, and what comes after it.
+func field(line []byte) (first, rest []byte) {
+	line = bytes.TrimLeft(line, " ")
+	end := bytes.IndexByte(line, ' ')
+	if end < 0 {
+		end = len(line)
+	}
+	return line[:end], line[end:]
 }
 
 // number is 0 for what is none.

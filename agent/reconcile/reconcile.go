@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -104,7 +105,7 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	if !slices.Equal(p.Endpoints, r.last.Endpoints) {
 		errs = append(errs, mptcppm.Withdraw(p.Endpoints))
 	}
-	sure := r.sure && settled(p, r.last)
+	sure := r.sure && reflect.DeepEqual(settled(p), settled(r.last))
 	r.sure = true
 	seldom := func(step func() error) func() error {
 		return func() error {
@@ -138,10 +139,9 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// settled says whether two plans have the same routes, rules and settings.
-func settled(p, o plan.Plan) bool {
-	return slices.Equal(p.Sysctls, o.Sysctls) && slices.Equal(p.Routes, o.Routes) && slices.Equal(p.Rules, o.Rules) &&
-		(p.Limits == o.Limits || p.Limits != nil && o.Limits != nil && *p.Limits == *o.Limits)
+// settled is what of a plan is looked over seldom.
+func settled(p plan.Plan) any {
+	return plan.Plan{Sysctls: p.Sysctls, Routes: p.Routes, Rules: p.Rules, Limits: p.Limits}
 }
 
 // abandon ends what this host has open from addresses that it has no more, where

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -152,19 +151,26 @@ func SetLimits(l Limits) error {
 var pmFamily atomic.Uint32
 
 func pmRequest(cmd uint8, flags int, attrs ...*nl.RtAttr) ([][]byte, error) {
-	family := pmFamily.Load()
-	if family == 0 {
-		f, err := netlink.GenlFamilyGet("mptcp_pm")
+	if pmFamily.Load() == 0 {
+		msgs, err := request(nl.GENL_ID_CTRL, 0, nl.GENL_CTRL_CMD_GETFAMILY, nl.NewRtAttr(nl.GENL_CTRL_ATTR_FAMILY_NAME, nl.ZeroTerminated("mptcp_pm")))
 		if errors.Is(err, unix.ENOENT) {
 			return nil, fmt.Errorf("no MPTCP in this kernel: %w", os.ErrNotExist)
 		}
 		if err != nil {
 			return nil, err
 		}
-		family = uint32(f.ID)
-		pmFamily.Store(family)
+		for _, a := range attributes(msgs[0][nl.SizeofGenlmsg:]) {
+			if a.Attr.Type == nl.GENL_CTRL_ATTR_FAMILY_ID {
+				pmFamily.Store(uint32(native.Uint16(a.Value)))
+			}
+		}
 	}
-	r := nl.NewNetlinkRequest(int(family), flags)
+	return request(int(pmFamily.Load()), flags, cmd, attrs...)
+}
+
+// request asks a family of generic netlink.
+func request(family, flags int, cmd uint8, attrs ...*nl.RtAttr) ([][]byte, error) {
+	r := nl.NewNetlinkRequest(family, flags)
 	r.AddData(&nl.Genlmsg{Command: cmd, Version: 1})
 	for _, a := range attrs {
 		r.AddData(a)

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"braid/agent/plan"
 )
 
@@ -39,27 +37,11 @@ func read(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := readFile(name)
+	b, err := os.ReadFile(name)
 	if err != nil {
-		return "", fmt.Errorf("reading sysctl: %w", &os.PathError{Op: "read", Path: name, Err: err})
+		return "", fmt.Errorf("reading sysctl: %w", err)
 	}
 	return squeeze(string(b)), nil
-}
-
-// longest is more than any sysctl of a network has to say, in bytes.
-const longest = 4 << 10
-
-// readFile does for the few bytes of a sysctl without what os.ReadFile does for
-// files that are long or may not be ready: it is called many times a second.
-func readFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var b [longest]byte
-	n, err := unix.Read(fd, b[:])
-	return b[:max(n, 0)], err
 }
 
 func write(path, value string) error {
