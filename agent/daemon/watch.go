@@ -9,7 +9,7 @@ import (
 
 	"braid/agent/load"
 	"braid/agent/netstate"
-	"braid/agent/tick"
+	"braid/transport/tick"
 )
 
 // beat is how often the packet filter hears from us and the kernel is
@@ -20,7 +20,7 @@ const beat = time.Second
 // each beat. It is all that an agent at rest is woken for: a wake-up costs more than
 // what is done at it.
 func (l *loop) watch(ctx context.Context) error {
-	ticker, err := tick.New(ctx)
+	ticker, err := tick.NewTicker(ctx)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,8 @@ func (l *loop) watch(ctx context.Context) error {
 	var measured, beaten time.Time
 	next := load.Interval
 	for {
-		if err := ticker.Wait(next); err != nil {
+		ticker.Set(next)
+		if err := ticker.Wait(); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

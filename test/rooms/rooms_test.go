@@ -27,7 +27,7 @@ var may = []struct {
 }{
 	{"agent/cmd/braid", "agent/daemon agent/uci agent/config agent/converter agent/path agent/report agent/ubus transport/..."},
 	{"agent/daemon", "agent/clat agent/config agent/converter agent/extend agent/forward agent/health agent/history agent/load agent/modem agent/nameserver agent/netifd " +
-		"agent/netstate agent/path agent/plan agent/proxy agent/quota agent/reconcile agent/report agent/status agent/tick agent/ubus agent/uci onpath/... transport/..."},
+		"agent/netstate agent/path agent/plan agent/proxy agent/quota agent/reconcile agent/report agent/status agent/ubus agent/uci onpath/... transport/..."},
 	{"agent/status", "agent/config agent/converter agent/extend agent/health agent/history agent/load agent/modem agent/netstate agent/path agent/plan agent/proxy " +
 		"agent/quota agent/reconcile agent/report agent/ubus transport/mptcp"},
 	{"agent/netifd", "agent/netstate agent/ubus"},
@@ -51,7 +51,6 @@ var may = []struct {
 	{"agent/modem", "transport/journal"},
 	{"agent/quota", ""},
 	{"agent/netstate", ""},
-	{"agent/tick", ""},
 	{"agent/uci", ""},
 	{"agent/ubus", ""},
 
@@ -67,8 +66,9 @@ var may = []struct {
 	{"transport/convert", ""},
 	{"transport/proof", "transport/convert"},
 	{"transport/mptcp", ""},
-	{"transport/relay", "transport/mptcp"},
-	{"transport/guard", "transport/mptcp transport/journal"},
+	{"transport/relay", "transport/mptcp transport/tick"},
+	{"transport/guard", "transport/mptcp transport/journal transport/tick"},
+	{"transport/tick", ""},
 	{"transport/journal", ""},
 
 	{"cross", ""},
@@ -82,8 +82,8 @@ var may = []struct {
 }
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
-var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate", "agent/tick",
-	"onpath/conntrack", "onpath/program", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "transport/relay", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
+var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
+	"onpath/conntrack", "onpath/program", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "transport/relay", "transport/tick", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

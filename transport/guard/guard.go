@@ -16,6 +16,7 @@ import (
 
 	"braid/transport/journal"
 	"braid/transport/mptcp"
+	"braid/transport/tick"
 )
 
 const (
@@ -44,9 +45,10 @@ type Guard struct {
 	seen    []mptcp.Subflow // of the connection that is looked at
 	unarmed bool            // this kernel destroys nothing
 
-	mu     sync.Mutex
-	conns  map[*Ward]struct{}
-	firstC chan struct{} // receives when there is one and there was none
+	ticker atomic.Pointer[tick.Ticker] // nil: it does not run
+
+	mu    sync.Mutex
+	conns map[*Ward]struct{}
 }
 
 // Ward is a guarded connection.
@@ -75,9 +77,8 @@ func (g *Guard) Add(w *Ward, c *mptcp.Conn, sent *atomic.Uint64) {
 		g.conns = make(map[*Ward]struct{})
 	}
 	if g.conns[w] = struct{}{}; len(g.conns) == 1 {
-		select {
-		case g.firstLocked() <- struct{}{}:
-		default:
+		if t := g.ticker.Load(); t != nil {
+			t.Wake()
 		}
 	}
 }
@@ -89,18 +90,11 @@ func (g *Guard) Remove(w *Ward) {
 	delete(g.conns, w)
 }
 
-func (g *Guard) firstLocked() chan struct{} {
-	if g.firstC == nil {
-		g.firstC = make(chan struct{}, 1)
-	}
-	return g.firstC
-}
-
-// idle says whether there are no connections, and what tells of the first one.
-func (g *Guard) idle() (firstC <-chan struct{}, idle bool) {
+// idle says whether there are no connections.
+func (g *Guard) idle() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.firstLocked(), len(g.conns) == 0
+	return len(g.conns) == 0
 }
 
 // Run guards until ctx ends.
@@ -109,19 +103,26 @@ func (g *Guard) Run(ctx context.Context) error {
 		g.unarmed = true
 		g.Log.Info("dead subflows are left to the kernel and to who knows the lines", "reason", err)
 	}
-	tick := slowTick
+	ticker, err := tick.NewTicker(ctx)
+	if err != nil {
+		return err
+	}
+	defer ticker.Close()
+	g.ticker.Store(ticker)
+	next := slowTick
 	var busy []*Ward
 	for slow := time.Now(); ; {
-		var timeC <-chan time.Time // at rest nothing is to be woken for
-		firstC, idle := g.idle()
-		if !idle {
-			timeC = time.After(tick)
+		if g.idle() {
+			ticker.Set(0) // until Add wakes it
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-firstC:
-		case <-timeC:
+		if !g.idle() {
+			ticker.Set(next)
+		}
+		if err := ticker.Wait(); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
 		}
 		now := time.Now()
 		if now.Sub(slow) >= slowTick {
@@ -129,16 +130,16 @@ func (g *Guard) Run(ctx context.Context) error {
 			busy = g.busy(now, busy[:0])
 		}
 		fast := pace(len(busy))
-		tick = slowTick
+		next = slowTick
 		for _, w := range busy {
 			if now.Before(w.next) {
-				tick = min(tick, max(w.next.Sub(now), fast))
+				next = min(next, max(w.next.Sub(now), fast))
 				continue
 			}
 			g.look(w, now)
 			each := max(fast, min(now.Sub(w.changed)/ease, easyTick))
 			// A little early: timers are late.
-			w.next, tick = now.Add(each-fastTick/2), min(tick, each)
+			w.next, next = now.Add(each-fastTick/2), min(next, each)
 		}
 	}
 }

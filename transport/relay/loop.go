@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/tick"
 )
 
 const (
@@ -30,6 +32,7 @@ type loop struct {
 	poller *os.File        // the same, which the runtime has an eye on
 	events syscall.RawConn // the same
 	waker  int             // an eventfd
+	timer  tick.Timer
 	start  time.Time
 
 	mu      sync.Mutex
@@ -40,10 +43,9 @@ type loop struct {
 
 	// Of the goroutine alone.
 	now     time.Duration // since start, when the last events came
-	until   time.Duration // for how long the poller waits
+	until   time.Duration // when the timer wakes it
 	found   []unix.EpollEvent
 	count   int     // of them
-	looked  bool    // for them, while it waited
 	ready   []*Pair // have something to do now
 	stepped []*Pair // had it before
 	bulk    map[*flow]struct{}
@@ -54,7 +56,7 @@ type loop struct {
 	pipes   pipes
 }
 
-// wakerID is that of no pair.
+// wakerID is that of no pair: of what is there to wake the loop.
 const wakerID = 0
 
 // The loops, made when they are first needed.
@@ -93,11 +95,16 @@ func newLoop() (*loop, error) {
 	if err := l.poller.SetReadDeadline(time.Time{}); err != nil {
 		return nil, fmt.Errorf("waiting for epoll: %w", err)
 	}
-	if l.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
-		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.waker, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakerID})
-	}
-	if err != nil {
+	if l.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("creating eventfd: %w", err)
+	}
+	if l.timer, err = tick.NewTimer(); err != nil {
+		return nil, err
+	}
+	for _, fd := range []int{l.waker, l.timer.FD} {
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakerID}); err != nil {
+			return nil, fmt.Errorf("adding to epoll: %w", err)
+		}
 	}
 	return l, nil
 }
@@ -245,7 +252,7 @@ func (l *loop) tick() {
 			f.pair.step()
 		}
 	}
-	if len(l.bulk) == 0 || l.now-l.ticked < tick {
+	if len(l.bulk) == 0 || l.now-l.ticked < bulkTick {
 		return
 	}
 	l.ticked = l.now
@@ -295,13 +302,12 @@ func (l *loop) look(epoll uintptr) bool {
 	if err != nil {
 		panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
 	}
-	l.count, l.looked = n, true
+	l.count = n
 	return n > 0
 }
 
 // wait waits for events until there is something to do without them.
 func (l *loop) wait(look func(uintptr) bool) {
-	l.count, l.looked = 0, false
 	until := l.deadline()
 	if len(l.ready) > 0 || until <= l.now {
 		look(uintptr(l.epoll))
@@ -309,12 +315,9 @@ func (l *loop) wait(look func(uintptr) bool) {
 	}
 	if until != l.until {
 		l.until = until
-		_ = l.poller.SetReadDeadline(l.start.Add(until)) // which the runtime can, of what it waits for
+		l.timer.Set(max(1, until-time.Since(l.start)), 0)
 	}
-	_ = l.events.Read(look) // an error is that the time has come
-	if !l.looked {
-		look(uintptr(l.epoll)) // it had come before: what is ready must not wait for ever
-	}
+	_ = l.events.Read(look) // the descriptor is ours, and never closed
 }
 
 // deadline is when there is something to do without any event.
@@ -325,7 +328,7 @@ func (l *loop) deadline() time.Duration {
 	}
 	for f := range l.bulk {
 		if f.listens() {
-			until = min(until, l.ticked+tick)
+			until = min(until, l.ticked+bulkTick)
 			break
 		}
 	}

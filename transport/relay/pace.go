@@ -15,8 +15,8 @@ import (
 // told to wake nobody before (SO_RCVLOWAT, which MPTCP has from 6.10 on; before,
 // it wakes for each packet as ever). A tick is the most that anything is late by.
 const (
-	tick    = time.Millisecond
-	lowMark = 256 << 10 // bytes
+	bulkTick = time.Millisecond
+	lowMark  = 256 << 10 // bytes
 	// A flow is in bulk from enter bytes in a span on, 16 Mbit/s, and until it has
 	// less than stay.
 	span  = 8 * time.Millisecond

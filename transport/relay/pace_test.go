@@ -49,7 +49,7 @@ func TestBulk(t *testing.T) {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
 	// At the begin of a span, and where the mark is reached, it is one more.
-	most := 2*int(took/tick) + int(n)/lowMark + int(2*span/every)
+	most := 2*int(took/bulkTick) + int(n)/lowMark + int(2*span/every)
 	if got := bulk.flows[1].reads; got > most || most >= packets && took < packets*every*2 {
 		t.Errorf("%d reads for %d packets in %v, want %d at most", got, packets, took, most)
 	}

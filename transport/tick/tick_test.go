@@ -8,19 +8,20 @@ import (
 	"testing"
 	"time"
 
-	"braid/agent/tick"
+	"braid/transport/tick"
 )
 
 func TestTicker(t *testing.T) {
-	ticker, err := tick.New(t.Context())
+	ticker, err := tick.NewTicker(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ticker.Close()
 	for _, interval := range []time.Duration{50 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond} {
 		began := time.Now()
+		ticker.Set(interval)
 		for range 3 {
-			if err := ticker.Wait(interval); err != nil {
+			if err := ticker.Wait(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -30,13 +31,14 @@ func TestTicker(t *testing.T) {
 	}
 	// A tick that has been is not waited for, however many there were.
 	const interval = 200 * time.Millisecond
-	if err := ticker.Wait(interval); err != nil {
+	ticker.Set(interval)
+	if err := ticker.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2*interval + interval/2)
 	began := time.Now()
 	for _, atLeast := range []time.Duration{0, interval / 4} {
-		if err := ticker.Wait(interval); err != nil {
+		if err := ticker.Wait(); err != nil {
 			t.Fatal(err)
 		}
 		if waited := time.Since(began); waited < atLeast {
@@ -47,13 +49,41 @@ func TestTicker(t *testing.T) {
 
 func TestEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ticker, err := tick.New(ctx)
+	ticker, err := tick.NewTicker(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ticker.Close()
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if ticker.Wait(time.Hour) == nil {
+	if ticker.Wait() == nil {
 		t.Error("a tick of a ticker that has ended")
+	}
+}
+
+func TestWake(t *testing.T) {
+	ticker, err := tick.NewTicker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ticker.Close()
+	const interval = 50 * time.Millisecond
+	for range 3 {
+		ticker.Set(0)
+		time.AfterFunc(20*time.Millisecond, ticker.Wake)
+		if err := ticker.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		// It ticks again as before once it is told to, be it at the interval that it had.
+		ticker.Set(interval)
+		for range 2 {
+			if err := ticker.Wait(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ticker.Wake()
+		ticker.Set(interval)
+		if err := ticker.Wait(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
