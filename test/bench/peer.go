@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -154,11 +155,11 @@ func (b *bench) withPeer(ctx context.Context, program string, o lab.Options) (c 
 type comparison struct{ *table }
 
 func (t comparison) add(name, format string, peer, braid float64, aim string) {
-	ratio := "-"
-	if peer > 0 {
-		ratio = fmt.Sprintf("%.2f", braid/peer)
+	if math.IsNaN(peer) || math.IsNaN(braid) {
+		t.row(name, "-", "-", "-", aim) // this machine does not tell
+		return
 	}
-	t.row(name, fmt.Sprintf(format, peer), fmt.Sprintf(format, braid), ratio, aim)
+	t.row(name, fmt.Sprintf(format, peer), fmt.Sprintf(format, braid), fmt.Sprintf("%.2f", braid/peer), aim)
 }
 
 // peer compares braid with the peer, which takes turns with it.
@@ -270,7 +271,7 @@ func count(p *rig.Process) (*counts, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &counts{p: p, cpu: -u.CPU.Seconds(), wakeups: -float64(w)}
+	c := &counts{p: p, cpu: -u.CPU.Seconds(), wakeups: -float64(w), syscalls: math.NaN()}
 	c.calls, _ = p.CountSyscalls()
 	return c, nil
 }
