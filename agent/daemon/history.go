@@ -26,8 +26,12 @@ type sampled struct {
 
 // sampleRates remembers what the WANs have carried since it last did.
 func (l *loop) sampleRates() {
-	known, before, now := l.health.Health(), l.sampled, sampled{time.Now(), l.meter.Counters()}
+	known, before, now := l.health.Health(), l.sampled, sampled{}
+	now.counters, now.at = l.meter.Counters()
 	elapsed := now.at.Sub(before.at)
+	if elapsed <= 0 {
+		return
+	}
 	l.sampled = now
 	samples := make(map[string]history.Sample, len(l.plan.WANs))
 	for _, w := range l.plan.WANs {

@@ -36,13 +36,12 @@ func (l *loop) watch(ctx context.Context) error {
 			}
 			return err
 		}
-		now, carried := time.Now(), counters.Traffic()
+		now := time.Now()
+		l.pulse.hold(now)
+		carried := counters.Traffic()
 		next = min(l.health.Look(now, carried), load.Interval)
-		if due(now, &measured, load.Interval) {
-			if l.meter.Measure(now, carried) {
-				hint(l.heldC)
-			}
-			l.pulse.hold(now)
+		if due(now, &measured, load.Interval) && l.meter.Measure(now, carried) {
+			hint(l.heldC)
 		}
 		if due(now, &beaten, beat) {
 			hint(l.beatC)
@@ -55,10 +54,14 @@ const early = 10 * time.Millisecond
 
 // due says whether an interval has passed since the last time that it had.
 func due(now time.Time, last *time.Time, interval time.Duration) bool {
-	if now.Sub(*last) < interval-early {
+	next := last.Add(interval)
+	if now.Before(next.Add(-early)) {
 		return false
 	}
-	*last = now
+	if now.Sub(next) > interval { // nobody makes up for what was missed
+		next = now
+	}
+	*last = next
 	return true
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,12 +66,19 @@ func (s *Server) rivals(instances []instance, lines []string) error {
 func others(instances []instance) (paths []string) {
 	for _, i := range instances {
 		paths = append(paths, i.config)
-		found, _ := filepath.Glob(filepath.Join(i.dir, "*"))
-		for _, path := range found {
-			if name := filepath.Base(path); name != file && i.reads(name) {
-				paths = append(paths, path)
+		dir, err := os.Open(i.dir)
+		if err != nil {
+			continue
+		}
+		entries, _ := dir.ReadDir(-1)
+		dir.Close()
+		first := len(paths)
+		for _, e := range entries {
+			if e.Name() != file && !e.IsDir() && i.reads(e.Name()) {
+				paths = append(paths, filepath.Join(i.dir, e.Name()))
 			}
 		}
+		slices.Sort(paths[first:])
 	}
 	return paths
 }

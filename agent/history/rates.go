@@ -33,7 +33,7 @@ type Rates struct {
 
 // longest is the time before it that a sample stands for, at most: what was before that,
 // as when the machine slept, is not known.
-const longest = time.Second
+const longest = 2 * time.Second
 
 // NewRates remembers ten minutes, an hour and a day, ever more coarsely. A
 // WAN takes 24 bytes a point, 18 kB together.

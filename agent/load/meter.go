@@ -14,9 +14,9 @@ import (
 // Meter measures what the WANs carry, and keeps what follows from it.
 type Meter struct {
 	balancer Balancer
-	at       time.Time // when it was last measured
 
 	mu       sync.Mutex
+	at       time.Time                   // of the counters
 	lines    []Line                      // replaced, not changed
 	counters map[string]netstate.Traffic // replaced, not changed
 	rates    map[string]Rates
@@ -43,11 +43,9 @@ func (m *Meter) Watch(lines []Line) {
 // Measure measures by what the devices had carried at a time, and says whether
 // another set of WANs is to be held back. It is for one goroutine.
 func (m *Meter) Measure(now time.Time, counters map[string]netstate.Traffic) (changed bool) {
-	elapsed := now.Sub(m.at)
-	m.at = now
 	m.mu.Lock()
-	last, lines := m.counters, m.lines
-	m.counters = counters
+	last, lines, elapsed := m.counters, m.lines, now.Sub(m.at)
+	m.counters, m.at = counters, now
 	m.mu.Unlock()
 	if last == nil || elapsed <= 0 {
 		return false
@@ -94,9 +92,9 @@ func (m *Meter) Rates() map[string]Rates {
 	return m.rates
 }
 
-// Counters are those of all devices, by name, when last measured.
-func (m *Meter) Counters() map[string]netstate.Traffic {
+// Counters are those of all devices, by name, when last measured, and when that was.
+func (m *Meter) Counters() (counters map[string]netstate.Traffic, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.counters
+	return m.counters, m.at
 }

@@ -4,6 +4,7 @@
 package modem
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,10 +47,18 @@ func (t Target) criteria(sysfs string) []func(*object) bool {
 // lower are the devices that a device is on top of, as multiplexed ones are.
 func lower(sysfs, device string) (names []string) {
 	const prefix = "lower_"
-	found, _ := filepath.Glob(filepath.Join(sysfs, "class/net", device, prefix+"*"))
-	for _, path := range found {
-		names = append(names, strings.TrimPrefix(filepath.Base(path), prefix))
+	dir, err := os.Open(filepath.Join(sysfs, "class/net", device))
+	if err != nil {
+		return nil
 	}
+	defer dir.Close()
+	all, _ := dir.Readdirnames(-1)
+	for _, n := range all {
+		if name, ok := strings.CutPrefix(n, prefix); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
 	return names
 }
 

@@ -64,7 +64,8 @@ func subscribe() (*nl.NetlinkSocket, error) {
 		unix.RTNLGRP_LINK,
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
-		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 }
 
 // subscribeAgain returns nil when ctx has ended.
@@ -114,6 +115,8 @@ func (w *Watcher) follow(ctx context.Context, s *nl.NetlinkSocket) {
 func (w *Watcher) news(m syscall.NetlinkMessage) bool {
 	own := false
 	switch m.Header.Type {
+	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+		own = true // of settings, rp_filter among them, Read reads none
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			return true

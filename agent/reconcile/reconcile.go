@@ -124,7 +124,12 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 		func() error { return r.filter.apply(ctx, string(p.Filter), p.Firewall) },
 		func() error { return r.tellNames(ctx, p) },
 		seldom(func() error { return mptcppm.Apply(r.keeper, p.Endpoints, p.Limits) }),
-		func() error { return mptcppm.Keep(p.Endpoints) },
+		func() error {
+			if !sure {
+				return nil
+			}
+			return mptcppm.Keep(p.Endpoints)
+		},
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
 		func() error { return abandon(p.Lost) },
 	}

@@ -213,7 +213,8 @@ func (v *View) WANs() report.WANs {
 	c, p, states := v.config, v.plan, v.wans
 	v.mu.Unlock()
 	known := v.health.Health()
-	carried, counters := v.meter.Rates(), v.meter.Counters()
+	carried := v.meter.Rates()
+	counters, _ := v.meter.Counters()
 	subflows := v.subflows(p)
 	modems := v.modems.Facts()
 	guess := make(map[string]config.Kind)

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -53,15 +52,6 @@ func Run(ctx context.Context, input string, args ...string) (string, error) {
 // headerLen is that of struct nfgenmsg, in bytes.
 const headerLen = 4
 
-// raw sends or receives without waiting.
-func raw(call uintptr, fd int, b []byte) (int, error) {
-	n, _, e := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), nil
-}
-
 // Generation is a number that changes with every change of any ruleset
 // (NFT_MSG_GETGEN, kernel 3.13).
 func Generation() (uint32, error) {
@@ -69,21 +59,20 @@ func Generation() (uint32, error) {
 		getGeneration = 16
 		attrID        = 1
 	)
-	// It is asked for each second, which is why it is not done by the library, which takes
-	// 64 kB of memory for an answer, nor by calls that may wait, at which the runtime's monitor
-	// wakes up. The kernel has answered when it has taken the request.
+	// It is asked for each second, and the library takes 64 kB of memory for an answer. The
+	// kernel has answered when it has taken the request.
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return 0, err
 	}
-	defer unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	defer unix.Close(fd)
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
 	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
-	if _, err := raw(unix.SYS_SENDTO, fd, r.Serialize()); err != nil {
+	if _, err := unix.Write(fd, r.Serialize()); err != nil {
 		return 0, err
 	}
 	var answer [512]byte
-	n, err := raw(unix.SYS_RECVFROM, fd, answer[:])
+	n, _, err := unix.Recvfrom(fd, answer[:], unix.MSG_DONTWAIT)
 	if err != nil {
 		return 0, err
 	}

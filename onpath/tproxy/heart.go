@@ -6,9 +6,8 @@ package tproxy
 import (
 	"errors"
 	"fmt"
-	"os"
+	"net"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,8 +17,15 @@ import (
 // a while after such a packet of that family. Its sockets are none of the net
 // package's, whose poller would be woken by each packet.
 type Heart struct {
-	mu  sync.Mutex
-	fds []int
+	mu     sync.Mutex
+	beats  []beat
+	closed bool
+}
+
+// beat is a socket that sends to itself.
+type beat struct {
+	fd   int
+	self unix.Sockaddr
 }
 
 // NewHeart opens a heart whose packets bear a mark. It needs CAP_NET_ADMIN.
@@ -29,7 +35,7 @@ func NewHeart(mark uint32) (*Heart, error) {
 		&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}},
 		&unix.SockaddrInet6{Addr: [16]byte{15: 1}},
 	} {
-		fd, err := openHeart(self, mark)
+		one, err := openBeat(self, mark)
 		switch {
 		case errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.EAFNOSUPPORT):
 			continue // IPv6 is off
@@ -37,19 +43,19 @@ func NewHeart(mark uint32) (*Heart, error) {
 			h.Close()
 			return nil, fmt.Errorf("opening heartbeat socket: %w", err)
 		}
-		h.fds = append(h.fds, fd)
+		h.beats = append(h.beats, one)
 	}
 	return &h, nil
 }
 
-// openHeart opens a socket that sends to itself.
-func openHeart(self unix.Sockaddr, mark uint32) (fd int, err error) {
+func openBeat(self unix.Sockaddr, mark uint32) (beat, error) {
 	family := unix.AF_INET
 	if _, v6 := self.(*unix.SockaddrInet6); v6 {
 		family = unix.AF_INET6
 	}
-	if fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
-		return 0, err
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return beat{}, err
 	}
 	err = setMark(fd, mark)
 	if err == nil {
@@ -61,27 +67,24 @@ func openHeart(self unix.Sockaddr, mark uint32) (fd int, err error) {
 	if err == nil {
 		self, err = unix.Getsockname(fd)
 	}
-	if err == nil {
-		err = unix.Connect(fd, self)
-	}
 	if err != nil {
 		unix.Close(fd)
 	}
-	return fd, err
+	return beat{fd, self}, err
 }
 
 // Beat sends one packet a family, to the heart itself: nobody reads them, and
-// what does not fit its buffer is dropped. The runtime is not told of a call that does
-// not wait: its monitor would wake up.
+// what does not fit its buffer is dropped.
 func (h *Heart) Beat() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.closed {
+		return net.ErrClosed
+	}
 	var errs []error
-	for _, fd := range h.fds {
-		var packet [1]byte
-		_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&packet)), unsafe.Sizeof(packet), unix.MSG_DONTWAIT, 0, 0)
-		if e != 0 {
-			errs = append(errs, os.NewSyscallError("sending heartbeat", e))
+	for _, b := range h.beats {
+		if err := unix.Sendto(b.fd, []byte{0}, unix.MSG_DONTWAIT, b.self); err != nil {
+			errs = append(errs, fmt.Errorf("sending heartbeat: %w", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -92,9 +95,9 @@ func (h *Heart) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error
-	for _, fd := range h.fds {
-		errs = append(errs, unix.Close(fd))
+	for _, b := range h.beats {
+		errs = append(errs, unix.Close(b.fd))
 	}
-	h.fds = nil
+	h.beats, h.closed = nil, true
 	return errors.Join(errs...)
 }

@@ -269,8 +269,8 @@ func TestWithoutIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Beat(); err != nil || len(h.fds) != 1 {
-		t.Errorf("beating with %d sockets: %v", len(h.fds), err)
+	if err := h.Beat(); err != nil || len(h.beats) != 1 {
+		t.Errorf("beating with %d sockets: %v", len(h.beats), err)
 	}
 	if err := h.Close(); err != nil {
 		t.Error(err)

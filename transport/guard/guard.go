@@ -45,10 +45,12 @@ type Guard struct {
 	seen    []mptcp.Subflow // of the connection that is looked at
 	unarmed bool            // this kernel destroys nothing
 
-	ticker atomic.Pointer[tick.Ticker] // nil: it does not run
+	ticker *tick.Ticker // while it runs
 
-	mu    sync.Mutex
-	conns map[*Ward]struct{}
+	mu     sync.Mutex
+	conns  map[*Ward]struct{}
+	last   time.Time // when there was one
+	asleep bool      // until Add wakes it
 }
 
 // Ward is a guarded connection.
@@ -76,10 +78,10 @@ func (g *Guard) Add(w *Ward, c *mptcp.Conn, sent *atomic.Uint64) {
 	if g.conns == nil {
 		g.conns = make(map[*Ward]struct{})
 	}
-	if g.conns[w] = struct{}{}; len(g.conns) == 1 {
-		if t := g.ticker.Load(); t != nil {
-			t.Wake()
-		}
+	g.conns[w] = struct{}{}
+	if g.asleep {
+		g.asleep = false
+		g.ticker.Wake()
 	}
 }
 
@@ -90,11 +92,18 @@ func (g *Guard) Remove(w *Ward) {
 	delete(g.conns, w)
 }
 
-// idle says whether there are no connections.
-func (g *Guard) idle() bool {
+// rest sets the ticker: at rest nothing is to be woken for. It is at rest once there has
+// been no connection for a while; where they are short, the next one comes soon.
+func (g *Guard) rest(now time.Time, next time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns) == 0
+	if len(g.conns) > 0 {
+		g.last = now
+	}
+	if g.asleep = now.Sub(g.last) >= calm; g.asleep {
+		next = 0
+	}
+	g.ticker.Set(next)
 }
 
 // Run guards until ctx ends.
@@ -108,23 +117,19 @@ func (g *Guard) Run(ctx context.Context) error {
 		return err
 	}
 	defer ticker.Close()
-	g.ticker.Store(ticker)
+	g.ticker = ticker
 	next := slowTick
 	var busy []*Ward
-	for slow := time.Now(); ; {
-		if g.idle() {
-			ticker.Set(0) // until Add wakes it
-		}
-		if !g.idle() {
-			ticker.Set(next)
-		}
+	now := time.Now()
+	for slow := now; ; {
+		g.rest(now, next)
 		if err := ticker.Wait(); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		now := time.Now()
+		now = time.Now()
 		if now.Sub(slow) >= slowTick {
 			slow = now
 			busy = g.busy(now, busy[:0])

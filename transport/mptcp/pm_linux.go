@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
-	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -147,14 +146,21 @@ func SetLimits(l Limits) error {
 }
 
 // pmFamily is the number of the family mptcp_pm, which the kernel does not change
-// while it runs; 0: it has not been asked for.
+// while it runs; 0: it has not been asked for. A kernel that has none, which MPTCP is no
+// module of, looks for one each time that it is asked.
 var pmFamily atomic.Uint32
 
+const pmAbsent = 1 << 31
+
 func pmRequest(cmd uint8, flags int, attrs ...*nl.RtAttr) ([][]byte, error) {
-	if pmFamily.Load() == 0 {
+	switch pmFamily.Load() {
+	case pmAbsent:
+		return nil, fmt.Errorf("no MPTCP in this kernel: %w", os.ErrNotExist)
+	case 0:
 		msgs, err := request(nl.GENL_ID_CTRL, 0, nl.GENL_CTRL_CMD_GETFAMILY, nl.NewRtAttr(nl.GENL_CTRL_ATTR_FAMILY_NAME, nl.ZeroTerminated("mptcp_pm")))
 		if errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("no MPTCP in this kernel: %w", os.ErrNotExist)
+			pmFamily.Store(pmAbsent)
+			return pmRequest(cmd, flags, attrs...)
 		}
 		if err != nil {
 			return nil, err
@@ -180,21 +186,20 @@ func request(family, flags int, cmd uint8, attrs ...*nl.RtAttr) ([][]byte, error
 
 // exchange sends a request and returns what the kernel answers. It does what the
 // library's Execute does, which takes 64 kB of memory for each answer. The kernel has
-// answered when it has taken a request, so there is nothing to wait for, nor for the
-// runtime to know of: its monitor would wake up.
+// answered when it has taken a request, so no answer is waited for.
 func exchange(r *nl.NetlinkRequest) ([][]byte, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
-	if _, err := raw(unix.SYS_SENDTO, fd, r.Serialize()); err != nil {
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, r.Serialize()); err != nil {
 		return nil, err
 	}
 	var buf [8 << 10]byte // the most that the kernel puts into one answer to whoever asks for no more
 	var answers [][]byte
 	for {
-		n, err := raw(unix.SYS_RECVFROM, fd, buf[:])
+		n, _, err := unix.Recvfrom(fd, buf[:], unix.MSG_DONTWAIT)
 		if err != nil {
 			return nil, err
 		}
@@ -216,15 +221,6 @@ func exchange(r *nl.NetlinkRequest) ([][]byte, error) {
 			}
 		}
 	}
-}
-
-// raw sends or receives without waiting.
-func raw(call uintptr, fd int, b []byte) (int, error) {
-	n, _, e := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), nil
 }
 
 func (e Endpoint) attr() *nl.RtAttr {

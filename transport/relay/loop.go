@@ -313,7 +313,9 @@ func (l *loop) wait(look func(uintptr) bool) {
 		look(uintptr(l.epoll))
 		return
 	}
-	if until != l.until {
+	// Where it is set to a time long before, it may wake the loop for nothing: that is
+	// rarer than to set it anew for each pair.
+	if until != l.until && !(l.until < until && l.until-l.now > time.Second) {
 		l.until = until
 		l.timer.Set(max(1, until-time.Since(l.start)), 0)
 	}

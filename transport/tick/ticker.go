@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -16,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ticker ticks, and can be woken. All but Wake is for one goroutine.
+// Ticker ticks, and can be woken by others than the one that waits, which see to it that
+// Set and Wake are not called at a time.
 type Ticker struct {
 	timer    Timer
 	file     *os.File        // the same, for the runtime's poller
 	raw      syscall.RawConn // the same
-	interval atomic.Int64    // ns; 0: it does not tick
+	interval time.Duration   // 0: it does not tick
 	stop     func() bool
 }
 
@@ -40,18 +40,19 @@ func NewTicker(ctx context.Context) (*Ticker, error) {
 	return t, nil
 }
 
-// Set has the ticker tick at an interval from now on; 0: not at all. The interval that it
-// has already changes nothing.
+// Set has the ticker tick at an interval from now on; 0: not at all, unless it is woken
+// after. The interval that it has already changes nothing.
 func (t *Ticker) Set(interval time.Duration) {
-	if t.interval.Swap(interval.Nanoseconds()) != interval.Nanoseconds() {
+	if interval != t.interval || interval == 0 {
+		t.interval = interval
 		_ = t.raw.Control(func(uintptr) { t.timer.Set(interval, interval) }) // unless it is closed
 	}
 }
 
 // Wake has it tick once now, and then not before it is Set again.
 func (t *Ticker) Wake() {
+	t.interval = 0
 	_ = t.raw.Control(func(uintptr) { t.timer.Set(1, 0) })
-	t.interval.Store(0)
 }
 
 // Wait waits for the next tick. Those that nobody has waited for are one. A ticker that has

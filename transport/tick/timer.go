@@ -27,8 +27,8 @@ func NewTimer() (Timer, error) {
 	return Timer{fd}, nil
 }
 
-// Set sets the timer anew, after a time of at least 1 ns, and then again and again unless
-// every is 0.
+// Set sets the timer anew, after a time, and then again and again unless every is 0. After
+// 0 it is not set any more.
 func (t Timer) Set(after, every time.Duration) {
 	// It fails for a time below 0 and for what is no timer.
 	_ = unix.TimerfdSettime(t.FD, 0, &unix.ItimerSpec{
