@@ -26,7 +26,8 @@ func (l *loop) watch(ctx context.Context) error {
 	}
 	defer ticker.Close()
 	var counters netstate.Counters
-	var measured, beaten time.Time
+	start := time.Now()
+	measured, beaten := start, start // the loop has just turned
 	next := load.Interval
 	for {
 		ticker.Set(next)
