@@ -16,6 +16,7 @@ import (
 
 	"braid/test/lab"
 	"braid/test/rig"
+	"braid/test/tcpmem"
 	"braid/test/traffic"
 )
 
@@ -229,7 +230,7 @@ func (b *bench) peerTransfers(ctx context.Context, program string, t comparison,
 
 // turn is one download.
 func (t *transfers) turn(ctx context.Context, c contender, length time.Duration) error {
-	if err := roomForTCP(ctx); err != nil {
+	if _, err := tcpmem.Room(ctx); err != nil {
 		return err
 	}
 	near, err := count(c.near)
@@ -300,7 +301,7 @@ func (b *bench) peerConnections(ctx context.Context, program string, t compariso
 	var rates, near, far [2][]float64
 	for range b.repeat {
 		for i, c := range both {
-			if err := roomForTCP(ctx); err != nil {
+			if _, err := tcpmem.Room(ctx); err != nil {
 				return err
 			}
 			n, errNear := count(c.near)
