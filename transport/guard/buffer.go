@@ -29,9 +29,8 @@ const (
 	// when no more than two thirds of the buffer are taken (__sk_stream_is_writeable):
 	// with half as much again it is as if nothing waited.
 	waitingNum, waitingDen = 3, 2
-	// recent is how long that room is kept. What is lost now and then makes
-	// bytes wait again and again, for a round trip each time.
-	recent = 2 * time.Second
+	// fade is how long it takes to give up room that is no longer needed.
+	fade = 500 * time.Millisecond
 	// roomiest is the largest buffer with that room, in bytes of memory.
 	roomiest = 2 * largest
 	// horizon is how far back rates and round trips are looked for.
@@ -43,20 +42,21 @@ type buffer struct {
 	set     int       // 0: the kernel tunes
 	queues  int       // how much of it is for what is queued on the paths
 	lower   time.Time // queues, not before
-	waiting int       // bytes, the most there were recently
-	at      time.Time // that was
+	waiting int       // bytes that there is room for
+	at      time.Time // of the last look
 }
 
 // size says how large the send buffer ought to be, and whether that is worth a
-// change; unacked is what is not acknowledged at the level of MPTCP, in bytes.
+// change; inFlight is what its paths were given and is not acknowledged at the level of
+// MPTCP, in bytes.
 //
 // It bounds what is queued on the paths. What has arrived but waits for
 // something that is late on another path takes room of the buffer too, and
 // would be at the expense of the paths that are not late; it gets room of its
 // own. Nothing of it is lost with a path.
-func (w *Ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes int, change bool) {
+func (w *Ward) size(flows []mptcp.Subflow, inFlight int, now time.Time) (bytes int, change bool) {
 	var sum float64 // bytes
-	arrived := unacked
+	queued := 0
 	for _, f := range flows {
 		s := w.flows[pair{f.Local, f.Remote}]
 		if f.RTT > 0 {
@@ -64,7 +64,7 @@ func (w *Ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes in
 		}
 		s.rate.add(now, float64(f.DeliveryRate))
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
-		arrived -= f.Unacked*f.SndMSS + f.NotSent
+		queued += f.Unacked*f.SndMSS + f.NotSent
 	}
 	want := min(max(memory(int(sum)), smallest), largest)
 	switch {
@@ -77,11 +77,22 @@ func (w *Ward) size(flows []mptcp.Subflow, unacked int, now time.Time) (bytes in
 	case want < w.queues*9/10 && now.After(w.lower): // and taken slowly
 		w.queues, w.lower = max(want, w.queues*8/10), now.Add(slowTick)
 	}
-	if arrived >= w.waiting || now.Sub(w.at) > recent {
-		w.waiting, w.at = max(arrived, 0), now
-	}
+	w.wait(max(inFlight-queued, 0), memory(queued) > w.queues, now)
 	size := min(w.queues+memory(w.waiting)*waitingNum/waitingDen, roomiest)
 	return size, size > w.set*21/20 || size < w.set*19/20
+}
+
+// wait gives bytes that wait their room at once. Room that they leave stays theirs: where
+// some are lost now and then, others wait again and again. But if what is queued on
+// the paths spreads there, it fades.
+func (w *Ward) wait(bytes int, spread bool, now time.Time) {
+	switch {
+	case bytes >= w.waiting:
+		w.waiting = bytes
+	case spread:
+		w.waiting -= int(int64(w.waiting-bytes) * int64(min(now.Sub(w.at), fade)) / int64(fade))
+	}
+	w.at = now
 }
 
 // memory is what bytes of payload take of the buffer.

@@ -27,6 +27,8 @@ const (
 	// has been so.
 	easyTick = 100 * time.Millisecond
 	ease     = 8
+	// early is how much before its time something may be looked at: timers are late.
+	early = fastTick / 2
 	// dense is how many connections are looked at each fastTick. More of them
 	// are looked at less often: the work stays the same, and so does what each
 	// has to lose.
@@ -130,7 +132,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			return err
 		}
 		now = time.Now()
-		if now.Sub(slow) >= slowTick {
+		if now.Sub(slow) >= slowTick-early {
 			slow = now
 			busy = g.busy(now, busy[:0])
 		}
@@ -143,8 +145,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 			g.look(w, now)
 			each := max(fast, min(now.Sub(w.changed)/ease, easyTick))
-			// A little early: timers are late.
-			w.next, next = now.Add(each-fastTick/2), min(next, each)
+			w.next, next = now.Add(each-early), min(next, each)
 		}
 	}
 }
@@ -203,7 +204,7 @@ func (g *Guard) look(w *Ward, now time.Time) {
 	if err != nil {
 		return
 	}
-	if size, change := w.size(flows, int(in.WriteSeq-in.Una), now); change {
+	if size, change := w.size(flows, in.InFlight(), now); change {
 		if size > w.set*5/4 {
 			w.changed = now
 		}

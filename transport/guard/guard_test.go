@@ -220,18 +220,17 @@ func TestSize(t *testing.T) {
 			t.Errorf("set %d, want %d", w.set, bound(50, 0))
 		}
 	})
-	// What has arrived and waits has room beside what is on the paths, and so
-	// for a while after that.
+	// What has arrived and waits has room beside what is on the paths, and keeps it
+	// until these take it.
 	t.Run("bytes wait", func(t *testing.T) {
 		var w Ward
-		const onPath = 100 * 1448
-		waits := func(from, length time.Duration, arrived int) (least, most int) {
+		waits := func(from, length time.Duration, arrived, notSent int) (least, most int) {
 			for at := from; at < from+length; at += fastTick {
 				f, g := flow(1, 20*ms, nil).Subflow, flow(2, 60*ms, nil).Subflow
 				f.DeliveryRate, f.Unacked, f.SndMSS = 50e6/8, 40, 1448
-				g.DeliveryRate, g.Unacked, g.SndMSS, g.NotSent = 20e6/8, 50, 1448, 10*1448
+				g.DeliveryRate, g.Unacked, g.SndMSS, g.NotSent = 20e6/8, 60, 1448, notSent
 				w.dead([]mptcp.Subflow{f, g}, start.Add(at))
-				if n, change := w.size([]mptcp.Subflow{f, g}, onPath+arrived, start.Add(at)); change {
+				if n, change := w.size([]mptcp.Subflow{f, g}, 100*1448+notSent+arrived, start.Add(at)); change {
 					w.set = n
 				}
 				if at == from {
@@ -242,21 +241,24 @@ func TestSize(t *testing.T) {
 			return least, most
 		}
 		plain := bound(50, 20)
-		if _, most := waits(0, 10*second, 0); !near(w.set, plain) || most != initial {
+		if _, most := waits(0, 10*second, 0, 0); !near(w.set, plain) || most != initial {
 			t.Errorf("set %d, at most %d, and nothing waits", w.set, most)
 		}
 		roomy := plain + 400_000*overheadNum/overheadDen*waitingNum/waitingDen
-		if least, most := waits(10*second, second, 400_000); !near(least, roomy) || !near(most, roomy) {
+		if least, most := waits(10*second, second, 400_000, 0); !near(least, roomy) || !near(most, roomy) {
 			t.Errorf("set %d to %d, want %d", least, most, roomy)
 		}
-		if least, _ := waits(11*second, recent, 0); !near(least, roomy) {
-			t.Errorf("set %d within %v, want %d", least, recent, roomy)
+		if least, _ := waits(11*second, 10*second, 0, 0); !near(least, roomy) {
+			t.Errorf("set %d when none waits any more, want %d", least, roomy)
 		}
-		waits(11*second+recent, 2*fastTick, 0)
+		if least, _ := waits(21*second, fade/2, 0, roomy); near(least, roomy) || near(least, plain) {
+			t.Errorf("set %d in the middle of %v, is to be between %d and %d", least, fade, plain, roomy)
+		}
+		waits(21*second+fade/2, 5*fade, 0, roomy)
 		if !near(w.set, plain) {
-			t.Errorf("set %d when none waits any more, want %d", w.set, plain)
+			t.Errorf("set %d when the paths have taken what waited had, want %d", w.set, plain)
 		}
-		if waits(20*second, second, 100<<20); w.set != roomiest {
+		if waits(30*second, second, 100<<20, roomy); w.set != roomiest {
 			t.Errorf("set %d, want %d", w.set, roomiest)
 		}
 	})

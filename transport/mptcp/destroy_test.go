@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -194,6 +195,23 @@ func TestSendBuffer(t *testing.T) {
 	}
 	if _, err := c.SendBuffer(); err == nil {
 		t.Error("the buffer of a closed connection was read")
+	}
+}
+
+// The peer does not read: what it has no room for is held here, and is on no path.
+func TestInFlight(t *testing.T) {
+	c, _ := joined(t, "[::]:0", "192.0.2.36", "192.0.2.37", "192.0.2.38")
+	c.SetDeadline(time.Now().Add(time.Second))
+	for {
+		if _, err := c.Write(make([]byte, 64<<10)); errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := must(c.Info())
+	if held := in.WriteSeq - in.Una; held < 64<<10 || in.InFlight() != 0 {
+		t.Errorf("%d bytes in flight, %d held: %+v", in.InFlight(), held, in)
 	}
 }
 
