@@ -66,7 +66,7 @@ func (d Dial) Do(ctx context.Context, op Op, r Request) (Report, error) {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	if report.Mismatch >= 0 {
-		err = errors.Join(fmt.Errorf("wrong byte at offset %d", report.Mismatch), err)
+		err = errors.Join(fmt.Errorf("wrong byte at offset %d: %s", report.Mismatch, report.Instead), err)
 	}
 	return report, err
 }

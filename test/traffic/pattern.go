@@ -5,6 +5,7 @@ package traffic
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 )
 
@@ -53,4 +54,20 @@ func (p position) check(b []byte) int {
 		}
 	}
 	return -1
+}
+
+// instead says what it is that came where the data from here on were to: which tells
+// lost bytes from repeated ones, and both from what is none of the pattern.
+func (p position) instead(b []byte) string {
+	const enough = 16 // to be found once
+	if len(b) < enough {
+		return fmt.Sprintf("%x", b)
+	}
+	b = b[:enough]
+	i := bytes.Index(pattern[:period+enough-1], b)
+	if i < 0 {
+		return fmt.Sprintf("%x", b)
+	}
+	ahead := (i - int((p.phase+uint64(p.offset))%period) + period) % period
+	return fmt.Sprintf("what is %d bytes later, or %d earlier", ahead, period-ahead)
 }

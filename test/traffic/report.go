@@ -21,8 +21,9 @@ type Report struct {
 	// transfer that breaks off has stalled from its last read to its end. Request.StallFrom
 	// leaves out what was before.
 	Stall, StallAt time.Duration
-	// Mismatch is the offset of the first wrong byte, or -1.
+	// Mismatch is the offset of the first wrong byte, or -1, and Instead what came there.
 	Mismatch  int64
+	Instead   string
 	Intervals []Interval
 }
 
@@ -34,7 +35,7 @@ func (r Report) String() string {
 		r.Bytes, r.Duration.Round(time.Millisecond), r.Rate()/1e6, r.Connect.Round(time.Microsecond),
 		r.FirstByte.Round(time.Microsecond), r.Stall.Round(time.Millisecond), r.StallAt.Round(time.Millisecond))
 	if r.Mismatch >= 0 {
-		s += fmt.Sprintf(", WRONG BYTE at offset %d", r.Mismatch)
+		s += fmt.Sprintf(", WRONG BYTE at offset %d: %s", r.Mismatch, r.Instead)
 	}
 	return s
 }

@@ -143,6 +143,7 @@ func receive(r io.Reader, p position, n int64, m *meter) error {
 			m.add(k)
 			if i := p.check(buf[:k]); i >= 0 && m.report.Mismatch < 0 {
 				m.report.Mismatch = p.offset + int64(i)
+				m.report.Instead = position{p.phase, m.report.Mismatch}.instead(buf[i:k])
 			}
 			p.offset += int64(k)
 		}

@@ -111,6 +111,22 @@ func TestMismatch(t *testing.T) {
 	}
 }
 
+// TestInstead loses bytes, and repeats some.
+func TestInstead(t *testing.T) {
+	here := position{phase: 7, offset: 1 << 30}
+	for at, want := range map[int64]string{
+		1<<30 + 1448: "what is 1448 bytes later, or 64073 earlier",
+		1<<30 - 4096: "what is 61425 bytes later, or 4096 earlier",
+	} {
+		if got := here.instead(position{phase: 7, offset: at}.rest(100)); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+	if got := here.instead(make([]byte, 100)); got != "00000000000000000000000000000000" {
+		t.Errorf("%q of no pattern", got)
+	}
+}
+
 // TestForeign lets a connection receive what belongs to another.
 func TestForeign(t *testing.T) {
 	b := make([]byte, 1000)
