@@ -54,7 +54,7 @@ func giveRoom(out io.Writer) {
 	case err != nil:
 		fmt.Fprintln(out, "making room for TCP:", err)
 	case raised > 0:
-		fmt.Fprintln(out, "TCP has lost", raised, "pages of memory: net.ipv4.tcp_mem is raised by as many")
+		fmt.Fprintln(out, "TCP has lost memory: net.ipv4.tcp_mem is raised by", raised, "pages")
 	}
 }
 

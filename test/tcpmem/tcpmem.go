@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,19 +35,28 @@ type files struct{ taken, limits string }
 
 var pages = regexp.MustCompile(`(?m)^TCP: .* mem (\d+)$`)
 
-// Room waits until at least half of what TCP may take before it is short is free. What is
-// not free after 5 seconds is lost: the limits are raised by it. It says by how many
-// pages.
-func Room(ctx context.Context) (raised int64, err error) { return kernel.room(ctx) }
+// Room waits until TCP may take half of what the kernel lets it take when it boots,
+// before it is short. What is not free after 5 seconds is lost: the limits are
+// raised to where all of that may be taken beside it. It says by how many pages.
+func Room(ctx context.Context) (raised int64, err error) {
+	var machine unix.Sysinfo_t
+	if err := unix.Sysinfo(&machine); err != nil {
+		return 0, fmt.Errorf("reading how much memory there is: %w", err)
+	}
+	const part = 16 // of the machine's, see tcp_init_mem
+	all := uint64(machine.Totalram) * uint64(machine.Unit) / uint64(os.Getpagesize())
+	return kernel.room(ctx, int64(all/part))
+}
 
-func (f files) room(ctx context.Context) (raised int64, err error) {
+func (f files) room(ctx context.Context, usual int64) (raised int64, err error) {
 	for deadline := time.Now().Add(patience); ; {
 		taken, limits, err := f.read()
-		if err != nil || taken < limits[1]/2 {
+		if err != nil || limits[1]-taken >= usual/2 {
 			return 0, err
 		}
 		if time.Now().After(deadline) {
-			return taken, f.raise(limits, taken)
+			raised = taken + usual - limits[1]
+			return raised, f.raise(limits, raised)
 		}
 		select {
 		case <-time.After(interval):

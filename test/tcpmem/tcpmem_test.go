@@ -16,16 +16,17 @@ func TestRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, taken, limits, want string }{
-		{"much is free", "499", "800\t1000\t1200\n", "800\t1000\t1200\n"},
-		{"half is lost", "500", "800\t1000\t1200\n", "1300 1500 1700\n"},
+		{"half is free", "500", "800\t1000\t1200\n", "800\t1000\t1200\n"},
+		{"more is lost", "501", "800\t1000\t1200\n", "1301 1501 1701\n"},
 		{"all is lost", "1500", "800\t1000\t1200\n", "2300 2500 2700\n"},
+		{"half of what was made room for", "2000", "2300\t2500\t2700\n", "2300\t2500\t2700\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := files{filepath.Join(t.TempDir(), "sockstat"), filepath.Join(t.TempDir(), "tcp_mem")}
 			write(t, f.taken, "sockets: used 9\nTCP: inuse 1 orphan 0 tw 0 alloc 22 mem "+test.taken+"\nUDP: inuse 0 mem 144\n")
 			write(t, f.limits, test.limits)
 			synctest.Test(t, func(t *testing.T) {
-				if _, err := f.room(t.Context()); err != nil {
+				if _, err := f.room(t.Context(), 1000); err != nil {
 					t.Fatal(err)
 				}
 			})
