@@ -29,7 +29,7 @@ const (
 	// when no more than two thirds of the buffer are taken (__sk_stream_is_writeable):
 	// with half as much again it is as if nothing waited.
 	waitingNum, waitingDen = 3, 2
-	// fade is how long it takes to give up room that is no longer needed.
+	// fade is the time in which room that is no longer needed falls to a third.
 	fade = 500 * time.Millisecond
 	// roomiest is the largest buffer with that room, in bytes of memory.
 	roomiest = 2 * largest
@@ -66,7 +66,7 @@ func (w *Ward) size(flows []mptcp.Subflow, inFlight int, now time.Time) (bytes i
 		sum += s.rate.value() * max(bdps*s.rtt.value(), float64(breath)) / float64(time.Second)
 		queued += f.Unacked*f.SndMSS + f.NotSent
 	}
-	want := min(max(memory(int(sum)), smallest), largest)
+	want := min(max(memory(int(min(sum, largest))), smallest), largest)
 	switch {
 	case w.set == 0 && want == largest:
 		return 0, false

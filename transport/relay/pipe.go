@@ -166,7 +166,7 @@ func (f *flow) drain() error {
 	for n := 0; n < len(b); {
 		m, err := readNow(f.pipe.out, b[n:])
 		if err != nil {
-			return err
+			return os.NewSyscallError("read", err) // which nobody takes for a lack of room
 		}
 		n += m
 		f.pipe.bytes -= m
