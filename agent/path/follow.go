@@ -25,7 +25,7 @@ func (n *Network) Follow(d *Decision, f Flow, open Attempt) {
 	case slices.ContainsFunc(attempts, like):
 		sort.SliceStable(attempts, func(i, j int) bool { return like(attempts[i]) && !like(attempts[j]) })
 	case open.Path == config.PathDirect && n.source(open.WAN, f.Dest.Addr().Is6()) == open.Source:
-		d.n = min(d.n+1, maxAttempts)
+		d.n = min(d.n+1, MaxAttempts)
 		copy(d.attempts[1:d.n], d.attempts[:])
 		d.attempts[0] = first
 	}

@@ -44,6 +44,7 @@ type Flow struct {
 
 // Attempt is one way to reach the destination of a flow.
 type Attempt struct {
+	_         [0]func()   // nobody compares them, which would take 2 kB of program
 	Path      config.Path // convert or direct
 	Converter *Converter  // with convert
 	Way                   // of the first subflow
@@ -65,7 +66,6 @@ type Attempt struct {
 
 // Decision is the answer for one flow.
 type Decision struct {
-	_      [0]func()   // nobody compares them, which would take 2 kB of program
 	Path   config.Path // of the first attempt; reject without any
 	Reason Reason
 	Rule   string // the flow's
@@ -76,13 +76,13 @@ type Decision struct {
 	Bypass  bool
 	Verdict Verdict // that keeps a converter out, if one does
 
-	attempts [maxAttempts]Attempt
+	attempts [MaxAttempts]Attempt
 	n        int
 }
 
-// maxAttempts bounds the ways that are tried: converters, by two ways each, and
+// MaxAttempts bounds the ways that are tried: converters, by two ways each, and
 // direct.
-const maxAttempts = 6
+const MaxAttempts = 6
 
 // Attempts are the ways to try, in order.
 func (d *Decision) Attempts() []Attempt { return d.attempts[:d.n] }
@@ -96,7 +96,7 @@ func (d *Decision) try(a Attempt) {
 	if a.Path == config.PathDirect && slices.ContainsFunc(d.Attempts(), does) {
 		return
 	}
-	if d.n < maxAttempts {
+	if d.n < MaxAttempts {
 		d.attempts[d.n] = a
 		d.n++
 	}
@@ -198,7 +198,7 @@ func (n *Network) convert(d *Decision, dest netip.AddrPort, k Known, verdicts []
 	for _, again := range []bool{false, true} {
 		for i := range n.Converters {
 			c := &n.Converters[i]
-			if a, ok := n.onPath(c, dest, k); ok && d.n < maxAttempts-1 {
+			if a, ok := n.onPath(c, dest, k); ok && d.n < MaxAttempts-1 {
 				d.try(a)
 			}
 			if !will(c.State) {
@@ -209,7 +209,7 @@ func (n *Network) convert(d *Decision, dest netip.AddrPort, k Known, verdicts []
 				continue
 			}
 			w, ok := c.way(again)
-			if ok && d.n < maxAttempts-1 { // the last place is direct's
+			if ok && d.n < MaxAttempts-1 { // the last place is direct's
 				d.try(Attempt{Path: config.PathConvert, Converter: c, Way: w, Proven: c.Answers[w].talks()})
 			}
 		}

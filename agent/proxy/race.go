@@ -37,11 +37,10 @@ type race struct {
 	decision path.Decision
 	opening  *opening
 
-	eventC  chan event
-	left    []path.Attempt
-	started []path.Attempt
-	dialing []path.Attempt // of those, who have not reached anybody yet
-	running int
+	eventC   chan event
+	entrants [path.MaxAttempts]entrant // the decision's attempts
+	started  int
+	running  int
 	// waiting are converters that have been reached and have not answered for
 	// the server yet; the first of them, silent, have had their time.
 	waiting []reached
@@ -51,9 +50,19 @@ type race struct {
 	direct, answer, others error // of the server, of converters for it, and the rest
 }
 
+// entrant is what has become of an attempt.
+type entrant struct {
+	turn int  // when it was started, from 1; 0: it was not
+	out  bool // it is not to be started, or has reached somebody, or nobody
+}
+
+// waits says whether it is left to be started.
+func (e entrant) waits() bool { return e.turn == 0 && !e.out }
+
 // event is what becomes of an attempt: an end or, with connected, that a
 // converter has been reached.
 type event struct {
+	entrant *entrant
 	reached
 	err       error
 	connected bool
@@ -73,8 +82,7 @@ func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
 	if d.Reason == path.ReasonConvertersDown || d.Reason == path.ReasonFallbackReject {
 		p.Missed()
 	}
-	left := slices.Clone(d.Attempts())
-	return &race{p: p, flow: f, decision: d, opening: o, left: left, eventC: make(chan event, 2*len(left))}
+	return &race{p: p, flow: f, decision: d, opening: o, eventC: make(chan event, 2*len(d.Attempts()))}
 }
 
 // run is to be called with a context that ends soon after it has returned: those
@@ -100,14 +108,14 @@ func (r *race) run(ctx context.Context) (reached, error) {
 		case e := <-r.eventC:
 			switch {
 			case e.connected:
-				r.arrived(e.attempt)
+				e.entrant.out = true
 				r.waiting = append(r.waiting, e.reached)
 				timer.Reset(serverPatience)
 				continue
 			case e.err == nil:
 				r.running--
-				r.arrived(e.attempt)
-				r.won(e.reached)
+				e.entrant.out = true
+				r.won(e)
 				return e.reached, nil
 			}
 			r.lost(e)
@@ -166,19 +174,27 @@ func (r *race) start(ctx context.Context) bool {
 	if i < 0 {
 		return false
 	}
-	a := r.left[i]
-	r.left = slices.Delete(r.left, i, i+1)
 	r.running++
-	r.started = append(r.started, a)
-	r.dialing = append(r.dialing, a)
-	go func() { r.eventC <- r.try(ctx, a) }()
+	r.started++
+	r.entrants[i].turn = r.started
+	go func() { r.eventC <- r.try(ctx, &r.entrants[i], r.decision.Attempts()[i]) }()
 	return true
 }
 
-// arrived notes that an attempt has reached somebody, or nobody.
-func (r *race) arrived(a path.Attempt) {
-	if i := slices.Index(r.dialing, a); i >= 0 {
-		r.dialing = slices.Delete(r.dialing, i, i+1)
+// first is that of the attempts that are left, and are so; -1 is none.
+func (r *race) first(is func(*path.Attempt) bool) int {
+	for i := range r.decision.Attempts() {
+		if r.entrants[i].waits() && is(&r.decision.Attempts()[i]) {
+			return i
+		}
+	}
+	return -1
+}
+
+// strike has the attempts that are left, and are so, not be started.
+func (r *race) strike(are func(*path.Attempt) bool) {
+	for i := r.first(are); i >= 0; i = r.first(are) {
+		r.entrants[i].out = true
 	}
 }
 
@@ -193,21 +209,21 @@ func (r *race) next() int {
 		return a.Proven || r.p.Network().Answer(a.Converter.Name, a.Way).State == path.ConverterUp
 	}
 	if !slices.ContainsFunc(r.waiting, proven) {
-		return min(0, len(r.left)-1)
+		return r.first(func(*path.Attempt) bool { return true })
 	}
 	if r.decision.Bypass {
-		if i := slices.IndexFunc(r.left, isDirect); i >= 0 {
+		if i := r.first(isDirect); i >= 0 {
 			return i
 		}
 	}
-	return slices.IndexFunc(r.left, func(a path.Attempt) bool {
+	return r.first(func(a *path.Attempt) bool {
 		return !isDirect(a) && !slices.ContainsFunc(r.waiting, func(w reached) bool {
 			return w.attempt.Converter == a.Converter && acknowledged(w.conn)
 		})
 	})
 }
 
-func isDirect(a path.Attempt) bool { return a.Path == config.PathDirect }
+func isDirect(a *path.Attempt) bool { return a.Path == config.PathDirect }
 
 // acknowledged says whether all that was sent has arrived.
 func acknowledged(c *mptcp.Conn) bool {
@@ -216,7 +232,7 @@ func acknowledged(c *mptcp.Conn) bool {
 }
 
 // won notes what the attempts that did not succeed say of their converters.
-func (r *race) won(w reached) {
+func (r *race) won(w event) {
 	server, m := r.flow.Dest.Addr(), r.p.Memory
 	for _, v := range r.faults {
 		m.Blame(v.Converter, server, v.Fault)
@@ -234,8 +250,9 @@ func (r *race) won(w reached) {
 	if c := w.attempt.Converter; c != nil {
 		m.Acquit(c.Name, server)
 	}
-	for _, a := range r.started[:slices.Index(r.started, w.attempt)] {
-		if !isDirect(a) && slices.Contains(r.dialing, a) {
+	for i, a := range r.decision.Attempts() {
+		e := r.entrants[i]
+		if e.turn > 0 && e.turn < w.entrant.turn && !e.out && !isDirect(&a) {
 			r.p.doubt(a.Converter.Name, a.Way, errOvertaken)
 		}
 	}
@@ -245,7 +262,7 @@ func (r *race) won(w reached) {
 func (r *race) lost(e event) {
 	r.p.Log.Debug("not reached this way", "dst", r.flow.Dest, "path", e.attempt.Path, "wan", e.attempt.WAN, "error", e.err)
 	r.running--
-	r.arrived(e.attempt)
+	e.entrant.out = true
 	for i, w := range r.waiting {
 		if e.conn != nil && w.conn == e.conn {
 			r.waiting = slices.Delete(r.waiting, i, i+1)
@@ -257,21 +274,21 @@ func (r *race) lost(e event) {
 	}
 	fault := faultOf(e.attempt, e.err)
 	switch {
-	case isDirect(e.attempt):
+	case isDirect(&e.attempt):
 		r.direct = e.err
 		return
 	case fault != path.FaultNone:
 		r.answer = e.err
 		r.faults = append(r.faults, path.Verdict{Converter: e.attempt.Converter.Name, Fault: fault})
 		if !r.decision.Bypass && !fault.Incapable() {
-			r.left = slices.DeleteFunc(r.left, isDirect)
+			r.strike(isDirect)
 		}
 	default:
 		r.others = errors.Join(r.others, e.err)
 	}
 	if errors.As(e.err, new(convert.Error)) {
 		// Over another WAN it would say the same; of itself, at another address it may not.
-		r.left = slices.DeleteFunc(r.left, func(a path.Attempt) bool {
+		r.strike(func(a *path.Attempt) bool {
 			return a.Converter == e.attempt.Converter && (fault != path.FaultNone || a.Peer == e.attempt.Peer)
 		})
 	}

@@ -77,9 +77,9 @@ func (p *Proxy) reach(ctx context.Context, f path.Flow, o *opening) (reached, er
 	return p.newRace(n, f, o).run(ctx)
 }
 
-func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
-	e.attempt = a
-	if isDirect(a) {
+func (r *race) try(ctx context.Context, entrant *entrant, a path.Attempt) (e event) {
+	e.entrant, e.attempt = entrant, a
+	if isDirect(&a) {
 		e.conn, e.err = r.p.tryDirect(ctx, a, r.flow)
 		return e
 	}
@@ -90,7 +90,7 @@ func (r *race) try(ctx context.Context, a path.Attempt) (e event) {
 			return e
 		}
 		if !again {
-			r.eventC <- event{reached: e.reached, connected: true}
+			r.eventC <- event{entrant: entrant, reached: e.reached, connected: true}
 		}
 		e.sent, e.err = r.p.await(ctx, e.reached, r.flow, request, r.opening)
 		// A converter that was restarted wants the proof with a new ticket, which

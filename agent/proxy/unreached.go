@@ -55,7 +55,10 @@ func (u *unreached) add(dest netip.AddrPort) {
 func (r *race) deaf() {
 	well := time.Since(time.Unix(0, r.p.unreached.carriedAt.Load())) < fresh || r.answer != nil ||
 		slices.ContainsFunc(r.waiting, func(w reached) bool { return acknowledged(w.conn) })
-	if well && slices.ContainsFunc(r.started, isDirect) {
-		r.p.unreached.add(r.flow.Dest)
+	for i := range r.decision.Attempts() {
+		if well && r.entrants[i].turn > 0 && isDirect(&r.decision.Attempts()[i]) {
+			r.p.unreached.add(r.flow.Dest)
+			return
+		}
 	}
 }

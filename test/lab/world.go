@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"braid/test/link"
+	"braid/test/tcpmem"
 )
 
 // A World is a running laboratory.
@@ -39,13 +40,16 @@ type World struct {
 var worlds atomic.Int64
 
 // New makes a World, which takes about 0.1 s. It first removes what is left of the Worlds of
-// processes that are gone. The World is closed when ctx is done. It needs root: CAP_NET_ADMIN
+// processes that are gone, and has TCP of the machine have memory to go on with. The World is closed when ctx is done. It needs root: CAP_NET_ADMIN
 // and CAP_SYS_ADMIN, /dev/net/tun, and the commands ip and nft.
 func New(ctx context.Context, o Options) (*World, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the laboratory needs root, for network namespaces and TUN devices")
 	}
 	if err := sweep(); err != nil {
+		return nil, err
+	}
+	if _, err := tcpmem.Room(ctx); err != nil {
 		return nil, err
 	}
 	o = o.withDefaults()

@@ -20,11 +20,11 @@ import (
 // exceed net.core.wmem_max is missing, that is the most.
 func (c *Conn) SetSendBuffer(bytes int) error {
 	return c.control(func(fd int) error {
-		half := bytes / 2 // the kernel doubles what it is given
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, half) == nil {
+		half := int32(bytes / 2) // the kernel doubles what it is given
+		if setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, half) == nil {
 			return nil
 		}
-		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, half)
+		return setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, half)
 	})
 }
 

@@ -128,6 +128,7 @@ func (d *Dialer) connect(ctx context.Context, a attempt) (c *Conn, sent int, err
 		return nil, 0, err
 	}
 	c = &Conn{Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port()), MPTCP: a.mptcp && speaksMPTCP(fd)}
+	c.Fallen = a.mptcp && !c.MPTCP
 	c.fd, c.stream = fd, f
 	c.Local, _ = localAddr(fd)
 	if sent > 0 {

@@ -232,3 +232,13 @@ func getsockopt(fd, level, opt int, buf []byte) (int, error) {
 	}
 	return int(size), nil
 }
+
+// setsockopt is likewise.
+func setsockopt(fd, level, opt int, value int32) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
+		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

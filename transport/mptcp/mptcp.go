@@ -51,6 +51,7 @@ type Conn struct {
 	Remote netip.AddrPort // never v4-mapped
 	Local  netip.AddrPort // of the first subflow, never v4-mapped
 	MPTCP  bool           // false: plain TCP, asked for or fallen back to
+	Fallen bool           // an MPTCP socket that has fallen back to TCP (RFC 8684 section 3.7)
 
 	synDataLost bool
 	descriptor

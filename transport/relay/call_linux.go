@@ -31,10 +31,21 @@ func eventsNow(epoll int, events []unix.EpollEvent) (int, error) {
 	return call(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 }
 
+// setNow sets an option of the level SOL_SOCKET. Where it cannot be had, the socket
+// stays as it is.
+func setNow(fd, option int, value int32) {
+	_, _ = call(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+}
+
 // queued is how many bytes of a socket's are not acknowledged.
-func queued(fd int) (int, error) {
+func queued(fd int) (int, error) { return count(fd, unix.SIOCOUTQ) }
+
+// waiting is how many bytes have come to a socket that nobody has read.
+func waiting(fd int) (int, error) { return count(fd, unix.SIOCINQ) }
+
+func count(fd int, what uintptr) (int, error) {
 	var n int32
-	_, err := call(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)), 0, 0, 0)
+	_, err := call(unix.SYS_IOCTL, uintptr(fd), what, uintptr(unsafe.Pointer(&n)), 0, 0, 0)
 	return int(n), err
 }
 

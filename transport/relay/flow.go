@@ -18,6 +18,7 @@ const turn = 1 << 20
 type end struct {
 	fd                 int
 	mptcp              bool
+	fallen             bool // an MPTCP socket, of a connection that has fallen back to TCP
 	readable, writable bool // as far as it is known
 	gone               bool // it has been reset, and nobody reads it any more
 }
@@ -34,6 +35,7 @@ type flow struct {
 	pipe  *pipe         // has what has been read instead; nil: none does
 	held  time.Duration // what has been read is not to be written before
 	pace
+	buffer
 
 	ended  bool // nothing more is to be read
 	closed bool // and the peer knows
@@ -89,6 +91,7 @@ func (f *flow) read() (n int, err error) {
 	case err == unix.EAGAIN:
 		f.from.readable = false
 		f.noteRead(0, true)
+		f.restore()
 		return 0, nil
 	case err != nil:
 		return 0, os.NewSyscallError("read", err)
@@ -136,6 +139,10 @@ func (f *flow) write() (done bool, err error) {
 			f.sum.Add(uint64(n))
 		}
 		f.pair.moved()
+		if n > 0 && f.loaded() { // it would have taken more
+			f.awaitRoom()
+			return false, nil
+		}
 	}
 	f.drop()
 	return true, nil
@@ -150,16 +157,22 @@ const retryWrite = time.Second
 // retryEmpty is when it is tried again if nothing is queued.
 const retryEmpty = 10 * time.Millisecond
 
-// noRoom has what is left wait for room.
+// noRoom has what is left wait for room, where nothing of it was taken.
 func (f *flow) noRoom() {
-	l := f.pair.loop
 	if n, err := queued(f.to.fd); err == nil && n == 0 {
+		l := f.pair.loop
 		f.held = l.now + retryEmpty
 		l.hold(f)
 		return
 	}
+	f.awaitRoom()
+}
+
+// awaitRoom has what is left wait until the kernel tells of room.
+func (f *flow) awaitRoom() {
 	f.to.writable = false
-	l.expect(retryWrite)
+	f.trim()
+	f.pair.loop.expect(retryWrite)
 }
 
 // retry has what waits for room tried again.

@@ -42,12 +42,11 @@ type loop struct {
 	running bool
 
 	// Of the goroutine alone.
-	now     time.Duration // since start, when the last events came
-	until   time.Duration // when the timer wakes it
-	found   []unix.EpollEvent
-	count   int     // of them
-	ready   []*Pair // have something to do now
-	stepped []*Pair // had it before
+	now     time.Duration     // since start, when the last events came
+	until   time.Duration     // when the timer wakes it
+	found   []unix.EpollEvent // room for them
+	ready   []*Pair           // have something to do now
+	stepped []*Pair           // had it before
 	bulk    map[*flow]struct{}
 	ticked  time.Duration
 	holds   map[*flow]struct{}
@@ -165,15 +164,20 @@ func (l *loop) remove(p *Pair) {
 	delete(l.pairs, p.id)
 }
 
+// run has the runtime's poller wait within one call, which keeps what comes while
+// the loop is at work: nothing has to be looked for before it waits.
 func (l *loop) run() {
-	l.now = time.Since(l.start)
-	l.expiry = l.now
+	l.expiry = 0
 	l.found = make([]unix.EpollEvent, batch)
-	look := l.look // once, not for each wait
-	for !l.idle() {
-		l.wait(look)
+	_ = l.events.Read(l.work) // the descriptor is ours, and never closed
+}
+
+// work does what there is to do, and says whether there are no pairs any more.
+func (l *loop) work(epoll uintptr) (over bool) {
+	for {
+		found := l.look(int(epoll))
 		l.now = time.Since(l.start)
-		for _, p := range l.gather(l.found[:l.count]) {
+		for _, p := range l.gather(found) {
 			p.end(net.ErrClosed)
 		}
 		l.ready, l.stepped = l.stepped[:0], l.ready
@@ -184,6 +188,12 @@ func (l *loop) run() {
 		}
 		l.tick()
 		l.expire()
+		switch {
+		case l.idle():
+			return true
+		case len(found) < len(l.found) && len(l.ready) == 0 && l.sleeps():
+			return false
+		}
 	}
 }
 
@@ -296,22 +306,20 @@ func (l *loop) expire() {
 	l.expiry = l.now + least
 }
 
-// look finds the events that have come, and says whether any have.
-func (l *loop) look(epoll uintptr) bool {
-	n, err := eventsNow(int(epoll), l.found)
+// look finds the events that have come.
+func (l *loop) look(epoll int) []unix.EpollEvent {
+	n, err := eventsNow(epoll, l.found)
 	if err != nil {
 		panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
 	}
-	l.count = n
-	return n > 0
+	return l.found[:n]
 }
 
-// wait waits for events until there is something to do without them.
-func (l *loop) wait(look func(uintptr) bool) {
+// sleeps says whether there is nothing to do until an event comes, or the timer.
+func (l *loop) sleeps() bool {
 	until := l.deadline()
-	if len(l.ready) > 0 || until <= l.now {
-		look(uintptr(l.epoll))
-		return
+	if until <= l.now {
+		return false
 	}
 	// Where it is set to a time long before, it may wake the loop for nothing: that is
 	// rarer than to set it anew for each pair.
@@ -319,7 +327,7 @@ func (l *loop) wait(look func(uintptr) bool) {
 		l.until = until
 		l.timer.Set(max(1, until-time.Since(l.start)), 0)
 	}
-	_ = l.events.Read(look) // the descriptor is ours, and never closed
+	return true
 }
 
 // deadline is when there is something to do without any event.

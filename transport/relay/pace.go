@@ -49,6 +49,7 @@ func (f *flow) noteRead(n int, short bool) {
 	}
 	if f.bulk && short { // what comes meanwhile is seen at the tick
 		f.from.readable = false
+		f.restore()
 	}
 }
 
@@ -57,7 +58,7 @@ func (f *flow) setBulk(on bool) {
 		return
 	}
 	f.bulk = on
-	mark := 1
+	mark := int32(1)
 	if on {
 		mark = lowMark
 		f.pair.loop.bulk[f] = struct{}{}
@@ -66,7 +67,7 @@ func (f *flow) setBulk(on bool) {
 		f.from.readable = true // what is below the mark has woken nobody
 	}
 	// Where it cannot be had, what arrives wakes us as without.
-	_ = unix.SetsockoptInt(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, mark)
+	setNow(f.from.fd, unix.SO_RCVLOWAT, mark)
 }
 
 // listens says whether a flow in bulk is to be looked at.

@@ -82,9 +82,13 @@ func (l *loop) handBack(f *flow) {
 // reclaim takes a pipe from a flow whose peer has stopped to read.
 func (l *loop) reclaim() bool {
 	for f := range l.pipes.lent {
-		if l.now-f.pipe.moved >= stuck && f.drain() == nil {
-			return true
+		if l.now-f.pipe.moved < stuck {
+			continue
 		}
+		if err := f.drain(); err != nil {
+			f.pair.end(err)
+		}
+		return true
 	}
 	return false
 }
@@ -113,7 +117,7 @@ func (p *pipe) close() {
 }
 
 // splices says whether a flow's bytes are many enough for a pipe.
-func (f *flow) splices() bool { return f.bulk && f.large && !f.from.mptcp }
+func (f *flow) splices() bool { return f.bulk && f.large && !f.from.mptcp && !f.from.fallen }
 
 // fill moves what has arrived into a pipe. 0 is nothing that it could move.
 func (f *flow) fill() (int, error) {

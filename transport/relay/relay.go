@@ -120,7 +120,7 @@ func (p *Pair) Start() {
 		p.closed(err)
 		return
 	}
-	p.ends = [2]end{{fd: a, mptcp: p.A.MPTCP}, {fd: b, mptcp: p.B.MPTCP}}
+	p.ends = [2]end{{fd: a, mptcp: p.A.MPTCP, fallen: p.A.Fallen}, {fd: b, mptcp: p.B.MPTCP, fallen: p.B.Fallen}}
 	p.flows[0] = flow{pair: p, from: &p.ends[0], to: &p.ends[1], count: &p.AToB, left: p.First}
 	p.flows[1] = flow{pair: p, from: &p.ends[1], to: &p.ends[0], count: &p.BToA}
 	if p.Sum != nil {

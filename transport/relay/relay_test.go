@@ -315,26 +315,6 @@ func TestManyAborts(t *testing.T) {
 	}
 }
 
-// Where what is to be done is late already, events are looked for all the same:
-// ticks that take longer than a tick would keep everybody else waiting.
-func TestLateLoop(t *testing.T) {
-	l, err := newLoop()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.poller.Close()
-	defer unix.Close(l.waker)
-	defer unix.Close(l.timer.FD)
-	l.found = make([]unix.EpollEvent, batch)
-	l.mu.Lock()
-	l.abortLocked(nil)
-	l.mu.Unlock()
-	l.now, l.expiry = 0, time.Nanosecond // by the time of the last events it is to come
-	if l.wait(l.look); l.count == 0 {
-		t.Error("no events")
-	}
-}
-
 // owner paces a pair, unless the rate is 0, in bytes a second, and tells of its end.
 type owner struct {
 	rate    int
