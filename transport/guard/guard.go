@@ -144,7 +144,7 @@ func (g *Guard) Run(ctx context.Context) error {
 				continue
 			}
 			g.look(w, now)
-			each := max(fast, min(now.Sub(w.changed)/ease, easyTick))
+			each := max(fast, min(now.Sub(w.changed)/ease, easyTick).Truncate(fastTick)) // setting the timer costs as much as a look
 			w.next, next = now.Add(each-early), min(next, each)
 		}
 	}

@@ -37,12 +37,8 @@ func setNow(fd, option int, value int32) {
 	_, _ = call(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 }
 
-// queued is how many bytes of a socket's are not acknowledged.
-func queued(fd int) (int, error) { return count(fd, unix.SIOCOUTQ) }
-
-// waiting is how many bytes have come to a socket that nobody has read.
-func waiting(fd int) (int, error) { return count(fd, unix.SIOCINQ) }
-
+// count asks a socket for a number of bytes: SIOCINQ, that have come and nobody has
+// read; SIOCOUTQ, that are not acknowledged.
 func count(fd int, what uintptr) (int, error) {
 	var n int32
 	_, err := call(unix.SYS_IOCTL, uintptr(fd), what, uintptr(unsafe.Pointer(&n)), 0, 0, 0)

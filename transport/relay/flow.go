@@ -91,7 +91,7 @@ func (f *flow) read() (n int, err error) {
 	case err == unix.EAGAIN:
 		f.from.readable = false
 		f.noteRead(0, true)
-		f.restore()
+		f.drained()
 		return 0, nil
 	case err != nil:
 		return 0, os.NewSyscallError("read", err)
@@ -159,7 +159,7 @@ const retryEmpty = 10 * time.Millisecond
 
 // noRoom has what is left wait for room, where nothing of it was taken.
 func (f *flow) noRoom() {
-	if n, err := queued(f.to.fd); err == nil && n == 0 {
+	if n, err := count(f.to.fd, unix.SIOCOUTQ); err == nil && n == 0 {
 		l := f.pair.loop
 		f.held = l.now + retryEmpty
 		l.hold(f)
@@ -171,7 +171,7 @@ func (f *flow) noRoom() {
 // awaitRoom has what is left wait until the kernel tells of room.
 func (f *flow) awaitRoom() {
 	f.to.writable = false
-	f.trim()
+	f.look()
 	f.pair.loop.expect(retryWrite)
 }
 

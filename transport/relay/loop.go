@@ -122,9 +122,7 @@ func (l *loop) add(p *Pair) {
 		l.abortLocked(p)
 	}
 	for i := range p.ends {
-		const all = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
-		e := unix.EpollEvent{Events: all, Fd: p.id, Pad: int32(i)}
-		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, p.ends[i].fd, &e); err != nil {
+		if err := p.listen(i, unix.EPOLL_CTL_ADD, unix.EPOLLIN|besides); err != nil {
 			l.abortLocked(p)
 		}
 	}
@@ -132,6 +130,15 @@ func (l *loop) add(p *Pair) {
 		l.running = true
 		go l.run()
 	}
+}
+
+// besides is what is listened to beside what has come.
+const besides = unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// listen has the events of one of the pair's sockets be told.
+func (p *Pair) listen(i, op int, events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: p.id, Pad: int32(i)}
+	return unix.EpollCtl(p.loop.epoll, op, p.ends[i].fd, &e)
 }
 
 // abort ends a pair, unless it has ended.

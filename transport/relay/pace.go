@@ -49,7 +49,7 @@ func (f *flow) noteRead(n int, short bool) {
 	}
 	if f.bulk && short { // what comes meanwhile is seen at the tick
 		f.from.readable = false
-		f.restore()
+		f.drained()
 	}
 }
 
