@@ -30,10 +30,11 @@ type flow struct {
 	count    *atomic.Uint64 // bytes written
 	sum      *atomic.Uint64 // of other pairs as well; nil: nobody wants it
 
-	left  []byte        // has been read and not been written
-	block []byte        // what left is a part of, if it is the loop's
-	pipe  *pipe         // has what has been read instead; nil: none does
-	held  time.Duration // what has been read is not to be written before
+	left   []byte        // has been read and not been written
+	block  []byte        // what left is a part of, if it is the loop's
+	pipe   *pipe         // has what has been read instead; nil: none does
+	held   time.Duration // what has been read is not to be written before
+	waited bool          // for room
 	pace
 	buffer
 
@@ -126,6 +127,10 @@ func (f *flow) write() (done bool, err error) {
 		if !f.to.writable {
 			return false, nil
 		}
+		if f.waited {
+			f.waited = false
+			f.look()
+		}
 		n, err := f.put()
 		if err == unix.EAGAIN {
 			f.noRoom()
@@ -170,8 +175,7 @@ func (f *flow) noRoom() {
 
 // awaitRoom has what is left wait until the kernel tells of room.
 func (f *flow) awaitRoom() {
-	f.to.writable = false
-	f.look()
+	f.to.writable, f.waited = false, true
 	f.pair.loop.expect(retryWrite)
 }
 
