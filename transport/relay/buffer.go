@@ -63,17 +63,16 @@ func (f *flow) setFull(full bool) {
 		events |= unix.EPOLLIN
 	}
 	_ = f.pair.listen(i, unix.EPOLL_CTL_MOD, events) // it is listened to
-	if f.from.mptcp {
-		return // its buffer is fixed
+	if f.from.mptcp || f.from.fallen {
+		// The buffer of the one is fixed already. That of the other is as full as it
+		// may be before the window is, and then drops what comes (6.18).
+		return
 	}
-	size, err := unix.GetsockoptInt(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	switch {
-	case err != nil:
-	case full:
-		setNow(f.from.fd, unix.SO_RCVBUFFORCE, int32(size/2)) // which the kernel doubles
-	case f.from.fallen: // the kernel takes none back that is MPTCP's
-		setNow(f.from.fd, unix.SO_RCVBUFFORCE, int32(size))
-	default:
+	if !full {
 		setNow(f.from.fd, unix.SO_BUF_LOCK, 0)
+		return
+	}
+	if size, err := unix.GetsockoptInt(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+		setNow(f.from.fd, unix.SO_RCVBUFFORCE, int32(size/2)) // which the kernel doubles
 	}
 }
