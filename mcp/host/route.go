@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // asker asks the kernel for routes, by a netlink socket that stays: each
@@ -67,10 +69,10 @@ func (r *asker) kind(a netip.Addr) (kind uint8, err error) {
 	}()
 	r.sequence++
 	// To the kernel, where nobody else is named.
-	if _, err := unix.Write(r.fd, appendQuestion(r.ask[:0], a, r.sequence)); err != nil {
+	if _, err := call.Write(r.fd, appendQuestion(r.ask[:0], a, r.sequence)); err != nil {
 		return 0, err
 	}
-	n, err := unix.Read(r.fd, r.buf[:]) // it has answered by now
+	n, err := call.Read(r.fd, r.buf[:]) // it has answered by now
 	if err != nil {
 		return 0, err
 	}

@@ -59,14 +59,15 @@ var may = []struct {
 	{"mcp/cmd/braid-mcp", "mcp/config mcp/host mcp/onpath mcp/server mcp/systemd transport/journal transport/mptcp"},
 	{"mcp/server", "mcp/config mcp/host mcp/onpath transport/..."},
 	{"mcp/onpath", "mcp/config onpath/... transport/..."},
-	{"mcp/host", "transport/journal transport/mptcp"},
+	{"mcp/host", "transport/call transport/journal transport/mptcp"},
 	{"mcp/config", "transport/journal transport/proof"},
 	{"mcp/systemd", ""},
 
 	{"transport/convert", ""},
 	{"transport/proof", "transport/convert"},
-	{"transport/mptcp", ""},
-	{"transport/relay", "transport/mptcp transport/tick"},
+	{"transport/mptcp", "transport/call"},
+	{"transport/call", ""},
+	{"transport/relay", "transport/call transport/mptcp transport/tick"},
 	{"transport/guard", "transport/mptcp transport/journal transport/tick"},
 	{"transport/tick", ""},
 	{"transport/journal", ""},
@@ -83,7 +84,7 @@ var may = []struct {
 
 // speakToTheKernel are the rooms that may import netlink and x/sys/unix.
 var speakToTheKernel = []string{"agent/kernel/...", "agent/socket/...", "agent/netstate",
-	"onpath/conntrack", "onpath/program", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/mptcp", "transport/relay", "transport/tick", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
+	"onpath/conntrack", "onpath/program", "onpath/syn", "onpath/tproxy", "onpath/tun", "onpath/nft", "onpath/nflog", "onpath/raw", "transport/call", "transport/mptcp", "transport/relay", "transport/tick", "mcp/host", "mcp/onpath", "cross/guest", "test/..."}
 
 // pkg is what `go list` tells of a package.
 type pkg struct {

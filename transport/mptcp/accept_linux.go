@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // Listener takes connections by itself: package net would hand each to the runtime's
@@ -106,7 +108,7 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, fmt.Errorf("accepting: %w", err)
 	}
 	if !c.MPTCP && !l.plain {
-		_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which MPTCP's listeners have from 5.17
+		_ = call.Set(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which MPTCP's listeners have from 5.17
 	}
 	return c, nil
 }
@@ -116,7 +118,7 @@ func (l *Listener) accept(listener uintptr) bool {
 	for {
 		var b [sockaddrSize / 2]byte
 		size := uint32(len(b))
-		fd, _, errno := unix.Syscall6(unix.SYS_ACCEPT4, listener, uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)),
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, listener, uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)),
 			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // SetSendBuffer bounds what the connection and each of its subflows may hold
@@ -20,11 +22,11 @@ import (
 // exceed net.core.wmem_max is missing, that is the most.
 func (c *Conn) SetSendBuffer(bytes int) error {
 	return c.control(func(fd int) error {
-		half := int32(bytes / 2) // the kernel doubles what it is given
-		if setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, half) == nil {
+		half := bytes / 2 // the kernel doubles what it is given
+		if call.Set(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, half) == nil {
 			return nil
 		}
-		return setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, half)
+		return call.Set(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, half)
 	})
 }
 
@@ -57,7 +59,7 @@ var receiveBuffer = sync.OnceValue(func() int {
 // a tenth of the rate; MPTcpExtNoDSSInWindow counts). Without CAP_NET_ADMIN
 // only a far too small size could be had, so it stays as it is.
 func fixReceiveBuffer(fd, size int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	_ = call.Set(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
 }
 
 // Memory is what the receive buffers of accepted connections may take together.
@@ -148,7 +150,7 @@ func (m *Memory) Give(c *Conn) (bytes int64) {
 		_ = c.control(func(fd int) error {
 			fixReceiveBuffer(fd, commonBuffer)
 			if !c.MPTCP { // MPTCP has no such option
-				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
+				_ = call.Set(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
 			}
 			return nil
 		})

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // ecn are the bits of a traffic class that are the network's own (RFC 3168).
@@ -31,7 +33,7 @@ func TrafficClass(packet []byte) uint8 {
 func (c *Conn) AnswerInClass() (class uint8, err error) {
 	err = c.control(func(fd int) error {
 		var syn [256]byte
-		n, err := getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, syn[:])
+		n, err := call.Get(fd, unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, syn[:])
 		if err != nil {
 			return err
 		}
@@ -50,6 +52,6 @@ func (c *Conn) AnswerInClass() (class uint8, err error) {
 // another option for it. An AF_INET socket has but one, and so has MPTCP, whose
 // subflows over IPv6 stay without a class (6.18).
 func setClass(fd int, class uint8) error {
-	_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TCLASS, int(class))
-	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TOS, int(class))
+	_ = call.Set(fd, unix.SOL_IPV6, unix.IPV6_TCLASS, int(class))
+	return call.Set(fd, unix.SOL_IP, unix.IP_TOS, int(class))
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // Congestion names the congestion control of what a process sends.
@@ -72,7 +74,7 @@ func setCongestion(fd int, name string) error {
 	if name == "" {
 		return errors.New("congestion control is not known")
 	}
-	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
+	if err := call.SetString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
 		return fmt.Errorf("setting TCP_CONGESTION to %s: %w", name, err)
 	}
 	return nil

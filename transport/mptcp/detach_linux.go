@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // descriptor is a connection's.
@@ -64,16 +66,11 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return s.Read(b)
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. What can be written at once is, also past the deadline.
 func (c *Conn) Write(b []byte) (n int, err error) {
-	if !c.waits() {
-		err := c.control(func(fd int) (err error) {
-			n, err = unix.Write(fd, b)
-			return err
-		})
-		if n = max(n, 0); n == len(b) || err != nil && err != unix.EAGAIN {
-			return n, err
-		}
+	n, err = c.writeNow(b)
+	if n == len(b) || err != nil && err != unix.EAGAIN {
+		return n, err
 	}
 	s, err := c.wait()
 	if err != nil {
@@ -81,6 +78,17 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	more, err := s.Write(b[n:])
 	return n + more, err
+}
+
+// writeNow writes what there is room for; unix.EAGAIN where there is none.
+func (c *Conn) writeNow(b []byte) (n int, err error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.fd < 0 || c.holder != nil {
+		return 0, net.ErrClosed
+	}
+	n, err = call.Write(c.fd, b)
+	return max(n, 0), err
 }
 
 // SetReadDeadline implements net.Conn.
@@ -118,7 +126,7 @@ func (c *Conn) Detach(holder Holder) (fd int, err error) {
 		return -1, net.ErrClosed
 	}
 	if c.stream != nil { // which gives it back to nobody
-		if fd, err = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		if fd, err = call.Duplicate(c.fd); err != nil {
 			return -1, err
 		}
 		c.stream.Close()
@@ -136,7 +144,7 @@ func (c *Conn) CloseDetached(reset bool) {
 	if reset {
 		abort(c.fd)
 	}
-	unix.Close(c.fd)
+	call.Close(c.fd)
 	c.fd = -1
 }
 
@@ -158,7 +166,7 @@ func (c *Conn) closeLocked() error {
 	case fd < 0:
 		return net.ErrClosed
 	}
-	return unix.Close(fd)
+	return call.Close(fd)
 }
 
 // Reset closes the connection so that the peer sees a reset: RST on TCP,
@@ -183,7 +191,7 @@ func abort(fd int) {
 
 // CloseWrite tells the peer that nothing more will come.
 func (c *Conn) CloseWrite() error {
-	return c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+	return c.control(func(fd int) error { return call.Shutdown(fd, unix.SHUT_WR) })
 }
 
 // LocalAddr and RemoteAddr are Local and Remote.

@@ -5,6 +5,7 @@ package mptcp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 const protoMPTCP = unix.IPPROTO_MPTCP
@@ -142,9 +145,10 @@ func (d *Dialer) begin(fd, family int, a attempt) (sent int, err error) {
 	if err := d.prepare(fd, a); err != nil {
 		return 0, err
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = call.Set(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if a.source.IsValid() {
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(a.source, 0), family)); err != nil {
+		var b [sockaddrSize / 2]byte
+		if err := call.Bind(fd, sockaddr(&b, netip.AddrPortFrom(a.source, 0), family)); err != nil {
 			return 0, fmt.Errorf("binding to %v: %w", a.source, err)
 		}
 	}
@@ -180,7 +184,7 @@ func socket(mptcp bool, peer netip.Addr) (fd, family int, err error) {
 		fd, err = unix.Socket(family, kind, proto)
 	}
 	if err == nil && family == unix.AF_INET6 && peer.Unmap().Is4() && strict() {
-		_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
+		_ = call.Set(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
 	}
 	if mptcp && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT)) {
 		return socket(false, peer)
@@ -202,7 +206,7 @@ func (d *Dialer) prepare(fd int, a attempt) error {
 		}
 	}
 	// A byte of urgent data stays in its place. (MPTCP has none, and no option.)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	_ = call.Set(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	if d.Near {
 		near(fd)
 	} else {
@@ -211,16 +215,17 @@ func (d *Dialer) prepare(fd int, a attempt) error {
 	if a.source.IsValid() {
 		// Leaves the port to connect, which knows the peer: without it bind would
 		// take one of 28,000 ports for every connection. MPTCP knows it from 6.8.
-		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		_ = call.Set(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
 	return nil
 }
 
 // start starts the handshake and says how much of the data the SYN took.
 func start(fd, family int, a attempt) (sent int, err error) {
-	sa := sockaddr(a.peer, family)
+	var b [sockaddrSize / 2]byte
+	to := sockaddr(&b, a.peer, family)
 	if a.synData && len(a.data) > 0 {
-		sent, err = unix.SendmsgN(fd, a.data, nil, sa, unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
+		sent, err = call.Send(fd, a.data, unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, to)
 		switch {
 		case errors.Is(err, unix.EINPROGRESS): // no cookie yet: the SYN asks for one
 			return 0, nil
@@ -228,7 +233,7 @@ func start(fd, family int, a attempt) (sent int, err error) {
 			return max(sent, 0), err
 		}
 	}
-	if err = unix.Connect(fd, sa); errors.Is(err, unix.EINPROGRESS) {
+	if err = call.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) {
 		err = nil
 	}
 	return 0, err
@@ -305,7 +310,7 @@ func within(ctx context.Context, setDeadline func(time.Time) error, do func() er
 // to TCP. A kernel before 5.16 does not tell.
 func speaksMPTCP(fd int) bool {
 	var b [16]byte
-	if _, err := getsockopt(fd, solMPTCP, optInfo, b[:]); err == nil || tellsFallback() {
+	if _, err := call.Get(fd, solMPTCP, optInfo, b[:]); err == nil || tellsFallback() {
 		return err == nil
 	}
 	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
@@ -319,13 +324,20 @@ var tellsFallback = sync.OnceValue(func() bool {
 	}
 	defer unix.Close(fd)
 	var b [16]byte
-	_, err = getsockopt(fd, solMPTCP, optInfo, b[:])
+	_, err = call.Get(fd, solMPTCP, optInfo, b[:])
 	return err == nil
 })
 
-func sockaddr(ap netip.AddrPort, family int) unix.Sockaddr {
+// sockaddr makes an address the system's, of a family.
+func sockaddr(b *[sockaddrSize / 2]byte, ap netip.AddrPort, family int) []byte {
+	binary.NativeEndian.PutUint16(b[:], uint16(family))
+	binary.BigEndian.PutUint16(b[2:], ap.Port())
 	if family == unix.AF_INET {
-		return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().Unmap().As4()}
+		a := ap.Addr().Unmap().As4()
+		copy(b[4:], a[:])
+		return b[:unix.SizeofSockaddrInet4]
 	}
-	return &unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()}
+	a := ap.Addr().As16()
+	copy(b[8:], a[:])
+	return b[:unix.SizeofSockaddrInet6]
 }

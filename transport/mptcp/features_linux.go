@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // FeatureSet is what this kernel, as it is set up, can do for MPTCP.
@@ -39,7 +41,7 @@ func Features() FeatureSet {
 	f.MPTCP = sysctlBits("net/mptcp/enabled") != 0
 	_, _, err = perSubflow(fd, optAddresses, sockaddrSize, make([]byte, subflowData+maxSubflows*sockaddrSize))
 	f.Subflows = err == nil
-	f.FastOpenAck = bits&serverBit != 0 && unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 1) == nil
+	f.FastOpenAck = bits&serverBit != 0 && call.Set(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 1) == nil
 	return f
 }
 

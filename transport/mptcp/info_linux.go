@@ -9,9 +9,10 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // Options of level SOL_MPTCP (include/uapi/linux/mptcp.h, kernel 5.16).
@@ -42,7 +43,7 @@ func (c *Conn) Info() (Info, error) {
 	var in Info
 	err := c.control(func(fd int) error {
 		var buf [128]byte
-		n, err := getsockopt(fd, solMPTCP, optInfo, buf[:])
+		n, err := call.Get(fd, solMPTCP, optInfo, buf[:])
 		if err == nil {
 			in = parseInfo(buf[:n])
 		}
@@ -142,7 +143,7 @@ func perSubflow(fd, opt, size int, buf []byte) (elements []byte, stride int, err
 	clear(buf[:subflowData])
 	native.PutUint32(buf[0:], subflowData)
 	native.PutUint32(buf[12:], uint32(size))
-	if _, err := getsockopt(fd, solMPTCP, opt, buf); err != nil {
+	if _, err := call.Get(fd, solMPTCP, opt, buf); err != nil {
 		return nil, 1, err
 	}
 	n := min(int(native.Uint32(buf[4:])), maxSubflows)
@@ -178,7 +179,7 @@ const tcpInfoSize = 232
 
 func tcpInfo(fd int) (TCPInfo, error) {
 	var buf [tcpInfoSize]byte
-	n, err := getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_INFO, buf[:])
+	n, err := call.Get(fd, unix.IPPROTO_TCP, unix.TCP_INFO, buf[:])
 	if err != nil {
 		return TCPInfo{}, err
 	}
@@ -219,26 +220,4 @@ func parseTCPInfo(b []byte) TCPInfo {
 		BytesRetrans:   native.Uint64(b[208:]),
 		OutOfOrder:     u32(224),
 	}
-}
-
-// getsockopt fills buf and says how much of it the kernel wrote.
-func getsockopt(fd, level, opt int, buf []byte) (int, error) {
-	size := uint32(len(buf))
-	// Which never waits for long: the runtime need not be told of it.
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(size), nil
-}
-
-// setsockopt is likewise.
-func setsockopt(fd, level, opt int, value int32) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
-		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // mapped are the keepalives of KeepMapped. Carriers' NATs forget a connection
@@ -25,13 +27,13 @@ var mapped = net.KeepAliveConfig{Enable: true, Idle: 270 * time.Second, Interval
 func (c *Conn) KeepMapped(on bool) error {
 	err := c.control(func(fd int) error {
 		if !on {
-			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+			return call.Set(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 		}
 		return errors.Join(
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(mapped.Idle.Seconds())),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count))
+			call.Set(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(mapped.Idle.Seconds())),
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count))
 	})
 	if err != nil && !(c.MPTCP && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT))) {
 		return fmt.Errorf("changing keepalives: %w", err)
@@ -47,10 +49,10 @@ func (c *Conn) KeepMapped(on bool) error {
 func (c *Conn) Ask() error {
 	err := c.control(func(fd int) error {
 		return errors.Join(
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 1),
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1))
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(mapped.Interval.Seconds())),
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, mapped.Count),
+			call.Set(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 1),
+			call.Set(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1))
 	})
 	if err != nil && !(c.MPTCP && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT))) {
 		return fmt.Errorf("asking the peer: %w", err)
@@ -63,7 +65,7 @@ func (c *Conn) Ask() error {
 // retransmissions, which take a quarter of an hour at least.
 func (c *Conn) SetUserTimeout(d time.Duration) error {
 	err := c.control(func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+		return call.Set(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
 	if err != nil {
 		return fmt.Errorf("setting TCP_USER_TIMEOUT: %w", err)
@@ -85,7 +87,7 @@ const RetransmitMax = 120 * time.Second
 // retransmissions all the same.
 func (c *Conn) SetRetransmitMax(d time.Duration) error {
 	err := c.control(func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, tcpRTOMaxMS, int(d.Milliseconds()))
+		return call.Set(fd, unix.IPPROTO_TCP, tcpRTOMaxMS, int(d.Milliseconds()))
 	})
 	if err != nil {
 		return fmt.Errorf("setting TCP_RTO_MAX_MS: %w", err)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // fastOpenQueue bounds the connections that have data in their SYN and no
@@ -33,7 +35,7 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 			var failed error
 			err := rc.Control(func(fd uintptr) {
 				bequeath(int(fd))
-				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
+				failed = call.Set(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
 			})
 			if err != nil {
 				return err
@@ -56,8 +58,8 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 // bequeath sets what connections get from their listener.
 func bequeath(fd int) {
 	lines(fd)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	_ = call.Set(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = call.Set(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 }
 
 // Adopt takes over a listener that another process has opened with Listen. The
@@ -104,7 +106,7 @@ func Waiting(listener *os.File) (n int, err error) {
 // ReadNow is Read without waiting: the error is EAGAIN where nothing has come yet.
 func (c *Conn) ReadNow(b []byte) (n int, err error) {
 	err = c.control(func(fd int) (err error) {
-		n, err = unix.Read(fd, b)
+		n, err = call.Read(fd, b)
 		return err
 	})
 	if err == nil && n == 0 {

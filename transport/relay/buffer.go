@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // A sender that is faster than what its bytes go on over fills the receive
@@ -40,7 +42,7 @@ func (f *flow) look() {
 	}
 	f.looked, f.had = now, had
 	ahead := leastAhead<<f.starved + int(int64(moved)*int64(timeAhead)/int64(passed))
-	if n, err := count(f.from.fd, unix.SIOCINQ); err == nil && n >= ahead {
+	if n, err := call.Bytes(f.from.fd, unix.SIOCINQ); err == nil && n >= ahead {
 		f.setFull(true)
 	}
 }
@@ -69,10 +71,10 @@ func (f *flow) setFull(full bool) {
 		return
 	}
 	if !full {
-		setNow(f.from.fd, unix.SO_BUF_LOCK, 0)
+		_ = call.Set(f.from.fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
 		return
 	}
 	if size, err := unix.GetsockoptInt(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
-		setNow(f.from.fd, unix.SO_RCVBUFFORCE, int32(size/2)) // which the kernel doubles
+		_ = call.Set(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size/2) // which the kernel doubles
 	}
 }

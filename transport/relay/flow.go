@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // turn is how many bytes a flow may move before others have theirs.
@@ -83,7 +85,7 @@ func (f *flow) read() (n int, err error) {
 	}
 	l := f.pair.loop
 	b := l.take(f.large)
-	n, err = readNow(f.from.fd, b)
+	n, err = call.Read(f.from.fd, b)
 	f.reads++
 	if n <= 0 {
 		l.give(b)
@@ -164,7 +166,7 @@ const retryEmpty = 10 * time.Millisecond
 
 // noRoom has what is left wait for room, where nothing of it was taken.
 func (f *flow) noRoom() {
-	if n, err := count(f.to.fd, unix.SIOCOUTQ); err == nil && n == 0 {
+	if n, err := call.Bytes(f.to.fd, unix.SIOCOUTQ); err == nil && n == 0 {
 		l := f.pair.loop
 		f.held = l.now + retryEmpty
 		l.hold(f)
@@ -192,7 +194,7 @@ func (f *flow) put() (int, error) {
 	if f.pipe != nil {
 		return f.empty()
 	}
-	n, err := writeNow(f.to.fd, f.left)
+	n, err := call.Write(f.to.fd, f.left)
 	f.left = f.left[max(n, 0):]
 	return n, err
 }
@@ -219,5 +221,5 @@ func (f *flow) close() error {
 	if f.pair.flows[0].closed && f.pair.flows[1].closed {
 		return nil
 	}
-	return os.NewSyscallError("shutdown", unix.Shutdown(f.to.fd, unix.SHUT_WR))
+	return os.NewSyscallError("shutdown", call.Shutdown(f.to.fd, unix.SHUT_WR))
 }

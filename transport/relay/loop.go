@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"braid/transport/call"
 	"braid/transport/tick"
 )
 
@@ -315,7 +316,7 @@ func (l *loop) expire() {
 
 // look finds the events that have come.
 func (l *loop) look(epoll int) []unix.EpollEvent {
-	n, err := eventsNow(epoll, l.found)
+	n, err := call.Events(epoll, l.found)
 	if err != nil {
 		panic(fmt.Sprintf("waiting for events: %v", err)) // the descriptor is ours
 	}

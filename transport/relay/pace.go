@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // A packet that is moved on its own costs waking up for it, two system calls,
@@ -58,7 +60,7 @@ func (f *flow) setBulk(on bool) {
 		return
 	}
 	f.bulk = on
-	mark := int32(1)
+	mark := 1
 	if on {
 		mark = lowMark
 		f.pair.loop.bulk[f] = struct{}{}
@@ -67,7 +69,7 @@ func (f *flow) setBulk(on bool) {
 		f.from.readable = true // what is below the mark has woken nobody
 	}
 	// Where it cannot be had, what arrives wakes us as without.
-	setNow(f.from.fd, unix.SO_RCVLOWAT, mark)
+	_ = call.Set(f.from.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, mark)
 }
 
 // listens says whether a flow in bulk is to be looked at.

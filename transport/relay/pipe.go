@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // What comes by gigabits over TCP is moved by splice(2), through a pipe, which
@@ -112,8 +114,8 @@ func newPipe() (*pipe, error) {
 }
 
 func (p *pipe) close() {
-	unix.Close(p.in)
-	unix.Close(p.out)
+	call.Close(p.in)
+	call.Close(p.out)
 }
 
 // splices says whether a flow's bytes are many enough for a pipe.
@@ -125,7 +127,7 @@ func (f *flow) fill() (int, error) {
 	if !l.borrow(f) {
 		return 0, nil
 	}
-	n, err := spliceNow(f.from.fd, f.pipe.in, pipeSize)
+	n, err := call.Splice(f.from.fd, f.pipe.in, pipeSize)
 	f.reads++
 	if n <= 0 {
 		l.handBack(f)
@@ -145,7 +147,7 @@ func (f *flow) fill() (int, error) {
 // back an empty one.
 func (f *flow) empty() (int, error) {
 	l := f.pair.loop
-	n, err := spliceNow(f.pipe.out, f.to.fd, f.pipe.bytes)
+	n, err := call.Splice(f.pipe.out, f.to.fd, f.pipe.bytes)
 	if refused(err) {
 		l.pipes.never = true
 		return 0, f.drain()
@@ -168,7 +170,7 @@ func refused(err error) bool {
 func (f *flow) drain() error {
 	b := make([]byte, f.pipe.bytes)
 	for n := 0; n < len(b); {
-		m, err := readNow(f.pipe.out, b[n:])
+		m, err := call.Read(f.pipe.out, b[n:])
 		if err != nil {
 			return os.NewSyscallError("read", err) // which nobody takes for a lack of room
 		}
