@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package call makes system calls for sockets that do not block, of which none
-// waits. Go's runtime is not told of them: each that it is told of, after a rest,
+// waits for a peer. Go's runtime is not told of them: each that it is told of, after a rest,
 // wakes its monitor, which then looks every 20 microseconds for what has become of
 // it. At the rate of a line, where each call is one after a rest, that was most of
 // what a relay did, and it is an eighth of what short connections cost.

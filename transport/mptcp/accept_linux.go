@@ -102,7 +102,7 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, os.NewSyscallError("accept4", taken.err)
 	}
 	c := &Conn{Remote: taken.from, MPTCP: !l.plain && speaksMPTCP(taken.fd)}
-	c.fd = taken.fd
+	c.fd, c.Fallen = taken.fd, !l.plain && !c.MPTCP && isMPTCP(taken.fd)
 	if c.Local, err = localAddr(c.fd); err != nil {
 		unix.Close(c.fd)
 		return nil, fmt.Errorf("accepting: %w", err)

@@ -74,7 +74,7 @@ func setCongestion(fd int, name string) error {
 	if name == "" {
 		return errors.New("congestion control is not known")
 	}
-	if err := call.SetString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
 		return fmt.Errorf("setting TCP_CONGESTION to %s: %w", name, err)
 	}
 	return nil
@@ -86,7 +86,7 @@ func lines(fd int) { change(fd, CongestionControl().Lines) }
 
 func change(fd int, name string) {
 	if name != CongestionControl().usual {
-		_ = setCongestion(fd, name)
+		_ = call.SetString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name) // which is loaded
 	}
 }
 

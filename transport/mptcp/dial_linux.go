@@ -131,7 +131,7 @@ func (d *Dialer) connect(ctx context.Context, a attempt) (c *Conn, sent int, err
 		return nil, 0, err
 	}
 	c = &Conn{Remote: netip.AddrPortFrom(a.peer.Addr().Unmap(), a.peer.Port()), MPTCP: a.mptcp && speaksMPTCP(fd)}
-	c.Fallen = a.mptcp && !c.MPTCP
+	c.Fallen = a.mptcp && !c.MPTCP && isMPTCP(fd)
 	c.fd, c.stream = fd, f
 	c.Local, _ = localAddr(fd)
 	if sent > 0 {
@@ -313,6 +313,11 @@ func speaksMPTCP(fd int) bool {
 	if _, err := call.Get(fd, solMPTCP, optInfo, b[:]); err == nil || tellsFallback() {
 		return err == nil
 	}
+	return isMPTCP(fd)
+}
+
+// isMPTCP says whether a socket is one of MPTCP, be its connection what it may.
+func isMPTCP(fd int) bool {
 	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	return err == nil && proto == protoMPTCP
 }

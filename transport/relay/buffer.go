@@ -21,6 +21,8 @@ import (
 // does not become smaller: what is under way by then would be dropped.
 const (
 	lookEvery  = 50 * time.Millisecond
+	lookWithin = 4 * time.Second
+	soon       = time.Second
 	timeAhead  = 200 * time.Millisecond // is above most round trips
 	leastAhead = 512 << 10              // bytes
 )
@@ -28,7 +30,8 @@ const (
 // buffer is what is known of the one that a flow is read from.
 type buffer struct {
 	full    bool          // more waits in it than has to
-	starved uint8         // how often that has then become nothing
+	starved uint8         // how often that has become nothing, and soon too much again
+	emptied time.Duration // when it last has
 	looked  time.Duration // when it was last looked at
 	had     uint64        // count then
 }
@@ -41,8 +44,14 @@ func (f *flow) look() {
 		return
 	}
 	f.looked, f.had = now, had
+	if passed > lookWithin {
+		return // what has moved since says little
+	}
 	ahead := leastAhead<<f.starved + int(int64(moved)*int64(timeAhead)/int64(passed))
 	if n, err := call.Bytes(f.from.fd, unix.SIOCINQ); err == nil && n >= ahead {
+		if now-f.emptied > soon {
+			f.starved = 0
+		}
 		f.setFull(true)
 	}
 }
@@ -50,7 +59,7 @@ func (f *flow) look() {
 // drained notes that nothing waits in the buffer.
 func (f *flow) drained() {
 	if f.full {
-		f.starved = min(f.starved+1, 8)
+		f.starved, f.emptied = min(f.starved+1, 8), f.pair.loop.now
 		f.setFull(false)
 	}
 }
@@ -61,7 +70,9 @@ func (f *flow) setFull(full bool) {
 	if f == &f.pair.flows[1] {
 		i = 1
 	}
-	if !full {
+	if full {
+		f.from.readable = true // much waits, and no event will tell
+	} else {
 		events |= unix.EPOLLIN
 	}
 	_ = f.pair.listen(i, unix.EPOLL_CTL_MOD, events) // it is listened to

@@ -107,6 +107,9 @@ func (f *flow) read() (n int, err error) {
 	f.left, f.block = b[:n], b
 	f.large = n == len(b) || f.large && n >= smallBlock
 	f.got(n, n < len(b))
+	if n < len(b) {
+		f.drained()
+	}
 	return n, nil
 }
 
@@ -125,7 +128,7 @@ func (f *flow) got(n int, short bool) {
 
 // write writes what has been read, as far as there is room.
 func (f *flow) write() (done bool, err error) {
-	for f.loaded() {
+	for some := false; f.loaded(); {
 		if !f.to.writable {
 			return false, nil
 		}
@@ -135,7 +138,11 @@ func (f *flow) write() (done bool, err error) {
 		}
 		n, err := f.put()
 		if err == unix.EAGAIN {
-			f.noRoom()
+			if some {
+				f.awaitRoom()
+			} else {
+				f.noRoom()
+			}
 			return false, nil
 		}
 		if err != nil {
@@ -146,7 +153,8 @@ func (f *flow) write() (done bool, err error) {
 			f.sum.Add(uint64(n))
 		}
 		f.pair.moved()
-		if n > 0 && f.loaded() { // it would have taken more
+		// Write would have taken more. Splice is cut short by a signal, too.
+		if some = some || n > 0; n > 0 && f.pipe == nil && f.loaded() {
 			f.awaitRoom()
 			return false, nil
 		}

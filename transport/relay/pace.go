@@ -51,7 +51,6 @@ func (f *flow) noteRead(n int, short bool) {
 	}
 	if f.bulk && short { // what comes meanwhile is seen at the tick
 		f.from.readable = false
-		f.drained()
 	}
 }
 

@@ -50,7 +50,7 @@ func (l *loop) borrow(f *flow) bool {
 	if s.never {
 		return false
 	}
-	if len(s.free) == 0 && len(s.lent) >= mostPipes && !l.reclaim() {
+	if len(s.free) == 0 && len(s.lent) >= mostPipes && !l.reclaim(f.pair) {
 		return false
 	}
 	if len(s.free) == 0 {
@@ -81,10 +81,10 @@ func (l *loop) handBack(f *flow) {
 	l.pipes.free = append(l.pipes.free, p)
 }
 
-// reclaim takes a pipe from a flow whose peer has stopped to read.
-func (l *loop) reclaim() bool {
+// reclaim takes a pipe for a pair from another's flow whose peer has stopped to read.
+func (l *loop) reclaim(p *Pair) bool {
 	for f := range l.pipes.lent {
-		if l.now-f.pipe.moved < stuck {
+		if f.pair == p || l.now-f.pipe.moved < stuck {
 			continue
 		}
 		if err := f.drain(); err != nil {
