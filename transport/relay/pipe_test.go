@@ -221,3 +221,53 @@ func TestUrgentInBulk(t *testing.T) {
 
 // inline is what a listener for the LAN has set.
 func inline(listener int) { _ = unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
+
+// A splice that a signal cuts short, as those by which the runtime preempts, is
+// gone on with: TCP, which has room, would never tell of any.
+func TestSpliceCutShort(t *testing.T) {
+	const most = 256 << 20
+	var p Pair
+	var left, right *net.TCPConn
+	left, p.A = connect(t, false)
+	right, p.B = connect(t, false)
+	patient(left, right)
+	done := make(chan error, 1)
+	go func() { done <- p.Run() }()
+	stop := make(chan struct{})
+	var preempting sync.WaitGroup
+	preempting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	})
+	go func() {
+		b := make([]byte, 1<<20)
+		for range most / len(b) {
+			left.Write(b)
+		}
+		left.CloseWrite()
+	}()
+	var longest time.Duration
+	last := time.Now()
+	n, _, err := soak(right, func() {
+		now := time.Now()
+		longest, last = max(longest, now.Sub(last)), now
+	})
+	close(stop)
+	preempting.Wait()
+	if n != most || err != nil || longest >= retryWrite*9/10 {
+		t.Errorf("%d bytes, %v, stood still for %v", n, err, longest)
+	}
+	right.CloseWrite()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if p.flows[0].piped == 0 {
+		t.Error("nothing was spliced")
+	}
+}
