@@ -57,9 +57,7 @@ func (p *Proxy) Hold(ctx context.Context, h *syn.Holder) error {
 // decide finds a far side for a SYN and answers it.
 func (p *Proxy) decide(ctx context.Context, h *syn.Holder, s syn.SYN) {
 	key := flowKey{s.Src, s.Dst}
-	attempts, cancel := context.WithCancel(ctx)
-	r, err := p.reach(attempts, path.Flow{Src: s.Src.Addr(), Dest: s.Dst, Path: p.Wanted(s.Way), Class: s.Class}, nil)
-	cancel()
+	r, err := p.reach(ctx, path.Flow{Src: s.Src.Addr(), Dest: s.Dst, Path: p.Wanted(s.Way), Class: s.Class})
 	if ctx.Err() != nil {
 		p.drop(key)
 		if err == nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"braid/agent/path"
 	"braid/transport/mptcp"
 )
 
@@ -22,97 +23,105 @@ const (
 	openingStart = 2 << 10
 )
 
-// past is a deadline that ends what is under way.
-var past = time.Unix(1, 0)
-
 // opening is what a LAN host sends before it is known which far side it will
 // have. Attempts are fed with it while it comes, and it is kept for the next
-// one. A nil opening is that of a host which cannot send yet.
+// one. The zero value is that of a host which cannot send yet.
 type opening struct {
-	lan   *mptcp.Conn
-	doneC chan struct{} // closed when nothing more is read
+	lan    *mptcp.Conn
+	search *search // ends if the host resets its connection
 
 	mu   sync.Mutex
-	more sync.Cond // buf has grown, or a feed is to stop
+	more sync.Cond // it is not collected any more
 	buf  []byte
-	err  error // the host has reset its connection
+	fed  [path.MaxAttempts]fed
+	err  error // why the host is gone
+	over bool  // nothing more is read
 }
 
-// listen begins to read what a LAN host sends; gone is called if it resets.
-func listen(lan *mptcp.Conn, gone func(error)) *opening {
-	o := &opening{lan: lan, doneC: make(chan struct{}), buf: make([]byte, 0, openingStart)}
+// fed is what an attempt's far side has got of it.
+type fed struct {
+	conn *mptcp.Conn // nil: none is fed
+	sent int
+}
+
+// listen begins to read what a LAN host sends while a far side is searched for.
+func (o *opening) listen(lan *mptcp.Conn, s *search) {
+	o.lan, o.search, o.buf = lan, s, make([]byte, 0, openingStart)
 	o.more.L = &o.mu
-	go o.collect(gone)
-	return o
+	go o.collect()
 }
 
-func (o *opening) collect(gone func(error)) {
-	defer close(o.doneC)
+func (o *opening) collect() {
 	buf := o.buf
-	for len(buf) < openingSize {
+	for over := false; !over; {
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, min(4*cap(buf), openingSize)), buf...)
 		}
 		n, err := o.lan.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		o.mu.Lock()
-		o.buf = buf
-		o.more.Broadcast()
-		switch {
-		case err == nil:
-			o.mu.Unlock()
-			continue
-		case err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded):
-			o.err = err
-			defer gone(err)
-		}
-		o.mu.Unlock()
-		return // an end of the stream is read again by the relay
+		over = o.collected(buf, err)
 	}
 }
 
-// feed writes the opening to a far side, as it comes, until stop is called,
-// which tells how much of it has been written.
-func (o *opening) feed(c *mptcp.Conn) (stop func() (sent int)) {
-	if o == nil {
-		return func() int { return 0 }
+// collected takes in what has been read so far, and says whether that is all. An
+// end of the stream is read again by the relay.
+func (o *opening) collected(buf []byte, err error) (over bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf = buf
+	for i := range o.fed {
+		o.feedLocked(&o.fed[i])
 	}
-	sent, stopped, doneC := 0, false, make(chan struct{})
-	go func() {
-		defer close(doneC)
-		for {
-			o.mu.Lock()
-			for len(o.buf) == sent && !stopped {
-				o.more.Wait()
-			}
-			b, end := o.buf[sent:], stopped
-			o.mu.Unlock()
-			if end {
-				return
-			}
-			n, err := c.Write(b)
-			if sent += n; err != nil {
-				return // which reading from it will show as well
-			}
-		}
-	}()
-	return func() int {
-		o.mu.Lock()
-		stopped = true
+	if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+		o.err = err
+		o.search.end(err)
+	}
+	if o.over = err != nil || len(buf) == openingSize; o.over {
 		o.more.Broadcast()
-		o.mu.Unlock()
-		c.SetWriteDeadline(past)
-		<-doneC
-		c.SetWriteDeadline(time.Time{})
-		return sent
 	}
+	return o.over
+}
+
+// feed has an attempt's far side get the opening as it comes, until stop.
+func (o *opening) feed(attempt int, far *mptcp.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fed[attempt] = fed{conn: far}
+	o.feedLocked(&o.fed[attempt])
+}
+
+// feedLocked writes what there is room for, as there is for an opening. Where there is
+// none, because the system is short of memory, the relay has to wait for it, and
+// reading from the far side shows what else has failed.
+func (o *opening) feedLocked(f *fed) {
+	if f.conn == nil || f.sent == len(o.buf) {
+		return
+	}
+	n, err := f.conn.WriteNow(o.buf[f.sent:])
+	f.sent += n
+	if err != nil || f.sent < len(o.buf) {
+		f.conn = nil
+	}
+}
+
+// stop ends the feeding, and says how much has been written.
+func (o *opening) stop(attempt int) (sent int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sent = o.fed[attempt].sent
+	o.fed[attempt] = fed{}
+	return sent
 }
 
 // settle ends the reading and hands over what has been read, or why the host
 // is gone.
 func (o *opening) settle() ([]byte, error) {
 	o.lan.SetReadDeadline(past)
-	<-o.doneC
+	o.mu.Lock()
+	for !o.over {
+		o.more.Wait()
+	}
+	o.mu.Unlock()
 	o.lan.SetReadDeadline(time.Time{})
 	return o.buf, o.err
 }

@@ -459,7 +459,7 @@ func TestRefusedByAll(t *testing.T) {
 			if took := time.Since(began); !errors.Is(err, syscall.ECONNRESET) || len(got) > 0 || took > 2*time.Second {
 				t.Errorf("%q, %v after %v", got, err, took)
 			}
-			if _, err := h.reach(t.Context(), path.Flow{Dest: closed, Path: config.PathAuto}, nil); !errors.Is(err, syscall.ECONNREFUSED) {
+			if _, err := h.reach(t.Context(), path.Flow{Dest: closed, Path: config.PathAuto}); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("to one that holds its SYN: %v", err)
 			}
 			if f := h.faults(closed); len(f) != 0 || h.stats.Failed.Load() != 1 {
@@ -478,7 +478,7 @@ func TestSilentForAll(t *testing.T) {
 	h := newHouse(t, houseOptions{dest: s.at, converters: []path.Converter{c}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	if _, err := h.reach(ctx, path.Flow{Dest: s.at, Path: config.PathAuto}, nil); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := h.reach(ctx, path.Flow{Dest: s.at, Path: config.PathAuto}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if f := h.faults(s.at); len(f) != 0 {
@@ -623,7 +623,7 @@ func TestHostGivesUp(t *testing.T) {
 // Explanations of what is tried say who is to blame.
 func TestNobodyToTry(t *testing.T) {
 	h := newHouse(t, houseOptions{dest: netip.MustParseAddrPort("[2001:db8::80]:80")})
-	if _, err := h.reach(t.Context(), path.Flow{Dest: netip.MustParseAddrPort("[2001:db8::80]:80"), Path: config.PathAuto}, nil); err == nil || !strings.Contains(err.Error(), "no WAN") {
+	if _, err := h.reach(t.Context(), path.Flow{Dest: netip.MustParseAddrPort("[2001:db8::80]:80"), Path: config.PathAuto}); err == nil || !strings.Contains(err.Error(), "no WAN") {
 		t.Error(err)
 	}
 }

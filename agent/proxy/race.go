@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,93 +33,112 @@ const (
 // start on the next. The first to succeed is it.
 type race struct {
 	p        *Proxy
+	ctx      search
 	flow     path.Flow
 	decision path.Decision
-	opening  *opening
+	opening  opening
 
 	eventC   chan event
 	entrants [path.MaxAttempts]entrant // the decision's attempts
 	started  int
 	running  int
-	// waiting are converters that have been reached and have not answered for
-	// the server yet; the first of them, silent, have had their time.
-	waiting []reached
-	silent  int
-	faults  []path.Verdict // that converters have answered
+	faults   []path.Verdict // that converters have answered
 
 	direct, answer, others error // of the server, of converters for it, and the rest
 }
 
 // entrant is what has become of an attempt.
 type entrant struct {
-	turn int  // when it was started, from 1; 0: it was not
-	out  bool // it is not to be started, or has reached somebody, or nobody
+	_      [0]func()   // nobody compares it
+	turn   int         // when it was started, from 1; 0: it was not
+	out    bool        // it is not to be started, or has reached somebody, or nobody
+	conn   *mptcp.Conn // to a converter that has not answered for the server yet; nil: there is none
+	silent bool        // which has had its time
 }
 
-// waits says whether it is left to be started.
-func (e entrant) waits() bool { return e.turn == 0 && !e.out }
-
 // event is what becomes of an attempt: an end or, with connected, that a
-// converter has been reached.
+// converter has been reached, which may happen twice.
 type event struct {
-	entrant *entrant
-	reached
+	_         [0]func() // nobody compares it
+	attempt   int
+	conn      *mptcp.Conn
+	sent      int // bytes of the LAN host's opening that it has got
 	err       error
 	connected bool
 }
 
-func (p *Proxy) newRace(n *path.Network, f path.Flow, o *opening) *race {
+// events is how many of them come of an attempt at most.
+const events = 3
+
+func (p *Proxy) newRace(ctx context.Context, f path.Flow) (*race, error) {
+	n := p.network.Load()
+	if n == nil {
+		return nil, errors.New("no network yet")
+	}
 	known, verdicts := p.Memory.Lookup(f.Dest), p.Memory.Verdicts(f.Dest.Addr(), n.Converters)
-	d := n.Decide(f, known, verdicts...)
+	r := &race{p: p, ctx: search{in: ctx}, flow: f, decision: n.Decide(f, known, verdicts...)}
+	d := &r.decision
 	open, following := p.table.beside(f)
 	switch {
 	case following:
-		n.Follow(&d, f, open)
+		n.Follow(d, f, open)
 	case d.Reason == path.ReasonWouldLose && p.Memory.Trial(f.Dest):
 		known.Trial = true
-		d = n.Decide(f, known, verdicts...)
+		*d = n.Decide(f, known, verdicts...)
 	}
 	if d.Reason == path.ReasonConvertersDown || d.Reason == path.ReasonFallbackReject {
 		p.Missed()
 	}
-	return &race{p: p, flow: f, decision: d, opening: o, eventC: make(chan event, 2*len(d.Attempts()))}
+	r.eventC = make(chan event, events*len(d.Attempts()))
+	return r, nil
 }
 
-// run is to be called with a context that ends soon after it has returned: those
-// that came too late go on until then.
-func (r *race) run(ctx context.Context) (reached, error) {
+// timers are stopped ones.
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// run finds the far side. Attempts that come too late then go on until the race's context
+// ends, which is for who has called it to do.
+func (r *race) run() (reached, error) {
 	began := time.Now()
-	ctx = &bounded{ctx, began.Add(dialTimeout)}
-	if !r.start(ctx) {
+	r.ctx.until = began.Add(dialTimeout)
+	if !r.start() {
 		return reached{}, errors.New(r.decision.Explain())
 	}
 	defer r.leave()
-	timer := time.NewTimer(patience)
+	timer := timers.Get().(*time.Timer)
+	defer timers.Put(timer)
 	defer timer.Stop()
+	timer.Reset(patience)
 	for r.running > 0 && !r.settled() {
 		select {
 		case <-timer.C:
-			r.silent = len(r.waiting)
-			r.start(ctx)
+			for i := range r.entrants {
+				r.entrants[i].silent = r.entrants[i].conn != nil
+			}
+			r.start()
 			if time.Since(began) >= deafAfter && r.answer == nil && r.direct == nil {
 				r.deaf() // and may answer yet
 			}
 			timer.Reset(patience)
 		case e := <-r.eventC:
+			x := &r.entrants[e.attempt]
+			x.out = true
 			switch {
 			case e.connected:
-				e.entrant.out = true
-				r.waiting = append(r.waiting, e.reached)
+				x.conn = e.conn
 				timer.Reset(serverPatience)
 				continue
 			case e.err == nil:
 				r.running--
-				e.entrant.out = true
 				r.won(e)
-				return e.reached, nil
+				return reached{conn: e.conn, attempt: *r.attempt(e.attempt), sent: e.sent}, nil
 			}
 			r.lost(e)
-			r.start(ctx)
+			r.start()
 			timer.Reset(patience)
 		}
 	}
@@ -130,23 +149,8 @@ func (r *race) run(ctx context.Context) (reached, error) {
 	return reached{}, err
 }
 
-// bounded is a context that ends at a time, too, which its Done does not tell: those
-// who dial ask, and those who read have a deadline.
-type bounded struct {
-	context.Context
-	until time.Time
-}
-
-// Deadline implements context.Context.
-func (b *bounded) Deadline() (time.Time, bool) { return b.until, true }
-
-// Err implements context.Context.
-func (b *bounded) Err() error {
-	if err := b.Context.Err(); err != nil || time.Now().Before(b.until) {
-		return err
-	}
-	return context.DeadlineExceeded
-}
+// attempt is one of the decision's.
+func (r *race) attempt(i int) *path.Attempt { return &r.decision.Attempts()[i] }
 
 // leave sees to attempts that came too late.
 func (r *race) leave() {
@@ -169,7 +173,7 @@ func drop(eventC <-chan event, running int) {
 }
 
 // start starts the next attempt, if there is one.
-func (r *race) start(ctx context.Context) bool {
+func (r *race) start() bool {
 	i := r.next()
 	if i < 0 {
 		return false
@@ -177,14 +181,14 @@ func (r *race) start(ctx context.Context) bool {
 	r.running++
 	r.started++
 	r.entrants[i].turn = r.started
-	go func() { r.eventC <- r.try(ctx, &r.entrants[i], r.decision.Attempts()[i]) }()
+	go func() { r.eventC <- r.try(i) }()
 	return true
 }
 
 // first is that of the attempts that are left, and are so; -1 is none.
 func (r *race) first(is func(*path.Attempt) bool) int {
 	for i := range r.decision.Attempts() {
-		if r.entrants[i].waits() && is(&r.decision.Attempts()[i]) {
+		if e := &r.entrants[i]; e.turn == 0 && !e.out && is(r.attempt(i)) {
 			return i
 		}
 	}
@@ -204,11 +208,11 @@ func (r *race) strike(are func(*path.Attempt) bool) {
 // seems to have died, lest the server gets two connections where it was only slow.
 // What is silent where no converter has talked yet, nor has meanwhile, need not be one.
 func (r *race) next() int {
-	proven := func(w reached) bool {
-		a := w.attempt
+	proven := func(i int) bool {
+		a := r.attempt(i)
 		return a.Proven || r.p.Network().Answer(a.Converter.Name, a.Way).State == path.ConverterUp
 	}
-	if !slices.ContainsFunc(r.waiting, proven) {
+	if !r.waits(proven) {
 		return r.first(func(*path.Attempt) bool { return true })
 	}
 	if r.decision.Bypass {
@@ -217,17 +221,27 @@ func (r *race) next() int {
 		}
 	}
 	return r.first(func(a *path.Attempt) bool {
-		return !isDirect(a) && !slices.ContainsFunc(r.waiting, func(w reached) bool {
-			return w.attempt.Converter == a.Converter && acknowledged(w.conn)
+		return !isDirect(a) && !r.waits(func(i int) bool {
+			return r.attempt(i).Converter == a.Converter && r.acknowledged(i)
 		})
 	})
 }
 
 func isDirect(a *path.Attempt) bool { return a.Path == config.PathDirect }
 
-// acknowledged says whether all that was sent has arrived.
-func acknowledged(c *mptcp.Conn) bool {
-	ti, err := c.TCPInfo()
+// waits says whether an attempt waits for its converter's answer, and is so.
+func (r *race) waits(is func(attempt int) bool) bool {
+	for i := range r.entrants {
+		if r.entrants[i].conn != nil && is(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// acknowledged says whether all that was sent to an attempt's converter has arrived.
+func (r *race) acknowledged(attempt int) bool {
+	ti, err := r.entrants[attempt].conn.TCPInfo()
 	return err == nil && ti.Unacked == 0
 }
 
@@ -237,22 +251,20 @@ func (r *race) won(w event) {
 	for _, v := range r.faults {
 		m.Blame(v.Converter, server, v.Fault)
 	}
-	for i, x := range r.waiting {
-		if x.conn == w.conn {
-			continue
-		}
-		if name := x.attempt.Converter.Name; i < r.silent && acknowledged(x.conn) {
-			m.Blame(name, server, path.FaultSilent)
-			r.p.doubt(name, x.attempt.Way, errSilent)
-		}
-		x.conn.Reset() // before another far side gets the same opening
-	}
-	if c := w.attempt.Converter; c != nil {
+	if c := r.attempt(w.attempt).Converter; c != nil {
 		m.Acquit(c.Name, server)
 	}
-	for i, a := range r.decision.Attempts() {
-		e := r.entrants[i]
-		if e.turn > 0 && e.turn < w.entrant.turn && !e.out && !isDirect(&a) {
+	for i := range r.decision.Attempts() {
+		e, a := &r.entrants[i], r.attempt(i)
+		switch {
+		case i == w.attempt:
+		case e.conn != nil:
+			if e.silent && r.acknowledged(i) {
+				m.Blame(a.Converter.Name, server, path.FaultSilent)
+				r.p.doubt(a.Converter.Name, a.Way, errSilent)
+			}
+			e.conn.Reset() // before another far side gets the same opening
+		case e.turn > 0 && e.turn < r.entrants[w.attempt].turn && !e.out && !isDirect(a):
 			r.p.doubt(a.Converter.Name, a.Way, errOvertaken)
 		}
 	}
@@ -260,26 +272,18 @@ func (r *race) won(w event) {
 
 // lost notes an attempt that has failed, and gives up those that it spoils.
 func (r *race) lost(e event) {
-	r.p.Log.Debug("not reached this way", "dst", r.flow.Dest, "path", e.attempt.Path, "wan", e.attempt.WAN, "error", e.err)
+	lost := r.attempt(e.attempt)
+	r.p.Log.Debug("not reached this way", "dst", r.flow.Dest, "path", lost.Path, "wan", lost.WAN, "error", e.err)
 	r.running--
-	e.entrant.out = true
-	for i, w := range r.waiting {
-		if e.conn != nil && w.conn == e.conn {
-			r.waiting = slices.Delete(r.waiting, i, i+1)
-			if i < r.silent {
-				r.silent--
-			}
-			break
-		}
-	}
-	fault := faultOf(e.attempt, e.err)
+	r.entrants[e.attempt].conn, r.entrants[e.attempt].silent = nil, false
+	fault := faultOf(lost, e.err)
 	switch {
-	case isDirect(&e.attempt):
+	case isDirect(lost):
 		r.direct = e.err
 		return
 	case fault != path.FaultNone:
 		r.answer = e.err
-		r.faults = append(r.faults, path.Verdict{Converter: e.attempt.Converter.Name, Fault: fault})
+		r.faults = append(r.faults, path.Verdict{Converter: lost.Converter.Name, Fault: fault})
 		if !r.decision.Bypass && !fault.Incapable() {
 			r.strike(isDirect)
 		}
@@ -289,7 +293,7 @@ func (r *race) lost(e event) {
 	if errors.As(e.err, new(convert.Error)) {
 		// Over another WAN it would say the same; of itself, at another address it may not.
 		r.strike(func(a *path.Attempt) bool {
-			return a.Converter == e.attempt.Converter && (fault != path.FaultNone || a.Peer == e.attempt.Peer)
+			return a.Converter == lost.Converter && (fault != path.FaultNone || a.Peer == lost.Peer)
 		})
 	}
 }
@@ -297,7 +301,13 @@ func (r *race) lost(e event) {
 // settled says that the server has refused us, and leaves the converters that
 // still wait without an answer.
 func (r *race) settled() bool {
-	return serversWord(r.direct) && r.silent > 0 && r.silent == r.running
+	silent := 0
+	for i := range r.entrants {
+		if r.entrants[i].silent {
+			silent++
+		}
+	}
+	return silent > 0 && silent == r.running && serversWord(r.direct)
 }
 
 // word is why there is no far side: what the server itself has said or, if it
@@ -328,7 +338,7 @@ func serversWord(err error) bool {
 
 // faultOf is what a converter's failure says of it and the server. One that
 // refuses to connect to it, and serves us otherwise, may not.
-func faultOf(a path.Attempt, err error) path.Fault {
+func faultOf(a *path.Attempt, err error) path.Fault {
 	var e convert.Error
 	if !errors.As(err, &e) {
 		return path.FaultNone

@@ -51,48 +51,54 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 		p.crowd.add(c.src.Addr(), -p.crowd.waiting()) // it is counted twice, as what was held and as what is taken
 		return *r, nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	o := listen(c.lan, cancel)
-	r, err := p.reach(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest, Path: c.wanted, Class: class}, o)
-	cancel(nil) // who is late is not to get what the host has said
-	first, gone := o.settle()
+	r, err := p.newRace(ctx, path.Flow{Src: c.src.Addr(), Dest: c.dest, Path: c.wanted, Class: class})
+	if err != nil {
+		return reached{}, err
+	}
+	if !p.table.searched(ctx, c, &r.ctx) {
+		return reached{}, ctx.Err()
+	}
+	r.opening.listen(c.lan, &r.ctx)
+	far, err := r.run()
+	r.ctx.end(context.Canceled) // who is late is not to get what the host has said
+	first, gone := r.opening.settle()
 	if err != nil {
 		return reached{}, err
 	}
 	if gone != nil {
-		r.conn.Reset()
+		far.conn.Reset()
 		return reached{}, fmt.Errorf("reading from the LAN: %w", gone)
 	}
-	r.rest = first[r.sent:]
-	return r, nil
+	far.rest = first[far.sent:]
+	return far, nil
 }
 
-// reach finds a far side for a flow whose host is opening it meanwhile; ctx is to end
-// when it has returned.
-func (p *Proxy) reach(ctx context.Context, f path.Flow, o *opening) (reached, error) {
-	n := p.network.Load()
-	if n == nil {
-		return reached{}, errors.New("no network yet")
+// reach finds a far side for a flow whose host cannot send yet.
+func (p *Proxy) reach(ctx context.Context, f path.Flow) (reached, error) {
+	r, err := p.newRace(ctx, f)
+	if err != nil {
+		return reached{}, err
 	}
-	return p.newRace(n, f, o).run(ctx)
+	defer r.ctx.end(context.Canceled)
+	defer context.AfterFunc(ctx, func() { r.ctx.end(ctx.Err()) })()
+	return r.run()
 }
 
-func (r *race) try(ctx context.Context, entrant *entrant, a path.Attempt) (e event) {
-	e.entrant, e.attempt = entrant, a
-	if isDirect(&a) {
-		e.conn, e.err = r.p.tryDirect(ctx, a, r.flow)
+// try makes an attempt.
+func (r *race) try(attempt int) event {
+	e, a := event{attempt: attempt}, r.attempt(attempt)
+	if isDirect(a) {
+		e.conn, e.err = r.p.tryDirect(&r.ctx, a, r.flow)
 		return e
 	}
 	for again := false; ; again = true {
 		var request proof.Request
-		e.conn, request, e.err = r.p.dialConverter(ctx, a, r.flow)
+		e.conn, request, e.err = r.p.dialConverter(&r.ctx, a, r.flow)
 		if e.err != nil {
 			return e
 		}
-		if !again {
-			r.eventC <- event{entrant: entrant, reached: e.reached, connected: true}
-		}
-		e.sent, e.err = r.p.await(ctx, e.reached, r.flow, request, r.opening)
+		r.eventC <- event{attempt: attempt, conn: e.conn, connected: true}
+		e.sent, e.err = r.await(attempt, e.conn, request)
 		// A converter that was restarted wants the proof with a new ticket, which
 		// comes with its answer.
 		if again || !isCode(e.err, convert.MissingCookie) {
@@ -109,7 +115,7 @@ func isCode(err error, code convert.ErrorCode) bool {
 	return errors.As(err, &answer) && answer.Code == code
 }
 
-func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mptcp.Conn, error) {
+func (p *Proxy) tryDirect(ctx context.Context, a *path.Attempt, f path.Flow) (*mptcp.Conn, error) {
 	c, err := p.dialer.DialClass(ctx, f.Class, a.Source, f.Dest, nil)
 	if err != nil {
 		return nil, err
@@ -127,7 +133,7 @@ func (p *Proxy) tryDirect(ctx context.Context, a path.Attempt, f path.Flow) (*mp
 }
 
 // dialConverter asks a converter for a connection.
-func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) (c *mptcp.Conn, request proof.Request, err error) {
+func (p *Proxy) dialConverter(ctx context.Context, a *path.Attempt, f path.Flow) (c *mptcp.Conn, request proof.Request, err error) {
 	credentials := proof.Credentials{Converter: a.Converter.Name, Key: a.Converter.Key, Cookie: a.Converter.Cookie}
 	m := convert.Request(convert.NewConnect(f.Dest, convert.KindMPTCP), nil)
 	c, err = p.dialer.DialEach(ctx, f.Class, a.Source, a.Peer, func() (_ []byte, err error) {
@@ -145,30 +151,26 @@ func (p *Proxy) dialConverter(ctx context.Context, a path.Attempt, f path.Flow) 
 
 // await waits for a converter's answer. What the LAN host says meanwhile is on
 // its way already.
-func (p *Proxy) await(ctx context.Context, r reached, f path.Flow, request proof.Request, o *opening) (sent int, err error) {
-	if ctx.Err() != nil { // another far side may be getting what the host says
-		r.conn.Reset()
-		return 0, context.Cause(ctx)
+func (r *race) await(attempt int, c *mptcp.Conn, request proof.Request) (sent int, err error) {
+	if !r.ctx.read(attempt, c) { // another far side may be getting what the host says
+		c.Reset()
+		return 0, r.ctx.Err()
 	}
-	stopFeeding := o.feed(r.conn)
-	until, _ := ctx.Deadline()
-	r.conn.SetReadDeadline(until)
-	stop := context.AfterFunc(ctx, func() { r.conn.SetReadDeadline(past) })
-	err = p.greet(ctx, f.Dest, r, request)
-	sent = stopFeeding()
-	if !stop() || err != nil {
-		r.conn.Reset()
-		return 0, errors.Join(err, ctx.Err())
+	r.opening.feed(attempt, c)
+	err = r.p.greet(&r.ctx, r.flow.Dest, c, r.attempt(attempt), request)
+	sent = r.opening.stop(attempt)
+	if !r.ctx.done(attempt) || err != nil {
+		c.Reset()
+		return 0, errors.Join(err, r.ctx.Err())
 	}
-	r.conn.SetReadDeadline(time.Time{})
 	return sent, nil
 }
 
 // greet reads the converter's answer, the first thing on the stream, and
 // learns from it.
-func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, request proof.Request) error {
-	name := r.attempt.Converter.Name
-	b, err := convert.Receive(r.conn)
+func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, c *mptcp.Conn, a *path.Attempt, request proof.Request) error {
+	name := a.Converter.Name
+	b, err := convert.Receive(c)
 	if err == nil {
 		err = request.Hear(b)
 	}
@@ -178,18 +180,18 @@ func (p *Proxy) greet(ctx context.Context, dest netip.AddrPort, r reached, reque
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			p.doubt(name, r.attempt.Way, err)
+			p.doubt(name, a.Way, err)
 		}
 		return fmt.Errorf("reading the answer of converter %s: %w", name, err)
 	}
 	if refused, ok := convert.Find[convert.Error](m); ok {
-		if refused.Code == convert.MissingCookie && len(r.attempt.Converter.Key) > 0 {
+		if refused.Code == convert.MissingCookie && len(a.Converter.Key) > 0 {
 			return refused // and the ticket in it is in the wallet
 		}
 		p.stats.Refused.Add(1)
-		switch faultOf(r.attempt, refused) {
+		switch faultOf(a, refused) {
 		case path.FaultNone, path.FaultNoRoute, path.FaultProhibited: // which may hold for more than this server
-			p.Doubt(name, r.attempt.Way, refused)
+			p.Doubt(name, a.Way, refused)
 		}
 		return refused
 	}

@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -153,7 +154,8 @@ type connection struct {
 	wanted  config.Path // by the packet filter's rules
 	started time.Time
 
-	// Written once under the table's lock.
+	// Under the table's lock. The last two are written once.
+	search  *search // for the far side; nil: it is over, or has not begun
 	far     *mptcp.Conn
 	attempt path.Attempt
 
@@ -201,6 +203,17 @@ func (t *table) appendLocked(c *connection) {
 	t.open++
 }
 
+// searched says what a connection's far side is searched for by; it refuses like add.
+func (t *table) searched(ctx context.Context, c *connection, s *search) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
+	c.search = s
+	return true
+}
+
 // carried says what a connection is carried by; it refuses like add.
 func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a path.Attempt) bool {
 	t.mu.Lock()
@@ -208,7 +221,7 @@ func (t *table) carried(ctx context.Context, c *connection, far *mptcp.Conn, a p
 	if ctx.Err() != nil {
 		return false
 	}
-	c.far, c.attempt = far, a
+	c.search, c.far, c.attempt = nil, far, a
 	t.carrying++
 	t.startLocked(c, []netip.Addr{far.Local.Addr()})
 	return true
@@ -260,8 +273,11 @@ func (t *table) resetAll() {
 	defer t.mu.Unlock()
 	for c := t.oldest; c != nil; c = c.next {
 		c.lan.Reset()
-		if c.far != nil {
+		switch {
+		case c.far != nil:
 			c.far.Reset()
+		case c.search != nil:
+			c.search.end(net.ErrClosed)
 		}
 	}
 }

@@ -54,9 +54,9 @@ func (u *unreached) add(dest netip.AddrPort) {
 // and lines are well: a converter is reached, or just now another server was.
 func (r *race) deaf() {
 	well := time.Since(time.Unix(0, r.p.unreached.carriedAt.Load())) < fresh || r.answer != nil ||
-		slices.ContainsFunc(r.waiting, func(w reached) bool { return acknowledged(w.conn) })
+		r.waits(r.acknowledged)
 	for i := range r.decision.Attempts() {
-		if well && r.entrants[i].turn > 0 && isDirect(&r.decision.Attempts()[i]) {
+		if well && r.entrants[i].turn > 0 && isDirect(r.attempt(i)) {
 			r.p.unreached.add(r.flow.Dest)
 			return
 		}

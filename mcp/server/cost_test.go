@@ -6,11 +6,10 @@ package server
 import (
 	"io"
 	"net/netip"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
+	"braid/test/alloc"
 	"braid/test/netns"
 	"braid/transport/convert"
 	"braid/transport/mptcp"
@@ -18,12 +17,10 @@ import (
 )
 
 // What is allocated for a connection, from its accept to its end, counted by who
-// allocates: what its client does and the server is not the converter's. Two are
-// the race detector's.
+// allocates: what its client does and the server is not the converter's.
 func TestAllocations(t *testing.T) {
-	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
-	runtime.MemProfileRate = 1
-	const connections, bound = 500, 22
+	const connections, bound = 500, 20 + alloc.Race
+	alloc.Profile(t)
 	s := start(t)
 	l := netns.ListenFar(t, false)
 	go func() {
@@ -68,7 +65,8 @@ func TestAllocations(t *testing.T) {
 	if _, err := talk(); err != nil { // the ticket
 		t.Fatal(err)
 	}
-	before := allocated()
+	own := []string{"braid/mcp/server.(*session)", "braid/mcp/server.(*Server).accept", "braid/transport/relay.(*Pair)"}
+	before := alloc.By(own...)
 	for range connections {
 		if _, err := talk(); err != nil {
 			t.Fatal(err)
@@ -82,33 +80,9 @@ func TestAllocations(t *testing.T) {
 	if n := s.Stats.Relayed.Load(); n != connections {
 		t.Errorf("%d are relayed", n)
 	}
-	each := float64(allocated()-before) / connections
+	each := float64(alloc.By(own...)-before) / connections
 	t.Logf("%.1f allocations a connection", each)
 	if each > bound {
 		t.Errorf("%.1f allocations a connection, %d are the most", each, bound)
 	}
-}
-
-// allocated is how many objects sessions have allocated so far, by the profile.
-func allocated() (n int64) {
-	runtime.GC() // twice, by which the profile is whole
-	runtime.GC()
-	records := make([]runtime.MemProfileRecord, 1<<14)
-	found, ok := runtime.MemProfile(records, true)
-	if !ok {
-		panic("the profile is longer than that")
-	}
-	for _, r := range records[:found] {
-		frames := runtime.CallersFrames(r.Stack())
-		for more := true; more; {
-			var f runtime.Frame
-			f, more = frames.Next()
-			if strings.HasPrefix(f.Function, "braid/mcp/server.(*session)") || f.Function == "braid/mcp/server.(*Server).accept" ||
-				strings.HasPrefix(f.Function, "braid/transport/relay.(*Pair)") {
-				n += r.AllocObjects
-				break
-			}
-		}
-	}
-	return n
 }

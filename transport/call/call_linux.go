@@ -65,6 +65,12 @@ func Events(epoll int, events []unix.EpollEvent) (int, error) {
 	}
 }
 
+// Listen is epoll_ctl(2).
+func Listen(epoll, op, fd int, event unix.EpollEvent) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0)
+	return failure(errno)
+}
+
 // Bytes asks a socket for a number of bytes: unix.SIOCINQ, that have come and nobody
 // has read; unix.SIOCOUTQ, that are not acknowledged.
 func Bytes(fd, which int) (int, error) {

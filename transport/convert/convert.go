@@ -24,6 +24,8 @@ const (
 	magic     = 0x2263
 	word      = 4
 	headerLen = word
+	// room is for a Connect with options and a proof, and what answers one.
+	room = 96
 )
 
 // Message is one Convert message. A message without TLVs is a bare fixed
@@ -94,6 +96,9 @@ func (m Message) unsupported(reason string) error {
 // to refuse: a TLV that occurs twice, a Connect to an address that is no
 // destination, broken TCP options, more than [MaxLen] bytes.
 func (m Message) Append(b []byte) ([]byte, error) {
+	if b == nil {
+		b = make([]byte, 0, room)
+	}
 	start := len(b)
 	b = append(b, Version, 0, magic>>8, magic&0xff)
 	for i, t := range m.TLVs {
@@ -152,7 +157,7 @@ func Read(r io.Reader) (Message, error) {
 // Receive is Read without decoding the TLVs: it returns the bytes of the
 // message, for [Parse].
 func Receive(r io.Reader) ([]byte, error) {
-	b := make([]byte, headerLen, 96) // room for a Connect with options and a proof
+	b := make([]byte, headerLen, room)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, fmt.Errorf("reading Convert header: %w", err)
 	}

@@ -68,7 +68,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 
 // Write implements net.Conn. What can be written at once is, also past the deadline.
 func (c *Conn) Write(b []byte) (n int, err error) {
-	n, err = c.writeNow(b)
+	n, err = c.WriteNow(b)
 	if n == len(b) || err != nil && err != unix.EAGAIN {
 		return n, err
 	}
@@ -80,8 +80,9 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	return n + more, err
 }
 
-// writeNow writes what there is room for; unix.EAGAIN where there is none.
-func (c *Conn) writeNow(b []byte) (n int, err error) {
+// WriteNow is Write without waiting, of what there is room for: the error is EAGAIN
+// where there is none.
+func (c *Conn) WriteNow(b []byte) (n int, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.fd < 0 || c.holder != nil {

@@ -74,7 +74,8 @@ func (r Request) Hear(answer []byte) error {
 		return nil
 	}
 	f, ok := parse(cookie)
-	if !ok || f.id != c.key.ID || !valid(answer[:n], cookie, &c.key.answer, r.mac[:]) {
+	of := r.mac // of few, where r is of all
+	if !ok || f.id != c.key.ID || !valid(answer[:n], cookie, &c.key.answer, of[:]) {
 		return ErrForged
 	}
 	c.mu.Lock()

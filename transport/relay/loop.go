@@ -78,7 +78,8 @@ func next() (*loop, error) {
 }
 
 func newLoop() (*loop, error) {
-	l := &loop{start: time.Now(), pairs: make(map[int32]*Pair), bulk: make(map[*flow]struct{}), holds: make(map[*flow]struct{})}
+	l := &loop{start: time.Now(), pairs: make(map[int32]*Pair), found: make([]unix.EpollEvent, batch),
+		bulk: make(map[*flow]struct{}), holds: make(map[*flow]struct{})}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("creating epoll: %w", err)
@@ -138,8 +139,7 @@ const besides = unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // listen has the events of one of the pair's sockets be told.
 func (p *Pair) listen(i, op int, events uint32) error {
-	e := unix.EpollEvent{Events: events, Fd: p.id, Pad: int32(i)}
-	return unix.EpollCtl(p.loop.epoll, op, p.ends[i].fd, &e)
+	return call.Listen(p.loop.epoll, op, p.ends[i].fd, unix.EpollEvent{Events: events, Fd: p.id, Pad: int32(i)})
 }
 
 // abort ends a pair, unless it has ended.
@@ -176,7 +176,6 @@ func (l *loop) remove(p *Pair) {
 // the loop is at work: nothing has to be looked for before it waits.
 func (l *loop) run() {
 	l.expiry = 0
-	l.found = make([]unix.EpollEvent, batch)
 	_ = l.events.Read(l.work) // the descriptor is ours, and never closed
 }
 
