@@ -40,7 +40,7 @@ func (l *loop) watch(ctx context.Context) error {
 		now := time.Now()
 		l.pulse.hold(now)
 		carried := counters.Traffic()
-		next = min(l.health.Look(now, carried), load.Interval)
+		next = l.health.Look(now, carried)
 		if due(now, &measured, load.Interval) && l.meter.Measure(now, carried) {
 			hint(l.heldC)
 		}

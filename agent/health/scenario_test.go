@@ -69,6 +69,28 @@ func TestPauses(t *testing.T) {
 	})
 }
 
+// A monitor at rest wakes seldom, and what begins then is looked at as closely as ever,
+// should its line die a second later.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const begins, dies = 2 * time.Minute, 2*time.Minute + time.Second
+		run(t, map[string]*line{
+			"fibre": {rtt: until(dies, long, steady(20*ms)), stream: flow(ms, [2]time.Duration{begins, dies})},
+			"lte":   {rtt: steady(60 * ms)},
+		}, both(), func(s *sim) {
+			time.Sleep(time.Minute)
+			before := s.looks
+			time.Sleep(time.Minute - ms)
+			if n, most := s.looks-before, int(time.Minute/restTick)*11/10; n > most {
+				t.Errorf("%d looks in a minute, %d are the most", n, most)
+			}
+			time.Sleep(5 * time.Second)
+			s.died(fibre4, dies, silenceFixed+2*fastTick)
+			s.lived(lte4)
+		})
+	})
+}
+
 // Nothing is carried when the line dies: a probe has to find out.
 func TestBlackHoleIdle(t *testing.T) {
 	tests := []struct {

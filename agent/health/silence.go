@@ -13,7 +13,10 @@ import (
 const (
 	fastTick = 20 * time.Millisecond // while any device is busy
 	slowTick = 200 * time.Millisecond
-	// busyPackets in a slow tick make a device busy, busyTicks of the last
+	restTick = 400 * time.Millisecond // where nothing has been sent for restAfter
+	// restAfter is above what TCP waits before it sends something again.
+	restAfter = 2 * time.Second
+	// busyPackets in a tick that is no fast one make a device busy, busyTicks of the last
 	// fast ones with packets keep it so.
 	busyPackets = 8
 	busyTicks   = 4
@@ -53,6 +56,7 @@ type silence struct {
 	devices  map[string]*deviceWatch
 	again    retransmissions
 	interval time.Duration // before this look; 0: it is the first
+	sent     time.Time     // when something last was, over any of them
 }
 
 // Look looks at what the targets' devices have received, and says when it wants to
@@ -63,7 +67,7 @@ type silence struct {
 func (m *Monitor) Look(now time.Time, counters map[string]netstate.Traffic) (next time.Duration) {
 	s := &m.silence
 	if s.interval == 0 {
-		*s = silence{make(map[string]*deviceWatch), retransmissions{now, m.again()}, slowTick}
+		*s = silence{make(map[string]*deviceWatch), retransmissions{now, m.again()}, slowTick, now}
 	}
 	since, sentAgain := s.again.look(now, m.again)
 	for _, d := range s.devices {
@@ -92,14 +96,22 @@ func (m *Monitor) Look(now time.Time, counters map[string]netstate.Traffic) (nex
 				m.wonder(d, since, now)
 			}
 		}
+		if counters[name].TX != d.sent || !d.waiting.IsZero() {
+			s.sent = now
+		}
 		d.count(counters[name], now, s.interval)
 		busy = busy || d.busy(now)
 		for _, p := range d.probers {
 			busy = m.judge(p, d, now) || busy
 		}
 	}
-	if s.interval = slowTick; busy {
+	switch {
+	case busy:
 		s.interval = fastTick
+	case now.Sub(s.sent) >= restAfter:
+		s.interval = restTick
+	default:
+		s.interval = slowTick
 	}
 	return s.interval
 }
@@ -130,7 +142,7 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Dur
 	}
 	d.recent |= 1
 	d.changed = now
-	if interval == slowTick {
+	if interval != fastTick {
 		d.wasBusy = rose >= busyPackets
 		d.recent = 0
 		if d.wasBusy {

@@ -26,6 +26,7 @@ type sim struct {
 
 	mu    sync.Mutex
 	lines map[string]*line // by device
+	looks int              // of the monitor at counters
 	kinds map[Leg]Verdict  // as last seen
 	log   []change
 }
@@ -190,6 +191,7 @@ func (s *sim) lived(paths ...Leg) {
 func (s *sim) counters() map[string]netstate.Traffic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	all := make(map[string]netstate.Traffic)
 	for name, l := range s.lines {
 		n := l.answers

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -59,22 +60,12 @@ func Generation() (uint32, error) {
 		getGeneration = 16
 		attrID        = 1
 	)
-	// It is asked for each second, and the library takes 64 kB of memory for an answer. The
-	// kernel has answered when it has taken the request.
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
 	r.AddRawData([]byte{unix.AF_UNSPEC, 0, 0, 0})
-	if _, err := unix.Write(fd, r.Serialize()); err != nil {
-		return 0, err
-	}
 	var answer [512]byte
-	n, _, err := unix.Recvfrom(fd, answer[:], unix.MSG_DONTWAIT)
-	if err != nil {
-		return 0, err
+	n, errno := ask(unix.NETLINK_NETFILTER, r.Serialize(), answer[:])
+	if errno != 0 {
+		return 0, errno
 	}
 	msgs, err := syscall.ParseNetlinkMessage(answer[:n])
 	if err != nil || len(msgs) != 1 {
@@ -96,4 +87,23 @@ func Generation() (uint32, error) {
 		}
 	}
 	return 0, errors.New("no generation in the answer")
+}
+
+// ask sends a request to a part of the kernel and reads the answer, which is there when
+// the request has been taken. It is for what is asked each second: the library takes 64 kB
+// of memory for an answer, and to tell Go's runtime of a system call wakes its
+// monitor, which costs more than the call where nothing waits.
+func ask(family int, request, answer []byte) (n int, errno unix.Errno) {
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, uintptr(family))
+	if errno != 0 {
+		return 0, errno
+	}
+	_, _, errno = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(request))), uintptr(len(request)))
+	if errno == 0 {
+		var got uintptr
+		got, _, errno = unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(answer))), uintptr(len(answer)), unix.MSG_DONTWAIT, 0, 0)
+		n = int(got)
+	}
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	return n, errno
 }

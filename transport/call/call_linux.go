@@ -14,6 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Socket is socket(2).
+func Socket(domain, kind, protocol int) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(domain), uintptr(kind), uintptr(protocol))
+	return result(n, errno)
+}
+
 // Read is read(2).
 func Read(fd int, b []byte) (int, error) {
 	for {
@@ -43,6 +49,12 @@ func Send(fd int, b []byte, flags int, to []byte) (int, error) {
 			return result(n, errno)
 		}
 	}
+}
+
+// Receive is recvfrom(2) of what has come already.
+func Receive(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	return result(n, errno)
 }
 
 // Splice is splice(2) of at most so many bytes.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"braid/transport/call"
 )
 
 // Endpoint is an address that the in-kernel path manager uses or announces
@@ -188,18 +190,18 @@ func request(family, flags int, cmd uint8, attrs ...*nl.RtAttr) ([][]byte, error
 // library's Execute does, which takes 64 kB of memory for each answer. The kernel has
 // answered when it has taken a request, so no answer is waited for.
 func exchange(r *nl.NetlinkRequest) ([][]byte, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
+	fd, err := call.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, r.Serialize()); err != nil {
+	defer call.Close(fd)
+	if _, err := call.Write(fd, r.Serialize()); err != nil {
 		return nil, err
 	}
 	var buf [8 << 10]byte // the most that the kernel puts into one answer to whoever asks for no more
 	var answers [][]byte
 	for {
-		n, _, err := unix.Recvfrom(fd, buf[:], unix.MSG_DONTWAIT)
+		n, err := call.Receive(fd, buf[:])
 		if err != nil {
 			return nil, err
 		}
