@@ -111,3 +111,33 @@ func redirect(t *testing.T, at netip.AddrPort, text string) {
 	}
 	t.Cleanup(func() { exec.Command("nft", "delete table ip r").Run() })
 }
+
+// A host that gives up while its server is silent has said nothing of the server, nor
+// of us, and nobody is asked in its name any more.
+func TestHostGone(t *testing.T) {
+	s := serve(t)
+	h := newHouse(t, houseOptions{dest: s.at})
+	if _, err := h.ask(request); err != nil { // lines are well
+		t.Fatal(err)
+	}
+	lose(t, home, s.at)
+	c, err := net.Dial("tcp", h.lan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+	h.idle()
+	if dests := h.Unreached(); len(dests) > 0 {
+		t.Errorf("%v are not reached", dests)
+	}
+	if n := h.Dialer().Stats.Retried.Load(); n > 0 {
+		t.Errorf("dialled %d times more", n)
+	}
+	h.failing.mu.Lock()
+	defer h.failing.mu.Unlock()
+	if h.failing.last != nil {
+		t.Errorf("failed: %v", h.failing.last)
+	}
+}

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -74,7 +75,7 @@ func (o *opening) collected(buf []byte, err error) (over bool) {
 	}
 	if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
 		o.err = err
-		o.search.end(err)
+		o.search.end(context.Canceled) // none of the server's words
 	}
 	if o.over = err != nil || len(buf) == openingSize; o.over {
 		o.more.Broadcast()

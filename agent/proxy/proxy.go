@@ -154,10 +154,10 @@ func (p *Proxy) leave(c *connection, weight int) {
 }
 
 // fail counts a connection that is not carried. A server's own refusal is none
-// of ours.
+// of ours, nor is its host's.
 func (p *Proxy) fail(ctx context.Context, dest netip.AddrPort, err error) {
 	p.stats.Failed.Add(1)
-	if ctx.Err() == nil && !refusal(err) {
+	if ctx.Err() == nil && !refusal(err) && !errors.Is(err, errHostGone) {
 		p.failing.failed(dest.Addr(), err)
 	}
 }

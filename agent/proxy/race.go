@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,7 +107,7 @@ func (r *race) run() (reached, error) {
 	began := time.Now()
 	r.ctx.until = began.Add(dialTimeout)
 	if !r.start() {
-		return reached{}, errors.New(r.decision.Explain())
+		return reached{}, cmp.Or(r.ctx.Err(), errors.New(r.decision.Explain()))
 	}
 	defer r.leave()
 	timer := timers.Get().(*time.Timer)
@@ -129,7 +130,7 @@ func (r *race) run() (reached, error) {
 			x.out = true
 			switch {
 			case e.connected:
-				x.conn = e.conn
+				x.conn, x.silent = e.conn, false
 				timer.Reset(serverPatience)
 				continue
 			case e.err == nil:
@@ -172,8 +173,11 @@ func drop(eventC <-chan event, running int) {
 	}
 }
 
-// start starts the next attempt, if there is one.
+// start starts the next attempt, if there is one and the search goes on.
 func (r *race) start() bool {
+	if r.ctx.Err() != nil {
+		return false
+	}
 	i := r.next()
 	if i < 0 {
 		return false
@@ -247,6 +251,7 @@ func (r *race) acknowledged(attempt int) bool {
 
 // won notes what the attempts that did not succeed say of their converters.
 func (r *race) won(w event) {
+	r.ctx.end(context.Canceled) // what the others are told from now on says nothing of them
 	server, m := r.flow.Dest.Addr(), r.p.Memory
 	for _, v := range r.faults {
 		m.Blame(v.Converter, server, v.Fault)

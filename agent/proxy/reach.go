@@ -30,6 +30,9 @@ type reached struct {
 }
 
 var (
+	// errHostGone is a host that has given its connection up while its far side was
+	// searched for.
+	errHostGone = errors.New("reading from the LAN")
 	// errMute is a server that was expected to speak MPTCP.
 	errMute = errors.New("the server does not speak MPTCP any more")
 	// errSilent is a converter that was reached and said nothing for long.
@@ -62,12 +65,14 @@ func (p *Proxy) farSide(ctx context.Context, c *connection) (reached, error) {
 	far, err := r.run()
 	r.ctx.end(context.Canceled) // who is late is not to get what the host has said
 	first, gone := r.opening.settle()
-	if err != nil {
+	switch {
+	case gone != nil:
+		if err == nil {
+			far.conn.Reset()
+		}
+		return reached{}, fmt.Errorf("%w: %w", errHostGone, gone)
+	case err != nil:
 		return reached{}, err
-	}
-	if gone != nil {
-		far.conn.Reset()
-		return reached{}, fmt.Errorf("reading from the LAN: %w", gone)
 	}
 	far.rest = first[far.sent:]
 	return far, nil

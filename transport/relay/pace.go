@@ -45,7 +45,7 @@ func (f *flow) noteRead(n int, short bool) {
 		if f.bulk {
 			least = stay
 		}
-		bulk := f.bytes >= int(int64(least)*int64(passed)/int64(span))
+		bulk := int64(f.bytes) >= int64(least)*int64(passed)/int64(span)
 		f.since, f.bytes = now, 0
 		f.setBulk(bulk)
 	}
