@@ -27,6 +27,7 @@ const (
 // connections it has to forward itself.
 type barriers struct {
 	lan, wan []string
+	ruleset  nft.Ruleset
 	gen      uint32 // of the ruleset, and
 	print    uint64 // what others' part of it looked like, when it was read
 	at       time.Time
@@ -80,7 +81,7 @@ func (b *barriers) look(ctx context.Context, lan, wan []string) error {
 // news says whether the rules may be others than those that were read, and by
 // what they are known now.
 func (b *barriers) news() (gen uint32, print uint64, news bool) {
-	gen, err := nft.Generation()
+	gen, err := b.ruleset.Generation()
 	switch {
 	case err == nil && gen == b.gen:
 		print = b.print

@@ -127,7 +127,9 @@ func (a *account) put(begin date, bytes uint64) {
 	case a.periods[i].begin == begin:
 		a.periods[i].bytes += bytes
 	default:
-		a.periods = slices.Insert(a.periods, i, entry{begin, bytes})
+		a.periods = append(a.periods, entry{})
+		copy(a.periods[i+1:], a.periods[i:])
+		a.periods[i] = entry{begin, bytes}
 	}
 	if len(a.periods) > maxPeriods {
 		a.periods = a.periods[1:]

@@ -191,9 +191,13 @@ func present(err error) error {
 	if !ok {
 		return err
 	}
-	return errors.Join(slices.DeleteFunc(slices.Clone(joined.Unwrap()), func(err error) bool {
-		return errors.Is(err, os.ErrNotExist)
-	})...)
+	var rest []error
+	for _, err := range joined.Unwrap() {
+		if !errors.Is(err, os.ErrNotExist) {
+			rest = append(rest, err)
+		}
+	}
+	return errors.Join(rest...)
 }
 
 func inode(fi os.FileInfo) uint64 {

@@ -43,9 +43,10 @@ table inet t {
 }
 
 func TestRun(t *testing.T) {
+	var ruleset nft.Ruleset
 	generation := func() uint32 {
 		t.Helper()
-		g, err := nft.Generation()
+		g, err := ruleset.Generation()
 		if err != nil {
 			t.Fatal(err)
 		}

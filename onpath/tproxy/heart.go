@@ -86,7 +86,13 @@ func (h *Heart) Beat() error {
 	var one byte
 	for _, b := range h.beats {
 		// Without a word to Go's runtime, which would wake its monitor for it.
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(b), uintptr(unsafe.Pointer(&one)), 1, unix.MSG_DONTWAIT, 0, 0)
+		var errno unix.Errno
+		for range 2 {
+			_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(b), uintptr(unsafe.Pointer(&one)), 1, unix.MSG_DONTWAIT, 0, 0)
+			if errno != unix.ECONNREFUSED { // somebody has rejected the one before, and this one was not sent
+				break
+			}
+		}
 		if errno != 0 {
 			errs = append(errs, fmt.Errorf("sending heartbeat: %w", errno))
 		}

@@ -195,7 +195,11 @@ func exchange(r *nl.NetlinkRequest) ([][]byte, error) {
 		return nil, err
 	}
 	defer call.Close(fd)
-	if _, err := call.Write(fd, r.Serialize()); err != nil {
+	write := unix.Write // what is to be changed waits for connections, and for a grace period of RCU
+	if r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP {
+		write = call.Write
+	}
+	if _, err := write(fd, r.Serialize()); err != nil {
 		return nil, err
 	}
 	var buf [8 << 10]byte // the most that the kernel puts into one answer to whoever asks for no more

@@ -10,8 +10,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"braid/onpath/nft"
 )
 
 // getInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO.
@@ -32,7 +30,7 @@ type info struct {
 // it has and how long they are. It costs a few system calls.
 func (f *family) fingerprint() (string, error) {
 	if f.nft {
-		gen, err := nft.Generation()
+		gen, err := f.ruleset.Generation()
 		return fmt.Sprint(gen), err
 	}
 	domain, level := unix.AF_INET, unix.SOL_IP

@@ -20,6 +20,7 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 
 	"braid/agent/plan"
+	"braid/onpath/nft"
 )
 
 // prefix is that of our chains.
@@ -56,7 +57,8 @@ type Filter struct {
 // family is one of the two that iptables keeps apart.
 type family struct {
 	v6      bool
-	nft     bool // this iptables speaks to nftables
+	nft     bool        // this iptables speaks to nftables
+	ruleset nft.Ruleset // which it does then
 	ipt     *iptables.IPTables
 	applied string // text last given to iptables-restore
 	shown   state  // what became of it

@@ -30,6 +30,7 @@ type Filter struct {
 	applied string // text last given to nft
 	print   uint64 // of what the kernel made of it
 	gen     uint32 // the ruleset's generation then
+	ruleset nft.Ruleset
 }
 
 // Apply makes the ruleset match f, nil for none at all. It costs one netlink
@@ -43,7 +44,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 		}
 		text = t.text
 	}
-	gen, err := nft.Generation()
+	gen, err := t.ruleset.Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}
@@ -74,7 +75,7 @@ func (t *Filter) Apply(ctx context.Context, f *plan.Firewall) error {
 	if err != nil {
 		return err
 	}
-	after, err := nft.Generation()
+	after, err := t.ruleset.Generation()
 	if err != nil {
 		return fmt.Errorf("reading nftables generation: %w", err)
 	}

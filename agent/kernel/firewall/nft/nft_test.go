@@ -78,16 +78,17 @@ func TestApply(t *testing.T) {
 	run(t, "add", "table", "inet", "fw4")
 	before := run(t, "list", "ruleset")
 	var f Filter
+	var ruleset nft.Ruleset
 	apply := func(p *plan.Firewall, changes bool) {
 		t.Helper()
-		old, err := nft.Generation()
+		old, err := ruleset.Generation()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Apply(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		if now, _ := nft.Generation(); (now != old) != changes {
+		if now, _ := ruleset.Generation(); (now != old) != changes {
 			t.Errorf("generation %d -> %d, want a change: %v", old, now, changes)
 		}
 	}
