@@ -69,20 +69,23 @@ func TestPauses(t *testing.T) {
 	})
 }
 
-// A monitor at rest wakes seldom, and what begins then is looked at as closely as ever,
-// should its line die a second later.
+// A monitor at rest wakes seldom, and asks seldom, whatever its lines' neighbours say; and what
+// begins then is looked at as closely as ever, should its line die a second later.
 func TestRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const begins, dies = 2 * time.Minute, 2*time.Minute + time.Second
 		run(t, map[string]*line{
 			"fibre": {rtt: until(dies, long, steady(20*ms)), stream: flow(ms, [2]time.Duration{begins, dies})},
-			"lte":   {rtt: steady(60 * ms)},
+			"lte":   {rtt: steady(60 * ms), stream: flow(40*ms, [2]time.Duration{0, long})},
 		}, both(), func(s *sim) {
 			time.Sleep(time.Minute)
-			before := s.looks
+			before := s.looked()
 			time.Sleep(time.Minute - ms)
-			if n, most := s.looks-before, int(time.Minute/restTick)*11/10; n > most {
+			if n, most := s.looked()-before, int(time.Minute/restTick)*11/10; n > most {
 				t.Errorf("%d looks in a minute, %d are the most", n, most)
+			}
+			if n, _ := s.sent("lte"); n > startProbes+5 {
+				t.Errorf("%d probes in two minutes", n)
 			}
 			time.Sleep(5 * time.Second)
 			s.died(fibre4, dies, silenceFixed+2*fastTick)

@@ -16,7 +16,10 @@ const (
 	restTick = 400 * time.Millisecond // where nothing has been sent for restAfter
 	// restAfter is above what TCP waits before it sends something again.
 	restAfter = 2 * time.Second
-	// busyPackets in a tick that is no fast one make a device busy, busyTicks of the last
+	// seenLate is for how long what is seen to have come has been there: half a tick, and
+	// as much as a tick is late.
+	seenLate = 15 * time.Millisecond
+	// busyPackets in a slow tick make a device busy, busyTicks of the last
 	// fast ones with packets keep it so.
 	busyPackets = 8
 	busyTicks   = 4
@@ -130,6 +133,9 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Dur
 		d.uploads = t.TX-d.sentBy >= queued
 		d.sentBy, d.looked = t.TX, now
 	}
+	if t.TX < d.sentBy { // another device of that name
+		d.sentBy = 0
+	}
 	d.uploads = d.uploads || t.TX-d.sentBy >= queued
 	rose := packets - d.packets
 	if packets < d.packets { // another device of that name
@@ -141,8 +147,11 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Dur
 		return
 	}
 	d.recent |= 1
-	d.changed = now
+	d.changed = now.Add(-seenLate)
 	if interval != fastTick {
+		if interval == restTick {
+			rose /= uint64(restTick / slowTick)
+		}
 		d.wasBusy = rose >= busyPackets
 		d.recent = 0
 		if d.wasBusy {
@@ -182,6 +191,7 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 			p.suspect, p.asked, p.called, p.heardAt = true, time.Time{}, 0, time.Time{}
 			p.stuck = p.stuck || p.busy // what came in was large, perhaps
 			p.kick(netip.Addr{})
+			m.callLocked(p, now, now)
 		case suspicious:
 			// Where no probe has left yet, silence proves nothing; nor where what
 			// is sent may be queued.

@@ -155,6 +155,13 @@ func (s *sim) sent(device string) (all, tcp int) {
 	return s.lines[device].sent, s.lines[device].sentTCP
 }
 
+// looked is how often the monitor has.
+func (s *sim) looked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
+}
+
 // changes are the verdicts of one path since a time.
 func (s *sim) changes(p Leg, since time.Duration) (found []change) {
 	s.mu.Lock()
