@@ -90,6 +90,9 @@ func (s *story) tell(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	s.follow(ctx, d, pulledTime)
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
 	r.StallDown = s.stood(d)
 
 	s.out.part("The fixed line is plugged in again.")
@@ -97,16 +100,25 @@ func (s *story) tell(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	s.back = last(s.follow(ctx, d, backTime))
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
 
 	s.out.part("The fixed line becomes a black hole: it looks well, and swallows every packet.")
 	d.stall()
 	line.Blackhole(true)
 	s.follow(ctx, d, holeTime)
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
 	r.StallHole = s.stood(d)
 
 	s.out.part("The fixed line works again; the download comes to its end.")
 	line.Blackhole(false)
 	s.again = last(s.follow(ctx, d, lastTime))
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
 
 	select {
 	case <-d.doneC:
@@ -117,7 +129,7 @@ func (s *story) tell(ctx context.Context) (r result, err error) {
 	d.stop()
 	r.Lost = size - d.intact()
 	s.out.say(fmt.Sprintf("%.1f of %.1f MB have arrived as they were sent.", float64(d.intact())/1e6, size/1e6))
-	return r, ctx.Err()
+	return r, nil
 }
 
 // alone makes a download for itself and returns its rate in Mbit/s.

@@ -197,6 +197,9 @@ func check(ctx context.Context, name string, args []string, stdout, stderr io.Wr
 	}
 	_, problems := config.Parse(p)
 	for _, problem := range problems {
+		if problem.Warning {
+			problem.Message += " (a warning)"
+		}
 		fmt.Fprintln(stdout, problem)
 	}
 	if problems.Err() != nil {

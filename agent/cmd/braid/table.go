@@ -27,12 +27,14 @@ func showStatus(s *screen, st *report.Status) {
 			s.text(yellow, fmt.Sprintf("problem: %s: %s", where, text))
 		}
 	}
-	s.line("kernel %s: MPTCP %s, TCP Fast Open %s, %s; firewall: %s", st.Kernel.Release,
-		yes(st.Kernel.MPTCP), yes(st.Kernel.TFO), cmp.Or(st.Kernel.Congestion, "congestion control not known"), cmp.Or(st.Firewall, "nothing is intercepted"))
+	s.text(plain, fmt.Sprintf("kernel %s: MPTCP %s, TCP Fast Open %s, %s; firewall: %s", st.Kernel.Release,
+		yes(st.Kernel.MPTCP), yes(st.Kernel.TFO), cmp.Or(st.Kernel.Congestion, "congestion control not known"), cmp.Or(st.Firewall, "nothing is intercepted")))
 	s.text(plain, fmt.Sprintf("connections: %d open, %d in all: %d converted, %d direct, %d without MPTCP; %d of hosts extended",
 		st.Connections.Open, st.Connections.Total, st.Connections.Convert, st.Connections.Direct, st.Connections.TCPFallback, st.Connections.Extended))
 	s.line("carried: %s received, %s sent", amount(st.Bytes.RX), amount(st.Bytes.TX))
-	if len(st.Converters) > 0 {
+	if len(st.Converters) == 0 {
+		s.text(yellow, "no converter: connections to servers that do not speak MPTCP use one line each")
+	} else {
 		s.line("")
 		var rows [][]string
 		for _, c := range st.Converters {

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -56,12 +59,19 @@ func (c *command) reloadRunning() int {
 	return 0
 }
 
+// hostName is what a name in the DNS looks like (RFC 1123 section 2.1).
+var hostName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.?$`)
+
 // reachedAt is where gateways reach this converter, HOST:PORT: as the command
 // line says, else an address that is announced or public.
 func (c *command) reachedAt(conf config.Config) (string, error) {
 	port := strconv.Itoa(int(conf.Listen[0].Port()))
 	if c.host != "" {
-		return net.JoinHostPort(c.host, port), nil
+		host := strings.TrimSuffix(strings.TrimPrefix(c.host, "["), "]")
+		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+			return "", fmt.Errorf("-host %q is neither an IP address nor a host name; the port is that of listen, %s", c.host, port)
+		}
+		return net.JoinHostPort(host, port), nil
 	}
 	addrs := conf.Announce
 	if len(addrs) == 0 {

@@ -405,6 +405,32 @@ func (g *gateway) once(ctx context.Context, server string) error {
 	return nil
 }
 
+// What a gateway could not be told as its converter's address makes no client.
+func TestHost(t *testing.T) {
+	p := newPlace(t, "")
+	add := func(host, name string) (string, string, int) {
+		return p.do("add", "-config", p.file(), "-socket", p.socket(), "-host", host, name)
+	}
+	for host, at := range map[string]string{
+		"mcp.example.net": "mcp.example.net:5124", "192.0.2.10": "192.0.2.10:5124",
+		"2001:db8::1": "[2001:db8::1]:5124", "[2001:db8::1]": "[2001:db8::1]:5124",
+	} {
+		out, errs, status := add(host, fmt.Sprintf("c%d", len(p.must("list", "-config", p.file()))))
+		if status != 0 || !strings.HasPrefix(out, "braid://"+at+"#") {
+			t.Errorf("%s: %q, %s", host, out, errs)
+		}
+	}
+	before := p.must("list", "-config", p.file())
+	for _, host := range []string{"mcp.example.net:5124", "https://mcp.example.net/", "mcp example", "[2001:db8::1]:5124", "-x", "a..b"} {
+		if out, errs, status := add(host, "home"); status == 0 || out != "" || !strings.Contains(errs, "-host") {
+			t.Errorf("%s: %q, %s", host, out, errs)
+		}
+	}
+	if after := p.must("list", "-config", p.file()); after != before {
+		t.Errorf("clients:\n%s", after)
+	}
+}
+
 // From an empty configuration to a client that is served, told of, and removed
 // in mid-connection, without a restart.
 func TestClients(t *testing.T) {
