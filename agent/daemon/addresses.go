@@ -42,11 +42,11 @@ func (a *addresses) lost(net netstate.Snapshot, now time.Time) (all []netip.Addr
 	return all
 }
 
-// note is told of a plan that has been applied, and whether all of it was.
-func (a *addresses) note(p plan.Plan, whole bool) {
-	if whole {
+// note is told of a plan that has been applied, and whether nothing starts from what it has lost.
+func (a *addresses) note(p plan.Plan, abandoned bool) {
+	if abandoned {
 		for _, addr := range p.Lost {
-			delete(*a, addr) // nothing starts from it any more
+			delete(*a, addr)
 		}
 	}
 	if *a == nil {

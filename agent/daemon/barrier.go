@@ -33,6 +33,7 @@ type barriers struct {
 	at       time.Time
 	sought   time.Time // when it was last asked for tables that nothing tells of changes in
 	took     time.Duration
+	failed   bool // the last reading has; it is tried again
 	barred   map[plan.Barrier]bool
 	helped   []config.PortRange
 }
@@ -46,20 +47,21 @@ func (b *barriers) look(ctx context.Context, lan, wan []string) error {
 		return nil
 	}
 	gen, print, news := b.news()
-	if same && !news {
+	if same && !news && !b.failed {
 		b.gen = gen
 		return nil
 	}
 	began := time.Now()
 	rules, err := forward.Read(ctx, lan, wan)
 	b.at, b.took = time.Now(), time.Since(began)
-	if err != nil {
+	b.lan, b.wan = lan, wan
+	if b.failed = err != nil; b.failed {
 		if !same {
 			b.barred, b.helped = nil, nil
 		}
 		return err
 	}
-	b.lan, b.wan, b.gen, b.print = lan, wan, gen, print
+	b.gen, b.print = gen, print
 	b.barred, b.helped = make(map[plan.Barrier]bool), nil
 	for _, p := range rules.Helpers {
 		b.helped = append(b.helped, config.PortRange(p))

@@ -207,10 +207,13 @@ func (l *loop) update(ctx context.Context) {
 	} else {
 		l.pulse.rest()
 	}
-	l.complain(err)
-	if err != nil {
+	if fresh := l.complain(err); err != nil {
 		problems = append(problems, config.Problem{Section: "kernel", Message: err.Error()})
-		l.netAt = time.Time{} // the network may be another than it was taken for
+		if fresh {
+			l.netAt = time.Time{} // the network may be another than it was taken for
+		}
+	} else {
+		l.failed = ""
 	}
 	// Not before there are routes from where they are asked.
 	if p.Network != nil {
@@ -220,7 +223,7 @@ func (l *loop) update(ctx context.Context) {
 	l.servers.SetTargets(p.Nameservers)
 	l.meter.Watch(lines(l.config, p, in.Health))
 	l.modems.SetTargets(p.Modems)
-	l.addresses.note(p, err == nil)
+	l.addresses.note(p, l.reconciler.Abandoned())
 	l.plan = p
 	for _, told := range l.view.Show(conf, p, slices.Concat(l.problems, problems)) {
 		e := told.Entry()
@@ -277,16 +280,14 @@ func (l *loop) mend() {
 	}
 }
 
-// complain logs an error when it is another one than the last.
-func (l *loop) complain(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+// complain logs an error when it is another one than the last, and says whether it is.
+func (l *loop) complain(err error) (fresh bool) {
+	if err == nil || err.Error() == l.failed {
+		return false
 	}
-	if text != "" && text != l.failed {
-		l.log.Error("programming the kernel", "error", err)
-	}
-	l.failed = text
+	l.log.Error("programming the kernel", "error", err)
+	l.failed = err.Error()
+	return true
 }
 
 // release stops interception and leaves the rest in place, which carries the

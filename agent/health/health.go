@@ -131,7 +131,7 @@ const (
 	idleTCPInterval = time.Minute // what asks by TCP costs several times as much
 	busyInterval    = time.Second
 	urgentInterval  = 250 * time.Millisecond // after a loss, and while proving
-	suspectInterval = 20 * time.Millisecond
+	suspectInterval = 40 * time.Millisecond
 	deadInterval    = 2 * time.Second // nobody answers
 	startProbes     = 6               // at urgentInterval, so that a new path is known soon
 	// patientDeadInterval is that of a patient path after patientDeadProbes:

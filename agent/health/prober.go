@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,8 @@ type prober struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	kickC  chan netip.Addr // whom to ask now; invalid: whoever is next
+	// answers are those that have come and are not taken off what the device has received.
+	answers atomic.Uint32
 
 	// Under the monitor's lock.
 	busy     bool                     // the device carries traffic
@@ -236,6 +239,7 @@ func shut(c *conn) {
 }
 
 func (p *prober) answered(a answer) {
+	p.answers.Add(1)
 	i := a.seq % remembered
 	w := &p.ways[p.by[i]]
 	if a.from != w.to.Addr() || p.sent[i].IsZero() || p.seq-a.seq >= remembered {

@@ -94,6 +94,33 @@ func TestRest(t *testing.T) {
 	})
 }
 
+// A line of any round trip that has carried something, or has lost a probe, is asked no
+// more once it is idle again: what answers us is no traffic.
+func TestQuietAgain(t *testing.T) {
+	for _, rtt := range []time.Duration{30 * ms, 60 * ms, 100 * ms, 150 * ms, 400 * ms} {
+		for name, l := range map[string]*line{
+			"a stream":     {rtt: steady(rtt), stream: flow(5*ms, [2]time.Duration{40 * time.Second, 50 * time.Second})},
+			"a loss":       {rtt: until(28*time.Second, 10*time.Second, steady(rtt))},
+			"no answer":    {rtt: steady(rtt), upload: func(at time.Duration) int { return 100 * min(1, int(at/(45*time.Second))) }},
+			"some packets": {rtt: steady(rtt), stream: flow(20*ms, [2]time.Duration{49 * time.Second, 50 * time.Second})},
+		} {
+			t.Run(fmt.Sprintf("%v, %s", rtt, name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					run(t, map[string]*line{"fibre": {rtt: steady(20 * ms)}, "lte": l}, both(), func(s *sim) {
+						time.Sleep(time.Minute)
+						before, _ := s.sent("lte")
+						time.Sleep(time.Minute)
+						if after, _ := s.sent("lte"); after-before > 10 {
+							t.Errorf("%d probes in an idle minute", after-before)
+						}
+						s.lived(fibre4)
+					})
+				})
+			})
+		}
+	}
+}
+
 // Nothing is carried when the line dies: a probe has to find out.
 func TestBlackHoleIdle(t *testing.T) {
 	tests := []struct {

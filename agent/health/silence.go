@@ -16,9 +16,8 @@ const (
 	restTick = 400 * time.Millisecond // where nothing has been sent for restAfter
 	// restAfter is above what TCP waits before it sends something again.
 	restAfter = 2 * time.Second
-	// seenLate is for how long what is seen to have come has been there: half a tick, and
-	// as much as a tick is late.
-	seenLate = 15 * time.Millisecond
+	// uneven is how much earlier or later than the one before a tick may come.
+	uneven = fastTick / 4
 	// busyPackets in a slow tick make a device busy, busyTicks of the last
 	// fast ones with packets keep it so.
 	busyPackets = 8
@@ -49,6 +48,7 @@ type deviceWatch struct {
 	sentBy  uint64    // sent, when that was last looked at
 	looked  time.Time // when that was
 	waiting time.Time // when something was first sent after that; zero: nothing was
+	answers uint32    // to our probes, which are not yet seen among packets
 	recent  uint16    // a bit for each of the last ticks, set if it did
 	wasBusy bool      // when it last did
 	probers []*prober // that use it
@@ -119,7 +119,8 @@ func (m *Monitor) Look(now time.Time, counters map[string]netstate.Traffic) (nex
 	return s.interval
 }
 
-// count takes in new counter values.
+// count takes in new counter values. What answers our own probes does not make a device
+// busy: each silence asks, and would be followed by the next one, for good.
 func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Duration) {
 	packets := t.RXPackets
 	switch {
@@ -129,12 +130,12 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Dur
 		d.waiting = now
 	}
 	d.sent = t.TX
+	if t.TX < d.sentBy { // another device of that name
+		d.sentBy = 0
+	}
 	if now.Sub(d.looked) >= lostForPatient {
 		d.uploads = t.TX-d.sentBy >= queued
 		d.sentBy, d.looked = t.TX, now
-	}
-	if t.TX < d.sentBy { // another device of that name
-		d.sentBy = 0
 	}
 	d.uploads = d.uploads || t.TX-d.sentBy >= queued
 	rose := packets - d.packets
@@ -146,8 +147,15 @@ func (d *deviceWatch) count(t netstate.Traffic, now time.Time, interval time.Dur
 	if rose == 0 {
 		return
 	}
-	d.recent |= 1
-	d.changed = now.Add(-seenLate)
+	d.changed = now
+	for _, p := range d.probers {
+		d.answers += p.answers.Swap(0)
+	}
+	own := min(rose, uint64(d.answers))
+	d.answers -= uint32(own)
+	if rose -= own; rose > 0 {
+		d.recent |= 1
+	}
 	if interval != fastTick {
 		if interval == restTick {
 			rose /= uint64(restTick / slowTick)
@@ -178,7 +186,7 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 	m.note(p.target.Leg, func(t *tracker) {
 		p.busy, p.received = d.busy(now), d.changed
 		mute := !d.waiting.IsZero() && now.Sub(d.waiting) >= max(noAnswer, t.timeout()) && (p.suspect || now.Sub(p.wondered) >= oneWay)
-		suspicious = p.busy && silence >= suspicion || mute
+		suspicious = p.busy && silence >= suspicion-uneven || mute
 		if mute {
 			p.wondered = now
 		}
@@ -191,7 +199,6 @@ func (m *Monitor) judge(p *prober, d *deviceWatch, now time.Time) (suspicious bo
 			p.suspect, p.asked, p.called, p.heardAt = true, time.Time{}, 0, time.Time{}
 			p.stuck = p.stuck || p.busy // what came in was large, perhaps
 			p.kick(netip.Addr{})
-			m.callLocked(p, now, now)
 		case suspicious:
 			// Where no probe has left yet, silence proves nothing; nor where what
 			// is sent may be queued.

@@ -17,9 +17,6 @@ import (
 // idle one by the byte pays for it.
 const calls = 3
 
-// atATime is what lies between probes that are sent at once.
-const atATime = 5 * time.Millisecond
-
 // inVainLocked says since when a peer has been asked in vain, and whether that
 // is late. It is zero for one that was not since a time, or was never heard over
 // this path though others were.
@@ -62,8 +59,8 @@ func (m *Monitor) condemnedLocked(p *prober, from, now time.Time) (at time.Time,
 				continue
 			}
 			heardElsewhere = true
-			// When ours should have been there as well. Both are sent at a time.
-			if !heard.Before(since.Add(max(0, t.srtt-o.srtt) - atATime)) {
+			// When ours should have been there as well.
+			if !heard.Before(since.Add(max(0, t.srtt-o.srtt))) {
 				return heard, true
 			}
 		}
@@ -71,22 +68,20 @@ func (m *Monitor) condemnedLocked(p *prober, from, now time.Time) (at time.Time,
 	return from, m.silentLocked(p, from, now) > 1 && !heardElsewhere && m.spareLocked(p.target.WAN, now)
 }
 
-// callLocked has other paths ask the peers that a path asks in vain, or is about to
-// ask: then those that are busy. Idle ones that may cost by the byte are asked only
-// when the answer is late.
+// callLocked has other paths ask the peers that a path asks in vain. Idle ones
+// that may cost by the byte are asked only when the answer is late.
 func (m *Monitor) callLocked(p *prober, from, now time.Time) {
 	if p.called >= calls || p.called > 0 && now.Sub(p.calledAt) < urgentInterval {
 		return
 	}
 	for _, peer := range p.target.Ways.peers() {
 		since, late := m.inVainLocked(p, peer, from, now)
-		begins := p.asked.IsZero()
-		if since.IsZero() && !begins {
+		if since.IsZero() {
 			continue
 		}
 		for leg, other := range m.probers {
 			o := m.trackers[leg]
-			if other == p || o.down || !other.target.Ways.ask(peer) || !late && !other.busy && (other.target.Patient || begins) {
+			if other == p || o.down || !other.target.Ways.ask(peer) || !late && other.target.Patient && !other.busy {
 				continue
 			}
 			other.kick(peer)

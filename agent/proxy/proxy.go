@@ -171,7 +171,7 @@ func refusal(err error) bool {
 
 func (p *Proxy) count(a path.Attempt, far *mptcp.Conn) {
 	p.failing.carried()
-	p.unreached.carriedAt.Store(time.Now().UnixNano())
+	p.unreached.carriedAt.Store(int64(time.Since(started)))
 	if a.Path == config.PathConvert {
 		p.stats.Convert.Add(1)
 	} else {

@@ -26,11 +26,14 @@ const (
 // LAN hosts have been answered before that was known, and cannot turn to another
 // address of the server, as they do (RFC 8305) where nobody answers.
 type unreached struct {
-	carriedAt atomic.Int64 // when a server was reached last; in ns since 1970
+	carriedAt atomic.Int64 // when a server was reached last; in ns since the program's start
 
 	mu    sync.Mutex
 	dests []netip.AddrPort
 }
+
+// started is the program's start, about: clocks may be set.
+var started = time.Now()
 
 // Unreached tells of servers that could not be reached since it was last called.
 // What is sent to them is better forwarded for a while.
@@ -53,7 +56,8 @@ func (u *unreached) add(dest netip.AddrPort) {
 // deaf notes that the server does not answer, if it has been asked straight too,
 // and lines are well: a converter is reached, or just now another server was.
 func (r *race) deaf() {
-	well := time.Since(time.Unix(0, r.p.unreached.carriedAt.Load())) < fresh || r.answer != nil ||
+	at := r.p.unreached.carriedAt.Load()
+	well := at != 0 && time.Since(started)-time.Duration(at) < fresh || r.answer != nil ||
 		r.waits(r.acknowledged)
 	for i := range r.decision.Attempts() {
 		if well && r.entrants[i].turn > 0 && isDirect(r.attempt(i)) {

@@ -29,13 +29,14 @@ import (
 
 // Reconciler applies plans, one at a time.
 type Reconciler struct {
-	file   string // of the keeper
-	keeper *sysctl.Keeper
-	filter filters
-	names  *dnsmasq.Server // nil: it is not ours to tell
-	flows  conntrack.Sweeper
-	last   plan.Plan // that was applied, and
-	sure   bool      // what it says of routing and settings is so, as far as the kernel tells
+	file      string // of the keeper
+	keeper    *sysctl.Keeper
+	filter    filters
+	names     *dnsmasq.Server // nil: it is not ours to tell
+	abandoned bool            // see Abandoned
+	flows     conntrack.Sweeper
+	last      plan.Plan // that was applied, and
+	sure      bool      // what it says of routing and settings is so, as far as the kernel tells
 }
 
 // New makes a reconciler that keeps in dir what the kernel's settings were
@@ -61,6 +62,10 @@ func (r *Reconciler) Ended() <-chan struct{} { return r.flows.EndedC }
 // Kept lists hosts and servers that keep their WAN, as the last sweep of
 // connection tracking has found.
 func (r *Reconciler) Kept() []plan.Kept { return r.flows.Kept() }
+
+// Abandoned says whether nothing starts any more from the addresses that were lost by the
+// last plan.
+func (r *Reconciler) Abandoned() bool { return r.abandoned }
 
 // Resume takes up the work after another process may have done it for a while:
 // what that one has left in the kernel is known only from the file.
@@ -131,7 +136,11 @@ func (r *Reconciler) Apply(ctx context.Context, p plan.Plan) error {
 			return mptcppm.Keep(p.Endpoints)
 		},
 		func() error { return r.flows.Apply(p.Flows) }, // nothing makes stale entries any more
-		func() error { return abandon(p.Lost) },
+		func() error {
+			err := abandon(p.Lost)
+			r.abandoned = err == nil
+			return err
+		},
 	}
 	if p.Firewall == nil {
 		// What brings us packets goes before what carries them.

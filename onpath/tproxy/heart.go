@@ -89,7 +89,7 @@ func (h *Heart) Beat() error {
 		var errno unix.Errno
 		for range 2 {
 			_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(b), uintptr(unsafe.Pointer(&one)), 1, unix.MSG_DONTWAIT, 0, 0)
-			if errno != unix.ECONNREFUSED { // somebody has rejected the one before, and this one was not sent
+			if errno == 0 { // else somebody may have rejected the one before, and this one was not sent
 				break
 			}
 		}
