@@ -43,7 +43,11 @@ type barriers struct {
 // they cannot be read, what was known holds for the same devices.
 func (b *barriers) look(ctx context.Context, lan, wan []string) error {
 	same := slices.Equal(lan, b.lan) && slices.Equal(wan, b.wan)
-	if same && time.Since(b.at) < barrierShare*b.took {
+	pause := barrierShare * b.took
+	if b.failed {
+		pause = min(pause, legacyInterval)
+	}
+	if same && time.Since(b.at) < pause {
 		return nil
 	}
 	gen, print, news := b.news()

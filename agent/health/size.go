@@ -7,6 +7,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,8 +56,8 @@ type sizing struct {
 }
 
 // findSize finds the largest packet that passes in both directions over a
-// device, up to full; 0: large ones are not answered.
-func (m *Monitor) findSize(ctx context.Context, device string, source, peer netip.Addr, full int, wait time.Duration) int {
+// device, up to full; 0: large ones are not answered. It counts what has come.
+func (m *Monitor) findSize(ctx context.Context, device string, source, peer netip.Addr, full int, wait time.Duration, answers *atomic.Uint32) int {
 	c, err := m.openSized(ctx, device, source, uint16(rand.Uint32()))
 	if err != nil {
 		return 0
@@ -70,7 +71,7 @@ func (m *Monitor) findSize(ctx context.Context, device string, source, peer neti
 			if err != nil {
 				return
 			}
-			if from == peer {
+			if answers.Add(1); from == peer {
 				select {
 				case s.answerC <- seq:
 				default:
@@ -171,7 +172,7 @@ func (p *prober) resize(now time.Time) {
 	p.sizing, p.sizedAt, p.stuck = true, now, false
 	source, wait := p.sources()[p.source], min(max(sizeWait, 2*t.timeout()), maxSizeWait)
 	p.receiving.Go(func() {
-		size := p.m.findSize(p.ctx, p.target.Device, source, w.to.Addr(), full, wait)
+		size := p.m.findSize(p.ctx, p.target.Device, source, w.to.Addr(), full, wait, &p.answers)
 		if size == full {
 			size = 0
 		}

@@ -54,6 +54,7 @@ type edge struct {
 	program    *program.Program // nil: the kernel has it not
 
 	packets, dropped *atomic.Uint64
+	over             atomic.Bool // it does not run any more
 }
 
 // inner6 is inner4 as the addresses behind a prefix know it.
@@ -61,13 +62,13 @@ func inner6(prefix netip.Prefix) netip.Addr { return program.Neutral(prefix, inn
 
 // openEdge makes the device and routes the prefix into it. All of it goes with
 // the process.
-func openEdge(log *journal.Log, prefix netip.Prefix, packets, dropped *atomic.Uint64) (e *edge, err error) {
+func openEdge(log *journal.Log, prefix netip.Prefix, packets, dropped *atomic.Uint64) (_ *edge, err error) {
 	t, err := siit.NewTranslator(prefix, inner4, inner6(prefix))
 	if err != nil {
 		return nil, err
 	}
 	t.Outward = true
-	e = &edge{translator: t, packets: packets, dropped: dropped}
+	e := &edge{translator: t, packets: packets, dropped: dropped}
 	if e.device, err = tun.Open("braid64-%d", mtu); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,10 @@ func openEdge(log *journal.Log, prefix netip.Prefix, packets, dropped *atomic.Ui
 	if without != nil {
 		log.Warn("translating one packet after the other", "device", name, "error", without)
 	}
-	return e, address(name, embed(prefix, own4))
+	if err := address(name, embed(prefix, own4)); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // byKernel is how many packets the kernel has translated by itself.
@@ -111,19 +115,20 @@ func (e *edge) close() error {
 	return err
 }
 
-// run translates what is left to it until the device is closed.
+// run translates what is left to it until the device is closed, or is not there any more.
 func (e *edge) run(log *journal.Log) {
+	defer e.over.Store(true)
 	in := make([]byte, 1<<16)
 	out := make([]byte, len(in)+siit.Growth)
 	for {
 		n, err := e.device.Read(in)
-		if errors.Is(err, os.ErrClosed) {
+		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				log.Warn("translating ends", "device", e.device.Name(), "error", err)
+			}
 			return
 		}
-		if err == nil {
-			err = e.carry(out, in[:n])
-		}
-		if err != nil {
+		if err = e.carry(out, in[:n]); err != nil {
 			e.dropped.Add(1)
 			log.Debug("translating", "bytes", n, "error", err)
 			continue

@@ -45,8 +45,8 @@ type asked struct {
 	at  time.Time
 }
 
-func openJudge(plain *atomic.Uint64) (j *judge, err error) {
-	j = &judge{asked: make(map[flow]asked), plain: plain}
+func openJudge(plain *atomic.Uint64) (_ *judge, err error) {
+	j := &judge{asked: make(map[flow]asked), plain: plain}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, j.close())
@@ -58,8 +58,10 @@ func openJudge(plain *atomic.Uint64) (j *judge, err error) {
 	if j.out, err = raw.Open(0); err != nil {
 		return nil, err
 	}
-	j.log, err = nflog.Open(groupJudge, snapSYN)
-	return j, err
+	if j.log, err = nflog.Open(groupJudge, snapSYN); err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
 func (j *judge) serve() error {

@@ -4,6 +4,7 @@
 package onpath
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -36,12 +37,14 @@ type lending struct {
 
 	// Under the lender's lock.
 	idle  map[*lend.Connection]*reminder // whose address is not in use
+	round uint                           // of look
 	count atomic.Int64                   // of idle
 }
 
 type reminder struct {
 	due   time.Time
 	pause time.Duration
+	round uint // in which its connection was last there
 }
 
 // open starts it, with what it shares with the packet filter.
@@ -81,7 +84,7 @@ func (l *lending) saw(s lend.Seen) {
 			delete(l.idle, c)
 			for other, r := range l.idle { // the line works
 				if other.First.Client.Addr() == client {
-					*r = reminder{now, firstReminder}
+					r.due, r.pause = now, firstReminder
 				}
 			}
 		}
@@ -100,7 +103,7 @@ func (l *lending) saw(s lend.Seen) {
 
 func (l *lending) remind(c *lend.Connection, now time.Time) {
 	if l.idle[c] == nil {
-		l.idle[c] = &reminder{now.Add(firstReminder), firstReminder}
+		l.idle[c] = &reminder{now.Add(firstReminder), firstReminder, l.round + 1}
 	}
 }
 
@@ -120,9 +123,13 @@ func (l *lending) look(now time.Time) {
 	if l.count.Load() == 0 {
 		return
 	}
+	l.Do(func(*lend.Table) { l.round++ })
 	l.Again(func(c *lend.Connection) []lend.Address {
 		r := l.idle[c]
-		if r == nil || now.Before(r.due) {
+		if r == nil {
+			return nil
+		}
+		if r.round = l.round; now.Before(r.due) {
 			return nil
 		}
 		a, ok := l.address(c)
@@ -132,5 +139,10 @@ func (l *lending) look(now time.Time) {
 		r.pause = min(2*r.pause, lastReminder)
 		r.due = now.Add(r.pause)
 		return []lend.Address{a}
+	})
+	// Of too many the oldest are forgotten without a word.
+	l.Do(func(*lend.Table) {
+		maps.DeleteFunc(l.idle, func(_ *lend.Connection, r *reminder) bool { return r.round < l.round })
+		l.count.Store(int64(len(l.idle)))
 	})
 }

@@ -417,6 +417,15 @@ func (o *OnPath) look(ctx context.Context, now time.Time) {
 	}
 	o.lent.look(now)
 	o.own.look(now)
+	if o.edge != nil && o.edge.over.Load() { // somebody has taken its device away
+		err := o.lendLocked(o.now.Lend)
+		if err == nil {
+			err = o.filterLocked(ctx)
+		}
+		if err != nil {
+			o.Log.Warn("lending addresses anew", "error", err)
+		}
+	}
 	if print, err := nft.Fingerprint(tables...); err == nil && print != o.print {
 		o.Log.Warn("somebody has changed the packet filter's table", "table", table)
 		if err := o.filterLocked(ctx); err != nil {

@@ -23,10 +23,12 @@ const maxLines = 16
 type account struct {
 	name     string
 	up, down atomic.Uint64 // bytes of closed connections, from and to the client
+	removed  bool          // from the configuration; under the server's lock
 
 	// Under the share's lock.
 	finish float64 // the virtual time at which it has had all it wants
-	at     int     // its place among the busy
+	at     int     // its place among the busy, if it is
+	busy   bool
 
 	mu            sync.Mutex
 	client        config.Client

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -501,6 +502,40 @@ func TestShare(t *testing.T) {
 	c.Rate = 0
 	s.Reload(c)
 	echo()
+}
+
+// A client that is removed while its server is dialled is not served.
+func TestRemovedWhileDialling(t *testing.T) {
+	l := netns.ListenFar(t, false)
+	c := testConfig()
+	s := startWith(t, c, func(s *Server) { s.dialTimeout = 10 * time.Second })
+	run(t, fmt.Sprintf("table ip t { chain o { type filter hook output priority 0; tcp dport %d drop; }; }", l.Addr().(*net.TCPAddr).Port), "nft", "-f", "-")
+	defer exec.Command("nft", "delete table ip t").Run()
+	answerC := make(chan string, 1)
+	go func() {
+		answer, _, err := tell(t, "127.0.0.3", connectTo(t, l.Addr().String()))
+		answerC <- code(t, answer, err)
+	}()
+	alice := s.clients.Load().accounts[0]
+	dialling := func() bool {
+		alice.mu.Lock()
+		defer alice.mu.Unlock()
+		return alice.pending > 0
+	}
+	for end := time.Now().Add(5 * time.Second); !dialling(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no server is dialled")
+		}
+	}
+	c.Clients = c.Clients[1:]
+	s.Reload(c)
+	run(t, "", "nft", "delete table ip t")
+	if got := <-answerC; got != convert.NotAuthorized.String() {
+		t.Errorf("%s", got)
+	}
+	if n := s.Stats.Relayed.Load(); n != 0 {
+		t.Errorf("%d are relayed", n)
+	}
 }
 
 // All ports to one server from one address are taken: that is about this server,

@@ -5,9 +5,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 var (
@@ -55,14 +57,29 @@ func translated(b [16]byte, bits int) netip.Addr {
 }
 
 // learnNAT64 asks the host's DNS for the prefixes of a NAT64 in its network
-// (RFC 7050).
+// (RFC 7050), until that says whether there is one.
 func (s *Server) learnNAT64(ctx context.Context) {
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip6", "ipv4only.arpa.")
-	if err != nil {
-		return // there is none, or no DNS: it is asked again with the next configuration
+	if s.learning.Swap(true) {
+		return // it is being asked
 	}
-	found := prefixes64(addrs)
-	s.nat64.Store(&found)
+	defer s.learning.Store(false)
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Minute) {
+		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip6", "ipv4only.arpa.")
+		var failed *net.DNSError
+		switch {
+		case err == nil:
+			found := prefixes64(addrs)
+			s.nat64.Store(&found)
+			return
+		case errors.As(err, &failed) && failed.IsNotFound:
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // prefixes64 are the prefixes behind which addresses have a well-known IPv4

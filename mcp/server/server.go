@@ -42,6 +42,7 @@ type Server struct {
 	issuer                *proof.Issuer
 	strangers, neighbours gate // the latter are in a client's network
 	nat64                 atomic.Pointer[[]netip.Prefix]
+	learning              atomic.Bool // nat64
 	wrong                 seldom
 	share                 share
 	records               addressLog
@@ -104,11 +105,17 @@ func descriptors() int {
 func (s *Server) Reload(c config.Config) {
 	s.config.Store(&c)
 	s.share.set(bytesPerSecond(c.Rate))
-	s.clients.Store(newClients(c.Clients, s.clients.Load()))
+	old := s.clients.Load()
+	s.clients.Store(newClients(c.Clients, old))
 	stay := make(map[*account]bool)
 	for _, a := range s.clients.Load().accounts {
 		stay[a] = true
 	}
+	s.mu.Lock()
+	for _, a := range old.accounts {
+		a.removed = !stay[a]
+	}
+	s.mu.Unlock()
 	s.reset(func(se *session) bool { return se.account != nil && !stay[se.account] })
 	s.records.close()
 	go s.learnNAT64(context.Background()) // for as long as DNS takes

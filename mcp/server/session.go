@@ -219,8 +219,16 @@ func (se *session) negotiate(ctx context.Context) (relayed bool) {
 		return false
 	}
 	s.mu.Lock()
-	se.account, se.far = r.account, far
+	removed := r.account.removed
+	if !removed {
+		se.account, se.far = r.account, far
+	}
 	s.mu.Unlock()
+	if removed { // while the server was dialled
+		far.Reset()
+		se.refuse(ctx, r, convert.Error{Code: convert.NotAuthorized})
+		return false
+	}
 	se.remote = connect.Remote
 	se.pair.First = rest
 	return se.relay(ctx, connect.Extended())

@@ -38,12 +38,16 @@ func (s *share) set(rate float64) {
 func (s *share) hold(a *account, n int) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.advanceLocked(time.Now())
+	return s.holdLocked(a, n, time.Now())
+}
+
+func (s *share) holdLocked(a *account, n int, now time.Time) time.Duration {
+	s.advanceLocked(now)
 	if s.rate == 0 {
 		return 0
 	}
-	if a.finish <= s.virtual {
-		a.finish = s.virtual
+	if !a.busy {
+		a.finish = max(a.finish, s.virtual)
 		heap.Push(&s.busy, a)
 	}
 	start := a.finish
@@ -60,7 +64,7 @@ func (s *share) advanceLocked(now time.Time) {
 		first := s.busy[0]
 		need := (first.finish - s.virtual) * float64(len(s.busy))
 		if need > left && s.rate > 0 {
-			s.virtual += left / float64(len(s.busy))
+			s.virtual = min(s.virtual+left/float64(len(s.busy)), first.finish) // rounded
 			return
 		}
 		left -= need
@@ -82,7 +86,7 @@ func (h byFinish) Swap(i, j int) {
 
 func (h *byFinish) Push(x any) {
 	a := x.(*account)
-	a.at = len(*h)
+	a.at, a.busy = len(*h), true
 	*h = append(*h, a)
 }
 
@@ -92,5 +96,6 @@ func (h *byFinish) Pop() any {
 	a := old[last]
 	old[last] = nil
 	*h = old[:last]
+	a.busy = false
 	return a
 }

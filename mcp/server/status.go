@@ -168,7 +168,8 @@ func (a *account) status(l *live, now time.Time) ClientStatus {
 		Refused: maps.Clone(a.refused),
 	}
 	if !a.client.Expires.IsZero() {
-		c.Expires = &a.client.Expires
+		expires := a.client.Expires // which a reload may change
+		c.Expires = &expires
 	}
 	if !a.seen.IsZero() {
 		seen := ago(a.seen)

@@ -62,8 +62,8 @@ type Lender struct {
 
 // Open opens a lender whose rules are in the filter already. Serve is to follow.
 // The error wraps EPERM when another process has the group.
-func Open(s Settings) (l *Lender, err error) {
-	l = &Lender{settings: s, table: lend.NewTable(s.Size, s.Offer)}
+func Open(s Settings) (_ *Lender, err error) {
+	l := &Lender{settings: s, table: lend.NewTable(s.Size, s.Offer)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("lending addresses: %w", err), l.Close())
@@ -75,8 +75,10 @@ func Open(s Settings) (l *Lender, err error) {
 	if l.sets, err = nft.OpenElements(s.Table); err != nil {
 		return nil, err
 	}
-	l.log, err = nflog.Open(s.Group, lend.Snap)
-	return l, err
+	if l.log, err = nflog.Open(s.Group, lend.Snap); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Serve works until Close.
