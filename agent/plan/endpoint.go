@@ -55,15 +55,16 @@ func (m *maker) addEndpoints() {
 		if !w.source(v6).IsValid() {
 			continue
 		}
+		own := flags
 		if v6 != first || m.lacksIPv4(w) {
 			limits.AddAddrsAccepted = maxAddAddrs
-			flags |= mptcp.FlagFullmesh
+			own |= mptcp.FlagFullmesh
 		}
 		if v6 == first && m.waits(w) { // what the peer announces is heard only at a connection's start
 			m.wait(w)
 			continue
 		}
-		m.addEndpoint(w, v6, flags)
+		m.addEndpoint(w, v6, own)
 		if v6 == first && w.source(!first).IsValid() {
 			if m.beside(w) {
 				limits.AddAddrsAccepted = maxAddAddrs
@@ -79,13 +80,16 @@ func (m *maker) addEndpoints() {
 	m.plan.Network.KeepMapped = m.keepMapped()
 }
 
-// lacksIPv4 says whether a WAN has none, while another one has: not only for the
-// moment, for an endpoint whose flags change loses its subflows.
+// lacksIPv4 says whether a WAN has none, while another one has it: not only for the
+// moment, for an endpoint whose flags change loses its subflows, and where first ones start
+// from it, a connection that has no other yet gets nothing more. So there, what a
+// translator makes of IPv6 does not count, which comes a moment after the line.
 func (m *maker) lacksIPv4(w WAN) bool {
-	_, has := w.Starting(false)
+	own, has := w.Starting(false)
+	has = has && !(m.plan.Network.StartsIPv6 && own.Origin.translated())
 	return !has && slices.ContainsFunc(m.plan.WANs, func(o WAN) bool {
 		_, ok := o.Starting(false)
-		return ok
+		return ok && o.Name != w.Name
 	})
 }
 
