@@ -22,7 +22,7 @@ const patience = time.Second
 type asker struct {
 	m      *Monitor
 	name   string
-	way    Way
+	way    path.Way
 	key    string        // or
 	cookie string        // it knows us by
 	askC   chan struct{} // look again when to ask
@@ -59,7 +59,7 @@ func (a *asker) run(ctx context.Context) {
 			a.plain.Store(false) // it may come back as another version
 		}
 		a.m.mu.Lock()
-		if p := a.m.peers[a.name]; p != nil && p.askers[a.way.Way] == a {
+		if p := a.m.peers[a.name]; p != nil && p.askers[a.way] == a {
 			a.m.noteLocked(p, a, s, err)
 		}
 		a.m.mu.Unlock()
@@ -71,7 +71,7 @@ func (a *asker) wait() time.Duration {
 	a.m.mu.Lock()
 	defer a.m.mu.Unlock()
 	p := a.m.peers[a.name]
-	if p == nil || p.askers[a.way.Way] != a {
+	if p == nil || p.askers[a.way] != a {
 		return never // ctx is about to end
 	}
 	if !a.asking {
@@ -174,10 +174,10 @@ func (m *Monitor) Try(ctx context.Context, t Target) Status {
 		if len(left) == 0 {
 			return
 		}
-		a := &asker{m: m, name: t.Name, way: left[0], key: t.Key, cookie: t.Cookie}
+		a := &asker{m: m, name: t.Name, way: left[0].Way, key: t.Key, cookie: t.Cookie}
 		left = left[1:]
 		running++
-		go func() { answerC <- outcome(a.askOver(ctx, a.way.Way)) }()
+		go func() { answerC <- outcome(a.askOver(ctx, a.way)) }()
 	}
 	next()
 	timer := time.NewTimer(patience)
@@ -205,7 +205,7 @@ func (m *Monitor) Try(ctx context.Context, t Target) Status {
 func (a *asker) askWithin(ctx context.Context) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return a.askOver(ctx, a.way.Way)
+	return a.askOver(ctx, a.way)
 }
 
 // askOver asks over one way; for the address families, too, unless the

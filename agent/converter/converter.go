@@ -177,7 +177,7 @@ func (m *Monitor) SetTargets(targets []Target) {
 		peers[t.Name] = p
 		for _, w := range t.Ways {
 			if p.askers[w.Way] == nil {
-				p.askers[w.Way] = &asker{m: m, name: t.Name, way: w, key: t.Key, cookie: t.Cookie, asking: true, askC: make(chan struct{}, 1)}
+				p.askers[w.Way] = &asker{m: m, name: t.Name, way: w.Way, key: t.Key, cookie: t.Cookie, asking: true, askC: make(chan struct{}, 1)}
 				wake(m.wakeC)
 			}
 		}

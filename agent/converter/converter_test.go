@@ -545,6 +545,22 @@ func TestProxyGoes(t *testing.T) {
 	}
 }
 
+// A line may become metered, and cease to be, while its converter is asked over it.
+func TestBecomesMetered(t *testing.T) {
+	m := NewMonitor(journal.New(t.Output()), new(mptcp.Dialer), new(proof.Wallet))
+	fibre, lte := way("fibre", alive, netip.AddrPort{}), way("lte", dead, netip.AddrPort{})
+	for _, want := range []time.Duration{downInterval, spareInterval, downInterval} {
+		lte.Metered = want == spareInterval
+		m.SetTargets([]Target{{Name: "mcp", Ways: []Way{fibre, lte}}})
+		m.mu.Lock()
+		p := m.peers["mcp"]
+		if got := p.least(p.askers[lte.Way]); got != want {
+			t.Errorf("metered: %v: asked again after %v, not %v", lte.Metered, got, want)
+		}
+		m.mu.Unlock()
+	}
+}
+
 // How often what fails is asked again, by how long it has, whether it costs, and
 // whether somebody wants it.
 func TestInterval(t *testing.T) {
@@ -554,7 +570,7 @@ func TestInterval(t *testing.T) {
 		lte.Metered = true
 		interval := func(failing time.Duration, missed bool, w Way, ways ...Way) time.Duration {
 			down := path.Answer{State: path.ConverterDown}
-			a := &asker{m: m, way: w, answer: down, failing: time.Now().Add(-failing)}
+			a := &asker{m: m, way: w.Way, answer: down, failing: time.Now().Add(-failing)}
 			m.missed = time.Time{}
 			if missed {
 				m.missed = time.Now()

@@ -56,5 +56,5 @@ func (p *peer) askOthers(a *asker) {
 // firstTo says whether a way is the first one to its address.
 func (p *peer) firstTo(a *asker) bool {
 	i := slices.IndexFunc(p.target.Ways, func(w Way) bool { return w.Peer == a.way.Peer })
-	return p.target.Ways[i].Way == a.way.Way
+	return p.target.Ways[i].Way == a.way
 }

@@ -15,7 +15,7 @@ const never = 1000 * time.Hour
 
 // intervalLocked is how long after a way was asked it is to be asked again.
 func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
-	first := p.target.Ways[0].Way == a.way.Way
+	first := p.target.Ways[0].Way == a.way
 	busy := p.busy(a.way.Peer) != nil
 	switch {
 	case busy && p.firstTo(a):
@@ -28,7 +28,7 @@ func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
 		return never
 	}
 	most := maxInterval
-	if a.way.Metered {
+	if p.metered(a) {
 		most = maxMetered
 	}
 	least := p.least(a)
@@ -40,8 +40,13 @@ func (m *Monitor) intervalLocked(p *peer, a *asker) time.Duration {
 
 // least is how soon a way is asked again at first.
 func (p *peer) least(a *asker) time.Duration {
-	if a.way.Metered && slices.ContainsFunc(p.target.Ways, func(w Way) bool { return !w.Metered }) {
+	if p.metered(a) && slices.ContainsFunc(p.target.Ways, func(w Way) bool { return !w.Metered }) {
 		return spareInterval
 	}
 	return downInterval
+}
+
+// metered says whether a way is one over a metered leg now.
+func (p *peer) metered(a *asker) bool {
+	return slices.Contains(p.target.Ways, Way{a.way, true})
 }
