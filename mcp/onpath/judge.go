@@ -95,7 +95,7 @@ func (j *judge) see(now time.Time, packet []byte) {
 
 // sweep forgets SYNs whose servers have answered with MPTCP, or not at all.
 func (j *judge) sweep(now time.Time) {
-	if now.Sub(j.swept) < askedTimeout/5 && len(j.asked) < maxAsked {
+	if now.Sub(j.swept) < askedTimeout/5 { // also where there is no room: who floods is not to cost a search for each SYN
 		return
 	}
 	j.swept = now
