@@ -61,10 +61,10 @@ type loop struct {
 	made      made
 	plan      plan.Plan // that is in force
 	barriers  barriers
-	unhold    context.CancelFunc     // nil: SYNs are not held
-	extension *extension             // nil: connections of LAN hosts are not extended
-	letGoC    chan struct{}          // they are not any more: the device was away
-	failed    string                 // the last error logged, so that a lasting one is told once
+	unhold    context.CancelFunc // nil: SYNs are not held
+	extension *extension         // nil: connections of LAN hosts are not extended
+	letGoC    chan struct{}      // they are not any more: the device was away
+	failures  failures
 	told      map[string]modem.Facts // what was last heeded, by WAN
 	addresses addresses              // that WANs have had
 	sampled   sampled                // what the history was last told
@@ -212,8 +212,6 @@ func (l *loop) update(ctx context.Context) {
 		if fresh {
 			l.netAt = time.Time{} // the network may be another than it was taken for
 		}
-	} else {
-		l.failed = ""
 	}
 	// Not before there are routes from where they are asked.
 	if p.Network != nil {
@@ -280,14 +278,12 @@ func (l *loop) mend() {
 	}
 }
 
-// complain logs an error when it is another one than the last, and says whether it is.
+// complain logs an error that has not been met just before, and says whether it is one.
 func (l *loop) complain(err error) (fresh bool) {
-	if err == nil || err.Error() == l.failed {
-		return false
+	if fresh = l.failures.note(err, time.Now()); fresh {
+		l.log.Error("programming the kernel", "error", err)
 	}
-	l.log.Error("programming the kernel", "error", err)
-	l.failed = err.Error()
-	return true
+	return fresh
 }
 
 // release stops interception and leaves the rest in place, which carries the
