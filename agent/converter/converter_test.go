@@ -44,7 +44,7 @@ func serve(t *testing.T, with ...convert.TLV) netip.AddrPort {
 // answer is a converter that answers as told.
 func answer(t *testing.T, with func(convert.Message) convert.Message) netip.AddrPort {
 	t.Helper()
-	l, err := mptcp.Listen(t.Context(), "[::]:0")
+	l, err := mptcp.Listen(t.Context(), netip.MustParseAddrPort("[::]:0"))
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {

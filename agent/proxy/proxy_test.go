@@ -159,7 +159,7 @@ func leave(*testing.T, *mptcp.Conn, netip.AddrPort)        {}
 // converter is a converter; asked counts the connections it was asked for.
 func converter(t *testing.T, name string, does answering) (c path.Converter, asked *atomic.Int32) {
 	t.Helper()
-	l, err := mptcp.Listen(t.Context(), "127.0.0.10:0")
+	l, err := mptcp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.10:0"))
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	asked = new(atomic.Int32)

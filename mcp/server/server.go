@@ -10,9 +10,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -121,32 +122,50 @@ func (s *Server) Reload(c config.Config) {
 	go s.learnNAT64(context.Background()) // for as long as DNS takes
 }
 
-// Listen opens the listeners, of which some may have been inherited.
-func (s *Server) Listen(ctx context.Context, inherited []*mptcp.Listener) error {
-	byAddr := make(map[netip.AddrPort]*mptcp.Listener)
+// letGo is how long an address may be in use that an inherited listener has been
+// closed at: others may have copies of it, which they are closing.
+const letGo = 2 * time.Second
+
+// Listen opens the listeners, of which some may have been inherited. Of those, what is
+// not asked for is closed before, for it may have the port of what is; so is every
+// copy of it, by forget, which is called if there is any.
+func (s *Server) Listen(ctx context.Context, inherited []*mptcp.Listener, forget func()) error {
+	asked := s.config.Load().Listen
+	s.listeners = make([]*mptcp.Listener, len(asked))
+	var patience time.Duration
 	for _, l := range inherited {
-		byAddr[l.Addr().(*net.TCPAddr).AddrPort()] = l
+		i := slices.IndexFunc(asked, l.IsAt)
+		if i >= 0 && s.listeners[i] == nil {
+			s.listeners[i] = l
+			continue
+		}
+		s.Log.Info("not listening any more", "address", l.Addr())
+		l.Close()
+		patience = letGo
 	}
-	for _, addr := range s.config.Load().Listen {
-		l := byAddr[addr]
-		delete(byAddr, addr)
-		if l == nil {
-			var err error
-			if l, err = mptcp.Listen(ctx, addr.String()); err != nil {
+	if patience > 0 {
+		forget()
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for i, addr := range asked {
+		for s.listeners[i] == nil {
+			l, err := mptcp.Listen(ctx, addr)
+			switch {
+			case err == nil:
+				s.listeners[i] = l
+			case errors.Is(err, syscall.EADDRINUSE) && patient.Err() == nil:
+				time.Sleep(letGo / 100)
+			default:
 				return err
 			}
 		}
-		s.listeners = append(s.listeners, l)
 		s.Log.Info("listening", "address", addr)
 	}
 	if c := mptcp.CongestionControl(); c.Missing != nil {
 		s.Log.Warn("without BBR: lines that lose packets carry less", "congestion", c.Lines, "reason", c.Missing)
 	} else {
 		s.Log.Info("congestion control", "lines", c.Lines, "servers", c.Near)
-	}
-	for addr, l := range byAddr {
-		s.Log.Info("not listening any more", "address", addr)
-		l.Close()
 	}
 	return nil
 }

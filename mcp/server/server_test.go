@@ -70,7 +70,7 @@ func startWith(t testing.TB, c config.Config, set ...func(*Server)) *Server {
 		f(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := s.Listen(ctx, nil); err != nil {
+	if err := s.Listen(ctx, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	var running sync.WaitGroup

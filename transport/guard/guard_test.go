@@ -290,7 +290,7 @@ func TestOnePath(t *testing.T) {
 
 func loopback(t testing.TB) *mptcp.Conn {
 	t.Helper()
-	l, err := mptcp.Listen(t.Context(), "127.0.0.1:0")
+	l, err := mptcp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

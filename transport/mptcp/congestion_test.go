@@ -22,7 +22,7 @@ func TestCongestionControl(t *testing.T) {
 	if c.Near == c.Lines {
 		t.Fatalf("%s for all", c.Near)
 	}
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

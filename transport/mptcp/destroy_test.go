@@ -219,7 +219,7 @@ func TestInFlight(t *testing.T) {
 }
 
 func BenchmarkAppendSubflows(b *testing.B) {
-	l, err := Listen(b.Context(), "127.0.0.1:0")
+	l, err := Listen(b.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		b.Fatal(err)
 	}

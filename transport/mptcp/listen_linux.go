@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -25,8 +26,9 @@ const fastOpenQueue = 1024
 // Listen opens a listener that accepts MPTCP, plain TCP, and data in the SYN
 // of clients that show a Fast Open cookie (net.ipv4.tcp_fastopen bit 0x2;
 // with MPTCP from kernel 6.2). An unspecified IPv6 address listens for both
-// families. What it accepts sends over lines.
-func Listen(ctx context.Context, addr string) (*Listener, error) {
+// families, or for IPv4 alone where the kernel has no IPv6. What it accepts sends over
+// lines.
+func Listen(ctx context.Context, addr netip.AddrPort) (*Listener, error) {
 	lc := net.ListenConfig{
 		// Whoever dials keeps the NATs on the way awake, if need be; what is silent
 		// for longer than that ends by the relay's idle limit.
@@ -48,11 +50,34 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 		},
 	}
 	lc.SetMultipathTCP(true)
-	l, err := lc.Listen(ctx, "tcp", addr)
+	network := "tcp"
+	if addr.Addr().Is4() { // else 0.0.0.0 would be for IPv6 as well
+		network = "tcp4"
+	}
+	l, err := lc.Listen(ctx, network, addr.String())
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+		return nil, fmt.Errorf("listening on %v: %w", addr, err)
 	}
 	return NewListener(l.(*net.TCPListener))
+}
+
+// IsAt says whether a listener is what Listen opens at an address.
+func (l *Listener) IsAt(addr netip.AddrPort) bool {
+	is := l.Addr().(*net.TCPAddr).AddrPort()
+	if addr.Addr() == netip.IPv6Unspecified() && is.Addr() == netip.IPv4Unspecified() {
+		return is.Port() == addr.Port() && !hasIPv6()
+	}
+	return is == addr
+}
+
+// hasIPv6 says whether the kernel has IPv6 (it has none with ipv6.disable=1).
+func hasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
 }
 
 // bequeath sets what connections get from their listener.

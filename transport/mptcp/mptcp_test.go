@@ -50,7 +50,7 @@ func run(t *testing.T, stdin string, args ...string) {
 // accepted ones for inspection.
 func echo(t *testing.T, addr string) (netip.AddrPort, <-chan *Conn) {
 	t.Helper()
-	l, err := Listen(t.Context(), addr)
+	l, err := Listen(t.Context(), netip.MustParseAddrPort(addr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestSYNLost(t *testing.T) {
 // What the converter writes into SYN_RECV would stay there for ever.
 func TestServerSpeaksFirstAfterSYNData(t *testing.T) {
 	sysctl(t, "net.ipv4.tcp_fastopen", "3")
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestManyMutes(t *testing.T) {
 // more room than the kernel gives to all; a client that has been told apart
 // gets what it needs at once, and all of them together no more than there is.
 func TestMemory(t *testing.T) {
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestMemory(t *testing.T) {
 // A connection that was reset is gone, one that is half-closed is not.
 func TestGone(t *testing.T) {
 	sysctl(t, "net.ipv4.tcp_fastopen", "3")
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func TestGone(t *testing.T) {
 
 // A dial ends with its context also while it writes.
 func TestDialWrites(t *testing.T) {
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

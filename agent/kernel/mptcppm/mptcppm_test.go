@@ -191,7 +191,7 @@ func TestNotOurs(t *testing.T) {
 // echoes.
 func connect(t *testing.T) *mptcp.Conn {
 	t.Helper()
-	l, err := mptcp.Listen(t.Context(), "0.0.0.0:0")
+	l, err := mptcp.Listen(t.Context(), netip.MustParseAddrPort("0.0.0.0:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

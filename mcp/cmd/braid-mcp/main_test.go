@@ -634,6 +634,42 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
+// What it listens at may change with a restart, also where one address has the port of
+// the other, and stays what was asked for: 0.0.0.0 is of IPv4 alone.
+func TestListensElsewhere(t *testing.T) {
+	p := newPlace(t, "")
+	server := echo(t)
+	m := p.manage()
+	secret, _ := hex.DecodeString(shared + shared)
+	for i, step := range []struct {
+		listen string
+		v6     bool
+	}{
+		{"[::]:5124", true}, {"127.0.0.1:5124", false}, {"0.0.0.0:5124", false}, {"0.0.0.0:5124", false}, {"[::]:5124", true}, {"[::]:5124", true},
+	} {
+		text := fmt.Sprintf("metrics = \"\"\nlisten = [%q]\n[[client]]\nname = \"a\"\nkey = %q\n", step.listen, shared+shared)
+		if err := os.WriteFile(p.file(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			m.start()
+		} else {
+			m.restart()
+		}
+		g := gateway{proof: proof.NewClient(secret)}
+		if err := g.once(t.Context(), server); err != nil {
+			t.Errorf("%s: %v", step.listen, err)
+		}
+		c, err := net.Dial("tcp", "[::1]:5124")
+		if err == nil {
+			c.Close()
+		}
+		if (err == nil) != step.v6 {
+			t.Errorf("%s: over IPv6: %v", step.listen, err)
+		}
+	}
+}
+
 // What the service manager must not take for "never again" is not what it does:
 // a crash, a port that is taken. A wrong configuration is.
 func TestExits(t *testing.T) {

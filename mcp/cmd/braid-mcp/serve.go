@@ -81,7 +81,7 @@ func (d *daemon) run() error {
 	h := host.Host{Log: d.log, Announce: func() []netip.Addr { return d.current().Announce },
 		Busy: func() bool { return d.server.Stats.Open.Load() > 0 }, Awaited: d.awaited}
 	h.Prepare()
-	if err := d.server.Listen(ctx, inherited); err != nil {
+	if err := d.server.Listen(ctx, inherited, d.forget); err != nil {
 		stop()
 		h.Run(ctx) // puts back what was
 		return err
@@ -128,6 +128,7 @@ func (d *daemon) run() error {
 				successor, err := d.handOver()
 				if err != nil {
 					d.log.Error("handing over; this one goes on", "error", err)
+					d.store() // the successor may have replaced them
 					continue
 				}
 				d.server.OnPath.HandOver()
@@ -236,13 +237,19 @@ func (d *daemon) inherit() (listeners []*mptcp.Listener, err error) {
 	return listeners, err
 }
 
+// forget has the service manager close the listeners that it keeps.
+func (d *daemon) forget() {
+	d.notify("FDSTOREREMOVE=1", "FDNAME=listener")
+	for _, f := range d.stored {
+		f.Close()
+	}
+	d.stored = nil
+}
+
 // store has the service manager keep the listeners over a restart: who connects
 // meanwhile waits instead of being refused.
 func (d *daemon) store() {
-	if err := systemd.Notify("FDSTOREREMOVE=1", "FDNAME=listener"); err != nil {
-		d.log.Warn("keeping listeners over a restart", "error", err)
-		return
-	}
+	d.forget()
 	for _, l := range d.server.Listeners() {
 		fd, err := descriptor(l)
 		if err == nil {
