@@ -4,6 +4,7 @@
 package clat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,6 +167,9 @@ func (f *Finder) Run(ctx context.Context, report func(NAT64)) error {
 		case <-ctx.Done():
 			return last
 		case n := <-routerC:
+			if n.Lifetime == 0 && n.Prefix != router.Prefix {
+				break // another router's, which is not in use
+			}
 			router = heard{n, time.Now().Add(n.Lifetime)}
 			solicit.Reset(max(n.Lifetime-early, firstRetry))
 			asked = maxSolicitations - 1
@@ -246,23 +250,38 @@ type answer struct {
 	err error
 }
 
-// ask asks the servers in turn, more patiently each time, until one answers.
+// ask passes on what DNS tells.
 func (f *Finder) ask(ctx context.Context, answerC chan<- answer) {
-	var a answer
-	for patience := time.Second; patience <= 4*time.Second && ctx.Err() == nil; patience *= 2 {
-		for _, c := range f.servers {
-			if a.NAT64, a.err = exchange(c, patience); a.err == nil || errors.Is(a.err, ErrNone) {
-				break
-			}
-		}
-		if a.err == nil || errors.Is(a.err, ErrNone) {
-			break
-		}
-	}
+	n, err := f.resolve(ctx)
 	select {
-	case answerC <- a:
+	case answerC <- answer{n, err}:
 	case <-ctx.Done():
 	}
+}
+
+// resolve asks the servers in turn, more patiently each time, until one tells of a
+// prefix. The error is ErrNone if all have said that there is none: a server that
+// somebody has configured beside the network's own does not know.
+func (f *Finder) resolve(ctx context.Context) (NAT64, error) {
+	var last error
+	asked := f.servers
+	for patience := time.Second; patience <= 4*time.Second && ctx.Err() == nil; patience *= 2 {
+		var silent []net.Conn
+		for _, c := range asked {
+			n, err := exchange(c, patience)
+			switch {
+			case err == nil:
+				return n, nil
+			case !errors.Is(err, ErrNone):
+				silent, last = append(silent, c), err
+			}
+		}
+		if len(silent) == 0 {
+			return NAT64{}, ErrNone
+		}
+		asked = silent
+	}
+	return NAT64{}, cmp.Or(last, ctx.Err())
 }
 
 // exchange asks one server.

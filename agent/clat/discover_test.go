@@ -6,6 +6,7 @@ package clat_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -59,11 +60,11 @@ func (c *carrier) advertise(t *testing.T, option string) {
 	}
 }
 
-// serveDNS answers questions with flags, count and records, after not
-// answering some.
-func (c *carrier) serveDNS(t *testing.T, ignored int, flags, count, records string) {
+// serveDNS answers questions at one of the router's addresses with flags, count and
+// records, after not answering some.
+func (c *carrier) serveDNS(t *testing.T, at netip.Addr, ignored int, flags, count, records string) {
 	t.Helper()
-	pc, err := c.wan.Router.ListenPacket(t.Context(), net.ListenConfig{}, "udp", netip.AddrPortFrom(c.wan.Router6, 53).String())
+	pc, err := c.wan.Router.ListenPacket(t.Context(), net.ListenConfig{}, "udp", netip.AddrPortFrom(at, 53).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,12 +88,12 @@ func (c *carrier) serveDNS(t *testing.T, ignored int, flags, count, records stri
 	}()
 }
 
-func (c *carrier) discover(t *testing.T, patience time.Duration) (n clat.NAT64, err error) {
+func (c *carrier) discover(t *testing.T, patience time.Duration, servers ...netip.Addr) (n clat.NAT64, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err = c.world.Gateway.Do(func() error {
-		n, err = clat.Discover(ctx, clat.Access{Device: "lte", Servers: []netip.Addr{c.wan.Router6}})
+		n, err = clat.Discover(ctx, clat.Access{Device: "lte", Servers: append(servers, c.wan.Router6)})
 		return err
 	})
 	return n, err
@@ -108,9 +109,23 @@ const (
 
 func TestDiscoverByDNS(t *testing.T) {
 	c := newCarrier(t)
-	c.serveDNS(t, 1, "8180", "0001", answered) // the first question gets lost
+	c.serveDNS(t, c.wan.Router6, 1, "8180", "0001", answered) // the first question gets lost
 	n, err := c.discover(t, 5*time.Second)
 	if err != nil || n.Prefix.String() != "64:ff9b::/96" || n.Lifetime != 10*time.Minute || n.Origin != clat.OriginDNS {
+		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// The first server, which somebody has configured, knows nothing of the network's NAT64.
+func TestDiscoverBesideOther(t *testing.T) {
+	c := newCarrier(t)
+	other := c.wan.Router6.Next().Next()
+	if _, err := c.wan.Router.Run(fmt.Sprintf("ip address add %v/64 dev gw nodad\n", other)); err != nil {
+		t.Fatal(err)
+	}
+	c.serveDNS(t, other, 0, "8180", "0000", "")
+	c.serveDNS(t, c.wan.Router6, 0, "8180", "0001", answered)
+	if n, err := c.discover(t, 5*time.Second, other); err != nil || n.Prefix.String() != "64:ff9b::/96" {
 		t.Errorf("%+v, %v", n, err)
 	}
 }
@@ -120,7 +135,7 @@ func TestDiscoverNone(t *testing.T) {
 	if n, err := c.discover(t, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, clat.ErrNone) {
 		t.Errorf("nobody tells: %+v, %v", n, err)
 	}
-	c.serveDNS(t, 0, "8183", "0000", "")
+	c.serveDNS(t, c.wan.Router6, 0, "8183", "0000", "")
 	if n, err := c.discover(t, time.Second); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, clat.ErrNone) {
 		t.Errorf("DNS knows no such name: %+v, %v", n, err)
 	}
@@ -128,7 +143,7 @@ func TestDiscoverNone(t *testing.T) {
 
 func TestFinder(t *testing.T) {
 	c := newCarrier(t)
-	c.serveDNS(t, 0, "8180", "0001", answered)
+	c.serveDNS(t, c.wan.Router6, 0, "8180", "0001", answered)
 	var f *clat.Finder
 	err := c.world.Gateway.Do(func() (err error) {
 		f, err = clat.NewFinder(t.Context(), clat.Access{Device: "lte", Servers: []netip.Addr{c.wan.Router6}})
@@ -154,7 +169,12 @@ func TestFinder(t *testing.T) {
 	next("64:ff9b::/96", clat.OriginDNS)
 	c.advertise(t, told)
 	next("2001:db8:64::/96", clat.OriginRouter)
-	c.advertise(t, told) // nothing new
+	c.advertise(t, told)                                   // nothing new
+	c.advertise(t, "2602 0000 20010db8 00650000 00000000") // another router's is taken back
+	c.advertise(t, "2602 0258 20010db8 00660000 00000000")
+	next("2001:db8:66::/96", clat.OriginRouter)
+	c.advertise(t, told)
+	next("2001:db8:64::/96", clat.OriginRouter)
 	c.advertise(t, takenBack)
 	next("64:ff9b::/96", clat.OriginDNS)
 	c.advertise(t, "2602 0008 20010db8 00640000 00000000") // for 8 s

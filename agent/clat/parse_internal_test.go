@@ -92,6 +92,8 @@ func TestParsePREF64(t *testing.T) {
 		{"bits after the prefix", "2602 025d 20010db8 deadbeef 00000000", found("2001:db8::/32", 10*time.Minute), true},
 		{"longest life", "2602 fff8 0064ff9b 00000000 00000000", found("64:ff9b::/96", 65528*time.Second), true},
 		{"withdrawn", "2602 0000 0064ff9b 00000000 00000000", found("64:ff9b::/96", 0), true},
+		{"withdrawn beside another", "2602 0000 0064ff9b 00000000 00000000 2602 0258 20010db8 00640000 00000000", found("2001:db8:64::/96", 10*time.Minute), true},
+		{"two withdrawn", "2602 0000 0064ff9b 00000000 00000000 2602 0000 20010db8 00640000 00000000", found("64:ff9b::/96", 0), true},
 		{"after another option", mtu + "2602 0258 0064ff9b 00000000 00000000", found("64:ff9b::/96", 10*time.Minute), true},
 		{"unknown length", "2602 025e 0064ff9b 00000000 00000000", NAT64{}, false},
 		{"other size", "2603 0258 0064ff9b 00000000 00000000 00000000 00000000", NAT64{}, false},

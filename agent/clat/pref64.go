@@ -21,9 +21,9 @@ const (
 // lengths are those of prefixes by their code (RFC 8781, 4).
 var lengths = [...]int{96, 64, 56, 48, 40, 32}
 
-// parsePREF64 finds the first prefix among the options of an advertisement.
-// A Lifetime of 0 says that it is withdrawn.
-func parsePREF64(options []byte) (NAT64, bool) {
+// parsePREF64 finds the first prefix among the options of an advertisement that is not
+// withdrawn; if all are, the first one, with a Lifetime of 0.
+func parsePREF64(options []byte) (found NAT64, ok bool) {
 	for len(options) >= 8 {
 		n := int(options[1]) * 8
 		if n == 0 || n > len(options) {
@@ -41,9 +41,15 @@ func parsePREF64(options []byte) (NAT64, bool) {
 			p := netip.PrefixFrom(netip.AddrFrom16(a), lengths[code]).Masked()
 			if siit.Check(p) == nil {
 				// 13 bits of units of 8 seconds.
-				return NAT64{Prefix: p, Lifetime: time.Duration(scaled&^7) * time.Second, Origin: OriginRouter}, true
+				n := NAT64{Prefix: p, Lifetime: time.Duration(scaled&^7) * time.Second, Origin: OriginRouter}
+				if n.Lifetime > 0 {
+					return n, true
+				}
+				if !ok {
+					found, ok = n, true
+				}
 			}
 		}
 	}
-	return NAT64{}, false
+	return found, ok
 }

@@ -86,13 +86,13 @@ func model(m properties) string {
 }
 
 // readNetwork reads how the modem stands with its network. One that is not
-// enabled does not know.
+// enabled, or is no 3GPP modem, does not know.
 func (o *object) readNetwork(p properties) {
 	if path := get[dbus.ObjectPath](p, "InitialEpsBearer"); len(path) > 1 {
 		o.initial = path
 	}
 	f := &o.facts
-	if o.state >= stateEnabled {
+	if o.state >= stateEnabled && p != nil {
 		f.Registration = registration(get[uint32](p, "RegistrationState"))
 	}
 	if f.Registration != Home && f.Registration != Roaming {
@@ -147,8 +147,8 @@ func (o *object) setBearers(bearers map[dbus.ObjectPath]properties) {
 				family |= 1 << i
 			}
 			// IPv6 needs 1280 (RFC 8200 section 5), IPv4 is given no less.
-			if mtu := get[uint32](ip, "mtu"); mtu >= 1280 && mtu <= 65535 {
-				f.MTU = int(mtu)
+			if mtu := int(get[uint32](ip, "mtu")); mtu >= 1280 && mtu <= 65535 && (f.MTU == 0 || mtu < f.MTU) {
+				f.MTU = mtu
 			}
 		}
 		if granted := ipType(family); granted != "" {

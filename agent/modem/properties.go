@@ -49,7 +49,7 @@ const (
 var registrations = [...]Registration{Idle, Home, Searching, Denied, Unknown, Roaming, Home, Roaming, Emergency, Home, Roaming, Restricted}
 
 func registration(state uint32) Registration {
-	if int(state) >= len(registrations) {
+	if state >= uint32(len(registrations)) {
 		return Unknown
 	}
 	return registrations[state]
@@ -94,7 +94,7 @@ var locks = [...]string{lockPIN: "sim-pin", 3: "sim-pin2", lockPUK: "sim-puk", 5
 // lock names what has to be entered, with the tries that are left.
 func lock(required uint32, retries map[uint32]uint32) string {
 	name := ""
-	if int(required) < len(locks) {
+	if required < uint32(len(locks)) {
 		name = locks[required]
 	}
 	if name == "" {
@@ -110,7 +110,7 @@ func lock(required uint32, retries map[uint32]uint32) string {
 var failures = [...]string{"", "unknown", "no SIM", "SIM error", "unknown capabilities", "eSIM without profiles"}
 
 func failure(reason uint32) string {
-	if reason == 0 || int(reason) >= len(failures) {
+	if reason == 0 || reason >= uint32(len(failures)) {
 		return failures[1]
 	}
 	return failures[reason]

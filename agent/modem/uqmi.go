@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
@@ -136,9 +137,12 @@ func run(ctx context.Context, patience time.Duration, program string, args ...st
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
+	// It gives back the client of the modem's that it is, of which there are few, if it is
+	// told to end, and not if it is killed.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	var out limited
 	cmd.Stdout = &out
-	cmd.WaitDelay = time.Second // for what it has left behind, and has our pipe
+	cmd.WaitDelay = time.Second // before it is killed, and for what it has left behind, and has our pipe
 	doneC := make(chan struct{})
 	var failed error
 	go func() {

@@ -26,6 +26,7 @@ cd "$(dirname "$0")" || exit 1
 : >running
 echo "$3 $4" >>asked
 if [ -e hang ]; then
+	trap 'echo released >>asked; exit 1' TERM
 	sleep 600 & # which has our output, and outlives us
 	wait
 fi
@@ -163,6 +164,9 @@ func TestUQMIHangs(t *testing.T) {
 	f := until(t, q.Watcher, "lte", "silence", func(f Facts) bool { return f.Registration == Unknown })
 	if !f.Roaming || f.Present || f.Source != SourceUQMI || f.Down() != "" {
 		t.Errorf("%+v", f)
+	}
+	if !slices.Contains(q.asked(), "released") {
+		t.Error("killed before it could give back what it has of the modem")
 	}
 	if d := time.Since(began); d < q.patience/2 {
 		t.Errorf("given up after %v", d)
