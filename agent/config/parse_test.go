@@ -97,6 +97,8 @@ var bad = []struct {
 
 	{"converter", "option address '192.0.2.300'",
 		`mcp.address: "192.0.2.300" is neither an IP address nor a host name`},
+	{"converter", "option address 'braid://192.0.2.10:5124#8f1c0b7e5d2a4936a7c4e1f0b3d28596'",
+		"mcp.address: is what `braid pair` makes a section of, not an address"},
 	{"converter", "option address 'fe80::1'", `mcp.address: "fe80::1" reaches no further than one link`},
 	{"converter", "option address '::'", `mcp.address: "::" is not the address of one host`},
 	{"converter", "option address '-mcp.example'",

@@ -131,6 +131,9 @@ func host(text string) (Host, error) {
 		return Host{}, err
 	}
 	name, err := domain(text)
+	if strings.HasPrefix(text, "braid://") { // with a key, which is not shown
+		return Host{}, errors.New("is what `braid pair` makes a section of, not an address")
+	}
 	if err != nil {
 		return Host{}, fmt.Errorf("%q is neither an IP address nor a host name", text)
 	}

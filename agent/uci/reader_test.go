@@ -77,6 +77,8 @@ func TestGrammar(t *testing.T) {
 		{"two statements", head + "option x '1' option y '2'\n", `2: unexpected text after the value: "option"`},
 		{"option first", "option x 1\n", "1: option before the first section"},
 		{"quote not closed", head + "option x 'a\n\noption y 1\n", "2: the quote ' is not closed"},
+		{"a key in two pieces", head + "option key 8f1c0b7e5d2a4936 a7c4e1f0b3d28596\n", "2: unexpected text after the value: a word of 16 bytes"},
+		{"a key alone", head + "8f1c0b7e5d2a4936a7c4e1f0b3d28596\n", "2: a word of 32 bytes is neither config, option nor list"},
 		{"several", head + "optoin x 1\noption x 1 2\n", "2: \"optoin\" is neither config, option nor list\n3: unexpected text after the value: \"2\""},
 		{"byte order mark", "\ufeff" + head, "1: the file begins with a byte order mark: save it as UTF-8 without one"},
 		{"UTF-16", "\xff\xfec\x00o\x00", "1: the file is UTF-16: save it as UTF-8 without a byte order mark"},

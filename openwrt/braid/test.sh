@@ -9,7 +9,7 @@ set -e
 case $1 in
 braid)
 	braid --version | grep -Fx "braid $2"
-	for command in agent check status wans connections explain watch version; do
+	for command in agent check pair status wans connections explain watch version; do
 		braid "$command" --help >/dev/null
 	done
 	;;

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"braid/agent/report"
 	"braid/test/lab"
 	"braid/test/rig"
 	"braid/test/traffic"
@@ -203,6 +204,11 @@ func TestConvertersByDomain(t *testing.T) {
 		}
 		return nil
 	})
+	var tried report.Try
+	must(t, bus(t, r).Call(t.Context(), "braid", "try", table{"section": table{".type": "converter", ".name": "isp", ".anonymous": false, "srv": "isp.example"}}, &tried))
+	if tried.State != "up" {
+		t.Errorf("tried: %+v", tried)
+	}
 	must(t, first.Signal(syscall.SIGSTOP)) // nobody but this one is asked first
 	if rep := transfer(t, r.FromHost(lab.Server4), traffic.Download, 1e4); rep.FirstByte < 900*time.Millisecond {
 		t.Errorf("the first of two was not tried first: %v", rep)

@@ -146,10 +146,9 @@ func agent(ctx context.Context, name string, args []string, _, stderr io.Writer)
 	if *toSyslog {
 		log = journal.NewSyslog(journal.SyslogSocket, "braid", stderr)
 	}
-	hupC := make(chan struct{})
+	hupC, signalC := make(chan struct{}), make(chan os.Signal, 1)
+	signal.Notify(signalC, syscall.SIGHUP) // before anything else: it would end us
 	go func() {
-		signalC := make(chan os.Signal, 1)
-		signal.Notify(signalC, syscall.SIGHUP)
 		for range signalC {
 			hupC <- struct{}{}
 		}

@@ -187,6 +187,16 @@ func describe(e ubus.Event) string {
 		if e.Data.Unmarshal(&v) == nil {
 			return fmt.Sprintf("converter %s: %s -> %s", v.Name, v.From, v.To)
 		}
+	case "braid.modem":
+		var v report.ModemEvent
+		if e.Data.Unmarshal(&v) == nil {
+			return strings.TrimSuffix(fmt.Sprintf("modem of %s: %s -> %s: %s", v.WAN, v.From, v.To, v.Reason), ": ")
+		}
+	case "braid.quota":
+		var v report.QuotaEvent
+		if e.Data.Unmarshal(&v) == nil {
+			return v.WAN + ": " + v.Entry().Reason
+		}
 	case "braid.config":
 		var v report.ConfigEvent
 		if e.Data.Unmarshal(&v) == nil && v.OK {
