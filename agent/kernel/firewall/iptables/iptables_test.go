@@ -196,6 +196,38 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// Tables of which nothing is wanted are not made, nor asked of modprobe: a plan
+// without translations has no use for nat.
+func TestTables(t *testing.T) {
+	as(t, "legacy")
+	plain := plan.Firewall{LANDevices: example.LANDevices, WANs: example.WANs[:1], Ports: example.Ports}
+	fresh, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Do(func() error {
+		var f Filter
+		for _, tt := range []struct {
+			p    *plan.Firewall
+			want string
+		}{{nil, ""}, {&plain, "filter\nmangle\nraw\n"}, {nil, "filter\nmangle\nraw\n"}} {
+			for range 2 {
+				if err := f.Apply(t.Context(), tt.p); err != nil {
+					return err
+				}
+			}
+			for _, names := range []string{"ip_tables_names", "ip6_tables_names"} {
+				if got := sh(t, "sort /proc/net/"+names); got != tt.want {
+					t.Errorf("%s has %q, want %q", names, got, tt.want)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A program tells its own length, which is what the kernel takes
 // (XT_BPF_MAX_NUM_INSTR).
 func TestProgram(t *testing.T) {
