@@ -6,6 +6,7 @@ package iptables
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"unsafe"
 
@@ -27,15 +28,21 @@ type info struct {
 
 // fingerprint is another one after somebody has changed a table: the ruleset's
 // generation, or of each legacy table where its chains begin, how many rules
-// it has and how long they are. It costs a few system calls.
+// it has and how long they are. It costs a few system calls. Only tables that
+// are there are asked for: the kernel would make the others, and run modprobe
+// for what it lacks.
 func (f *family) fingerprint() (string, error) {
 	if f.nft {
 		gen, err := f.ruleset.Generation()
 		return fmt.Sprint(gen), err
 	}
-	domain, level := unix.AF_INET, unix.SOL_IP
+	domain, level, names := unix.AF_INET, unix.SOL_IP, "ip_tables_names"
 	if f.v6 {
-		domain, level = unix.AF_INET6, unix.SOL_IPV6
+		domain, level, names = unix.AF_INET6, unix.SOL_IPV6, "ip6_tables_names"
+	}
+	tables, err := os.ReadFile("/proc/thread-self/net/" + names)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
@@ -43,13 +50,13 @@ func (f *family) fingerprint() (string, error) {
 	}
 	defer unix.Close(fd)
 	var print strings.Builder
-	for _, table := range []string{"raw", "mangle", "nat", "filter"} {
+	for table := range strings.FieldsSeq(string(tables)) {
 		var i info
 		copy(i.name[:], table)
 		size := uint32(unsafe.Sizeof(i))
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), getInfo,
 			uintptr(unsafe.Pointer(&i)), uintptr(unsafe.Pointer(&size)), 0)
-		if errno != 0 && !errors.Is(errno, unix.ENOENT) { // a table that is not loaded
+		if errno != 0 && !errors.Is(errno, unix.ENOENT) { // which has gone meanwhile
 			return "", errno
 		}
 		fmt.Fprintf(&print, "%s %v %v %d %d\n", table, i.hookEntry, i.underflow, i.entries, i.size)

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -44,8 +45,11 @@ var hooks = []hook{
 
 type hook struct{ table, chain string }
 
-// line is how iptables-save shows that the hook is there.
-func (h hook) line() string { return fmt.Sprintf("-A %s -j %s%s", h.chain, prefix, h.chain) }
+// line is the hook as iptables-save shows it, by the command -A, and as
+// iptables-restore takes it.
+func (h hook) line(command string) string {
+	return fmt.Sprintf("%s %s -j %s%s", command, h.chain, prefix, h.chain)
+}
 
 // Filter keeps our chains and sets as planned. The zero value is ready; it
 // takes over whatever an earlier agent left.
@@ -135,7 +139,7 @@ func (t *Filter) open(ctx context.Context, wanted bool) error {
 	for _, fam := range families {
 		shown, err := fam.show(ctx)
 		if err == nil {
-			err = fam.drop(ctx, shown)
+			err = fam.drop(ctx, "", shown)
 		}
 		if err != nil {
 			return err
@@ -171,12 +175,12 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 		return false, nil
 	}
 	f.applied = unknown
-	if text == "" {
-		err = f.drop(ctx, shown)
-	} else {
-		err = f.load(ctx, text, shown)
+	if text != "" {
+		if err = f.load(ctx, text, shown); err != nil {
+			return true, err
+		}
 	}
-	if err != nil {
+	if err = f.drop(ctx, text, shown); err != nil {
 		return true, err
 	}
 	if now, err = f.fingerprint(); err != nil {
@@ -195,35 +199,25 @@ func (f *family) apply(ctx context.Context, text string) (changed bool, err erro
 // unknown is no text for iptables-restore.
 const unknown = "\x00"
 
-// load fills the chains and hooks in those that are not. Chains that are not
-// wanted any more are no longer reached then, and go last.
+// load fills the chains and has each hooked in once. What is not wanted any more
+// is no longer reached then.
 func (f *family) load(ctx context.Context, text string, shown state) error {
 	if err := f.restore(ctx, text); err != nil {
 		return err
 	}
-	stale := make(state)
-	for table, lines := range shown {
-		for _, line := range lines {
-			if c, ok := strings.CutPrefix(line, ":"); ok && !declares(text, table, c) {
-				stale[table] = append(stale[table], line)
-			}
-		}
-	}
 	for _, h := range hooks {
-		if !declares(text, h.table, prefix+h.chain) {
-			if slices.Contains(shown[h.table], h.line()) {
-				stale[h.table] = append(stale[h.table], h.line())
-			}
+		there := shown.hooked(h)
+		if there == 1 || !declares(text, h.table, prefix+h.chain) {
 			continue
 		}
-		if slices.Contains(shown[h.table], h.line()) {
-			continue
-		}
-		if err := f.ipt.Insert(h.table, h.chain, 1, "-j", prefix+h.chain); err != nil {
+		// Where somebody has restored a saved ruleset there are two. -D takes the
+		// first, which is the one in the right place, hence all go and one comes.
+		hook := strings.Repeat(h.line("-D")+"\n", there) + h.line("-I")
+		if err := f.restore(ctx, fmt.Sprintf("*%s\n%s\nCOMMIT\n", h.table, hook)); err != nil {
 			return fmt.Errorf("hooking into %s: %w", h.chain, err)
 		}
 	}
-	return f.drop(ctx, stale)
+	return nil
 }
 
 // restore makes the chains that a text declares, empties those that are there,
@@ -233,24 +227,30 @@ func (f *family) restore(ctx context.Context, text string) error {
 	return err
 }
 
-// drop takes chains and hooks away, hooks first, in the reverse order.
-func (f *family) drop(ctx context.Context, stale state) error {
+// drop takes chains and hooks away that a text does not declare, hooks first, in
+// the reverse order. A chain to which a rule of somebody else leads cannot go
+// before that rule, which is not ours to delete: it stays, and does nothing.
+func (f *family) drop(ctx context.Context, text string, shown state) error {
 	var errs []error
 	for _, h := range slices.Backward(hooks) {
-		for _, line := range stale[h.table] {
-			if line != h.line() {
-				continue
-			}
+		if declares(text, h.table, prefix+h.chain) {
+			continue
+		}
+		for range shown.hooked(h) {
 			if err := f.ipt.Delete(h.table, h.chain, "-j", prefix+h.chain); err != nil {
 				errs = append(errs, fmt.Errorf("unhooking from %s: %w", h.chain, err))
 			}
 		}
 	}
-	for table, lines := range stale {
+	for table, lines := range shown {
 		var empty, remove strings.Builder // they refer to each other
 		for _, line := range lines {
-			if c, ok := strings.CutPrefix(line, ":"); ok {
-				fmt.Fprintf(&empty, ":%s - [0:0]\n", c)
+			c, ok := strings.CutPrefix(line, ":")
+			if !ok || declares(text, table, c) {
+				continue
+			}
+			fmt.Fprintf(&empty, ":%s - [0:0]\n", c)
+			if !slices.Contains(lines, foreign+c) {
 				fmt.Fprintf(&remove, "-X %s\n", c)
 			}
 		}
@@ -262,8 +262,15 @@ func (f *family) drop(ctx context.Context, stale state) error {
 }
 
 // state is what the kernel has of ours, by table: our chains with a colon
-// before their names, then all rules that lead to one.
+// before their names, their rules, the hooks, and for each rule of somebody
+// else that leads to one of our chains, foreign and the chain's name.
 type state map[string][]string
+
+const foreign = "-j "
+
+// jump is how a rule ends that leads to one of our chains. At the end of a
+// comment there would be a quotation mark behind it.
+var jump = regexp.MustCompile(` -[jg] ` + prefix + `([^\s"]+)$`)
 
 // show reads the state. Listing tables one by one would have legacy iptables
 // load those that nobody uses.
@@ -276,17 +283,33 @@ func (f *family) show(ctx context.Context) (state, error) {
 	table := ""
 	for line := range strings.Lines(all) {
 		line = strings.TrimSpace(line)
-		switch {
+		switch to := jump.FindStringSubmatch(line); {
 		case strings.HasPrefix(line, "*"):
 			table = line[1:]
 		case strings.HasPrefix(line, ":"+prefix):
 			name, _, _ := strings.Cut(line, " ")
 			s[table] = append(s[table], name)
-		case strings.HasPrefix(line, "-A ") && strings.Contains(line, prefix):
+		case strings.HasPrefix(line, "-A "+prefix):
+			s[table] = append(s[table], line)
+		case to != nil:
+			h := hook{table, to[1]}
+			if !slices.Contains(hooks, h) || line != h.line("-A") {
+				line = foreign + prefix + to[1]
+			}
 			s[table] = append(s[table], line)
 		}
 	}
 	return s, nil
+}
+
+// hooked counts a hook's copies.
+func (s state) hooked(h hook) (n int) {
+	for _, line := range s[h.table] {
+		if line == h.line("-A") {
+			n++
+		}
+	}
+	return n
 }
 
 // is says whether all chains are there with as many rules as a text has, and
@@ -298,11 +321,13 @@ func (s state) is(text string) bool {
 			rules++
 		}
 	}
-	for _, lines := range s {
+	for table, lines := range s {
 		for _, l := range lines {
-			if strings.HasPrefix(l, ":") {
+			switch c, ok := strings.CutPrefix(l, ":"); {
+			case ok && !declares(text, table, c) && slices.Contains(lines, foreign+c): // drop leaves it
+			case ok:
 				chains--
-			} else {
+			case !strings.HasPrefix(l, foreign):
 				rules--
 			}
 		}

@@ -109,6 +109,8 @@ func TestApply(t *testing.T) {
 				$i -t nat -A POSTROUTING -p udp -j theirs
 				$i -A FORWARD -p tcp -j ACCEPT
 				$i -A INPUT -p tcp -j ACCEPT
+				$i -A theirs -p tcp -m comment --comment "before -j BRAID_FORWARD"
+				for c in BRAID_FORWARD BRAID_OLD; do $i -N $c; $i -A theirs -p tcp -j $c; done
 			done
 			ipset create theirs hash:ip`)
 			t.Cleanup(func() {
@@ -121,6 +123,11 @@ func TestApply(t *testing.T) {
 				if err := f.Apply(t.Context(), p); err != nil {
 					t.Fatal(err)
 				}
+				for _, fam := range f.families {
+					if fam.applied == unknown {
+						t.Errorf("%s would be programmed again each second", fam.command(""))
+					}
+				}
 			}
 			apply(&example)
 			want := everything(t)
@@ -129,7 +136,10 @@ func TestApply(t *testing.T) {
 					t.Errorf("no %q in\n%s", part, want)
 				}
 			}
-			for _, harm := range []string{"", "iptables -t mangle -F BRAID_STEER", "ip6tables -D FORWARD -j BRAID_FORWARD", "iptables -t raw -F"} {
+			for _, harm := range []string{"", "iptables -t mangle -F BRAID_STEER", "ip6tables -D FORWARD -j BRAID_FORWARD", "iptables -t raw -F",
+				"iptables -A FORWARD -j BRAID_FORWARD; ip6tables -t mangle -A PREROUTING -j BRAID_PREROUTING; ip6tables -t mangle -A PREROUTING -j BRAID_PREROUTING",
+				"iptables -A BRAID_OLD -j DROP; iptables -N BRAID_OLDER; iptables -A BRAID_OLDER -j BRAID_OLD",
+			} {
 				sh(t, harm)
 				if harm == "iptables -t raw -F" { // theirs too
 					sh(t, "iptables -t raw -A theirs -p udp -j ACCEPT; iptables -t raw -A OUTPUT -j theirs; iptables -t raw -A PREROUTING -p tcp -j theirs")
@@ -166,12 +176,55 @@ func TestApply(t *testing.T) {
 			}
 			f = Filter{} // a new agent takes over what a killed one left
 			apply(&example)
-			f = Filter{}
 			apply(nil)
 			if diff := cmp.Diff(before, everything(t)); diff != "" {
 				t.Errorf("left behind (-before +now):\n%s", diff)
 			}
+			sh(t, "for i in iptables ip6tables; do $i -D theirs -p tcp -j BRAID_OLD; done")
+			apply(nil)
+			before = everything(t)
+			if strings.Contains(before, "BRAID_OLD") {
+				t.Errorf("left behind though nobody needs it:\n%s", before)
+			}
+			apply(&example)
+			f = Filter{}
+			apply(nil)
+			if diff := cmp.Diff(before, everything(t)); diff != "" {
+				t.Errorf("left behind by an agent that has applied nothing (-before +now):\n%s", diff)
+			}
 		})
+	}
+}
+
+// Tables of which nothing is wanted are not made, nor asked of modprobe: a plan
+// without translations has no use for nat.
+func TestTables(t *testing.T) {
+	as(t, "legacy")
+	plain := plan.Firewall{LANDevices: example.LANDevices, WANs: example.WANs[:1], Ports: example.Ports}
+	fresh, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Do(func() error {
+		var f Filter
+		for _, tt := range []struct {
+			p    *plan.Firewall
+			want string
+		}{{nil, ""}, {&plain, "filter\nmangle\nraw\n"}, {nil, "filter\nmangle\nraw\n"}} {
+			for range 2 {
+				if err := f.Apply(t.Context(), tt.p); err != nil {
+					return err
+				}
+			}
+			for _, names := range []string{"ip_tables_names", "ip6_tables_names"} {
+				if got := sh(t, "sort /proc/net/"+names); got != tt.want {
+					t.Errorf("%s has %q, want %q", names, got, tt.want)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
