@@ -4,7 +4,6 @@
 package clat
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -281,7 +280,10 @@ func (f *Finder) resolve(ctx context.Context) (NAT64, error) {
 		}
 		asked = silent
 	}
-	return NAT64{}, cmp.Or(last, ctx.Err())
+	if last == nil {
+		last = ctx.Err()
+	}
+	return NAT64{}, last
 }
 
 // exchange asks one server.

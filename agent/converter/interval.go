@@ -48,5 +48,10 @@ func (p *peer) least(a *asker) time.Duration {
 
 // metered says whether a way is one over a metered leg now.
 func (p *peer) metered(a *asker) bool {
-	return slices.Contains(p.target.Ways, Way{a.way, true})
+	for _, w := range p.target.Ways {
+		if w.Way == a.way {
+			return w.Metered
+		}
+	}
+	return false
 }

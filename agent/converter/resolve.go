@@ -5,6 +5,7 @@ package converter
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -111,19 +112,31 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 }
 
-// lookupServices asks a domain for its converters (RFC 8803 section 10.1). Among
-// those of one priority chance and their weights decide (RFC 2782), once: an
-// order holds as long as the DNS says the same.
-func (r *Resolver) lookupServices(ctx context.Context, domain string) error {
+// Locate asks a domain for its converters (RFC 8803 section 10.1), of which it has at
+// least one. Among those of one priority chance and their weights decide (RFC 2782).
+func (r *Resolver) Locate(ctx context.Context, domain string) ([]config.Service, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	_, records, err := r.dns.LookupSRV(ctx, "convert", "tcp", domain)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if len(records) == 0 { // an alias of what has none
+		return nil, errors.New(domain + " has no converter")
 	}
 	var found []config.Service
 	for _, s := range records {
 		found = append(found, config.Service{Host: strings.ToLower(strings.TrimSuffix(s.Target, ".")), Port: s.Port, Priority: s.Priority})
+	}
+	return found, nil
+}
+
+// lookupServices looks for a domain's converters, whose order holds as long as the DNS
+// says the same.
+func (r *Resolver) lookupServices(ctx context.Context, domain string) error {
+	found, err := r.Locate(ctx, domain)
+	if err != nil {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -80,11 +80,12 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 	}
 	tried := report.Try{State: path.ConverterDown.String()}
 	if c.SRV != "" {
-		var err error
-		if c.Addresses, c.Port, err = locate(ctx, c.SRV); err != nil {
+		found, err := d.resolver.Locate(ctx, c.SRV)
+		if err != nil {
 			tried.Reason = err.Error()
 			return tried, nil
 		}
+		c.Addresses, c.Port = []config.Host{{Name: found[0].Host}}, found[0].Port
 	}
 	asked := path.Converter{Name: c.Name, Key: c.Key, Cookie: c.Cookie}
 	for _, h := range c.Addresses {
@@ -114,21 +115,6 @@ func (d *Daemon) try(ctx context.Context, c config.Converter) (report.Try, error
 		tried.Reason = s.Err.Error()
 	}
 	return tried, nil
-}
-
-// locate is where a domain says that it has a converter (RFC 8803 section 10.1), the
-// first one of several.
-func locate(ctx context.Context, domain string) ([]config.Host, uint16, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	_, found, err := net.DefaultResolver.LookupSRV(ctx, "convert", "tcp", domain)
-	if err == nil && len(found) == 0 {
-		err = errors.New("it has none")
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("looking for the converters of %s: %w", domain, err)
-	}
-	return []config.Host{{Name: strings.TrimSuffix(found[0].Target, ".")}}, found[0].Port, nil
 }
 
 // lookup takes an address, or a name whose addresses it finds: at least one.

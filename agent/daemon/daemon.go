@@ -154,7 +154,7 @@ func (d *Daemon) Run(ctx, hurry context.Context, hup <-chan struct{}) (err error
 		return err
 	}
 	l := &loop{Daemon: d, reconciler: r, watcher: watcher, pulse: &pulse{heart: heart}, ports: plan.Ports(listener.Ports()), letGoC: make(chan struct{}),
-		beatC: make(chan struct{}, 1), heldC: make(chan struct{}, 1)}
+		beatC: make(chan struct{}, 1), heldC: make(chan struct{}, 1), failures: make(failures)}
 	if err := d.proxy.Memory.LoadFile(d.serversFile()); err != nil {
 		d.log.Warn("reading what is known of servers", "file", d.serversFile(), "error", err)
 	}

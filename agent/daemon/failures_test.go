@@ -12,7 +12,7 @@ import (
 // Two errors that last, each met between the other, are told once each; one that comes
 // back is told again.
 func TestFailuresLast(t *testing.T) {
-	var f failures
+	f := make(failures)
 	rule, route := errors.New("adding rule"), errors.New("adding route")
 	now, told := time.Now(), map[error]int{}
 	for range 60 {

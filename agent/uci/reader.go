@@ -88,7 +88,7 @@ func (r *reader) statement() (st statement, more bool, err error) {
 	case !ok && keywords[string(bytes.TrimSpace(word))] != "":
 		return st, false, fmt.Errorf("nothing follows %q", bytes.TrimSpace(word))
 	case !ok:
-		return st, false, fmt.Errorf("%s is neither config, option nor list", shown(bytes.TrimSpace(word)))
+		return st, false, fmt.Errorf("what begins with %.8q is neither config, option nor list", bytes.TrimSpace(word)) // a key may stand there
 	}
 	st.keyword = keyword
 	r.pos++
@@ -116,7 +116,7 @@ func (r *reader) statement() (st statement, more bool, err error) {
 	}
 	extra, err := r.argument()
 	if err == nil && extra != "" {
-		err = fmt.Errorf("unexpected text after the value: %s", shown([]byte(extra)))
+		err = fmt.Errorf("unexpected text after the value: %.8q", extra)
 	}
 	return st, err == nil, err
 }
@@ -338,14 +338,4 @@ func isMadeOf(s string, ok func(byte) bool) bool {
 
 func isWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
-}
-
-// shown is a word that is not where it should be, for an error. One that is long may be a
-// part of a key, and errors are read by more people than keys.
-func shown(word []byte) string {
-	const most = 12
-	if len(word) > most {
-		return fmt.Sprintf("a word of %d bytes", len(word))
-	}
-	return fmt.Sprintf("%q", word)
 }

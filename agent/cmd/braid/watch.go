@@ -177,20 +177,18 @@ func (w *watcher) lines(s *screen, wans []report.WAN, away string) {
 // describe puts an event into words.
 func describe(e ubus.Event) string {
 	switch e.Name {
-	case "braid.wan":
-		var v report.WANEvent
+	case "braid.wan", "braid.modem":
+		var v report.WANEvent // a modem's is like it
 		if e.Data.Unmarshal(&v) == nil {
+			if e.Name == "braid.modem" {
+				v.WAN = "modem of " + v.WAN
+			}
 			return strings.TrimSuffix(fmt.Sprintf("%s: %s -> %s: %s", v.WAN, v.From, v.To, v.Reason), ": ")
 		}
 	case "braid.converter":
 		var v report.ConverterEvent
 		if e.Data.Unmarshal(&v) == nil {
 			return fmt.Sprintf("converter %s: %s -> %s", v.Name, v.From, v.To)
-		}
-	case "braid.modem":
-		var v report.ModemEvent
-		if e.Data.Unmarshal(&v) == nil {
-			return strings.TrimSuffix(fmt.Sprintf("modem of %s: %s -> %s: %s", v.WAN, v.From, v.To, v.Reason), ": ")
 		}
 	case "braid.quota":
 		var v report.QuotaEvent

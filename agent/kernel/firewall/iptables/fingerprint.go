@@ -50,7 +50,7 @@ func (f *family) fingerprint() (string, error) {
 	}
 	defer unix.Close(fd)
 	var print strings.Builder
-	for table := range strings.FieldsSeq(string(tables)) {
+	for _, table := range strings.Fields(string(tables)) {
 		var i info
 		copy(i.name[:], table)
 		size := uint32(unsafe.Sizeof(i))

@@ -292,14 +292,23 @@ func (f *family) show(ctx context.Context) (state, error) {
 		case strings.HasPrefix(line, "-A "+prefix):
 			s[table] = append(s[table], line)
 		case to != nil:
-			h := hook{table, to[1]}
-			if !slices.Contains(hooks, h) || line != h.line("-A") {
+			if !isHook(table, line) {
 				line = foreign + prefix + to[1]
 			}
 			s[table] = append(s[table], line)
 		}
 	}
 	return s, nil
+}
+
+// isHook says whether a rule is one of the hooks.
+func isHook(table, line string) bool {
+	for _, h := range hooks {
+		if h.table == table && h.line("-A") == line {
+			return true
+		}
+	}
+	return false
 }
 
 // hooked counts a hook's copies.
