@@ -5,13 +5,19 @@ package luci
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"braid/agent/config"
 	"braid/agent/report"
+	"braid/agent/uci"
 	"braid/test/rig"
 )
 
@@ -159,5 +165,47 @@ func TestAddLine(t *testing.T) {
 	s.waitApplied()
 	if text := file(t, r); !strings.Contains(text, "config wan 'wwan'") || !strings.Contains(text, "'cellular'") {
 		t.Errorf("not saved:\n%s", text)
+	}
+}
+
+// byHand is a configuration as people write it: what the page writes otherwise
+// means the same.
+const byHand = `
+config globals
+	list lan 'lan'
+
+config wan 'fibre'
+	list interface 'wan'
+
+config wan 'lte'
+	list interface 'wwan'
+
+config converter 'mcp'
+	list address '192.0.2.10'
+`
+
+// meaning is what the agent makes of the file.
+func meaning(t *testing.T, r *rig.Rig) config.Config {
+	t.Helper()
+	p, err := uci.Load(r.UCI, "braid")
+	must(t, err)
+	c, problems := config.Parse(p)
+	must(t, problems.Err())
+	return c
+}
+
+// A change changes nothing else, however the rest is written.
+func TestWrittenByHand(t *testing.T) {
+	r, s := start(t, byHand)
+	want := meaning(t, r)
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	b.do(`const n = document.querySelector('[data-name=block_quic] input[type=checkbox]'); n.checked = true; n.dispatchEvent(new Event('change', { bubbles: true }))`)
+	want.Globals.BlockQUIC = true
+
+	b.click(saveApply, "Save & Apply")
+	s.waitApplied()
+	if diff := cmp.Diff(want, meaning(t, r), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("%s\n%s", diff, file(t, r))
 	}
 }

@@ -138,8 +138,13 @@ class Section {
 }
 
 class NamedSection extends Section {
-	render() { return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ this.title || '' ]), this.form(this.sectiontype, this.children) ]); }
-	parse() { this.save(this.sectiontype); }
+	constructor(map, id, ...more) {
+		super(map, ...more);
+		this.section = id;
+	}
+
+	render() { return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ this.title || '' ]), this.form(this.section, this.children) ]); }
+	parse() { this.save(this.section); }
 }
 
 class GridSection extends Section {
@@ -185,7 +190,7 @@ class GridSection extends Section {
 class Map {
 	constructor(config) { Object.assign(this, { config: config, parts: [] }); }
 	section(kind, ...args) {
-		const s = new kind(this, ...(kind == NamedSection ? args.slice(1) : args));
+		const s = new kind(this, ...args);
 		this.parts.push(s);
 		return s;
 	}

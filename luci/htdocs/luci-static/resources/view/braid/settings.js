@@ -127,6 +127,14 @@ function converterField() {
 	} };
 }
 
+// home is the name of the section globals, which is made if there is none. UCI
+// has it by whatever name it was given, and by one of its own if by none; the
+// agent takes no second one.
+function home() {
+	const s = uci.sections(conf, 'globals')[0];
+	return s ? s['.name'] : uci.add(conf, 'globals', freeName('globals'));
+}
+
 function add(s) {
 	uci.add(conf, s['.type'], s['.name']);
 	for (const name in s)
@@ -243,8 +251,6 @@ return view.extend({
 			return this.bare([ title, el('p', [ _('These settings hold secrets. Your account may see the status only.') ]) ]);
 		if (this.trouble)
 			return this.bare([ title, el('div.alert-message error', [ this.trouble ]) ]);
-		if (!get('globals'))
-			uci.add(conf, 'globals', 'globals');
 		const m = this.map = guard(new form.Map(conf));
 		this.globals(m);
 		this.wans(m);
@@ -264,7 +270,7 @@ return view.extend({
 	},
 
 	lan() {
-		const v = advice.list(get('globals', 'lan'));
+		const v = advice.list(get(home(), 'lan'));
 		return v.length ? v : [ 'lan' ];
 	},
 
@@ -279,7 +285,7 @@ return view.extend({
 	},
 
 	globals(m) {
-		const s = m.section(form.NamedSection, 'globals', 'globals');
+		const s = m.section(form.NamedSection, home(), 'globals');
 		tab(s, 'general', _('General'));
 		const on = flag(s, 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
 		on.rmempty = false;
@@ -332,7 +338,7 @@ return view.extend({
 	reread() {
 		ui.showModal(_('Multipath'), [ el('p.spinning', [ _('Loading…') ]) ]);
 		uci.unload(conf);
-		return uci.load(conf).then(() => this.map.reset()).finally(() => ui.hideModal());
+		return uci.load(conf).then(() => home()).then(() => this.map.reset()).finally(() => ui.hideModal());
 	},
 
 	// refresh shows what follows from sections that have come or gone.
@@ -469,7 +475,7 @@ return view.extend({
 				add(wanSection(by(name), { kind: 'cellular' }));
 			if (converter['.type'])
 				add(converter);
-			return this.map.save(() => uci.set(conf, 'globals', 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
+			return this.map.save(() => uci.set(conf, home(), 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
 		};
 		const box = el('div.bd-guide', [
 			el('h3', [ _('Four questions, and it runs') ]),
