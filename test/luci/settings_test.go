@@ -172,6 +172,8 @@ func TestAddLine(t *testing.T) {
 // means the same.
 const byHand = `
 config globals
+	option enabled 'yes'
+	option steer 'off'
 	list lan 'lan'
 
 config wan 'fibre'
@@ -182,6 +184,15 @@ config wan 'lte'
 
 config converter 'mcp'
 	list address '192.0.2.10'
+
+config rule 'games'
+	option enabled 'on'
+	option proto 'udp'
+	option path 'pass'
+
+config rule 'bank'
+	option enabled 'no'
+	option path 'direct'
 `
 
 // meaning is what the agent makes of the file.
@@ -200,9 +211,14 @@ func TestWrittenByHand(t *testing.T) {
 	want := meaning(t, r)
 	b := newBrowser(t)
 	b.open(s, settingsPage, usual)
+	for _, rule := range []string{"games", "bank"} {
+		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", rule), "Edit")
+		b.says(".modal-overlay-active .modal h4", "Rules: "+rule)
+		b.click(".modal button", "Save")
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
+	}
 	b.do(`const n = document.querySelector('[data-name=block_quic] input[type=checkbox]'); n.checked = true; n.dispatchEvent(new Event('change', { bubbles: true }))`)
 	want.Globals.BlockQUIC = true
-
 	b.click(saveApply, "Save & Apply")
 	s.waitApplied()
 	if diff := cmp.Diff(want, meaning(t, r), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {

@@ -111,6 +111,16 @@ test('pairing strings', () => {
 		assert.equal(valid.pairing(bad), null, bad);
 });
 
+test('booleans', () => {
+	for (const fallback of [ true, false, undefined ]) {
+		for (const text of [ '1', 'on', 'true', 'yes', 'enabled' ])
+			assert.equal(valid.on(text, fallback), true, text);
+		for (const text of [ '0', 'off', 'false', 'no', 'disabled' ])
+			assert.equal(valid.on(text, fallback), false, text);
+		assert.equal(valid.on(null, fallback), !!fallback);
+	}
+});
+
 test('advice', () => {
 	const sections = { globals: [ { enabled: '1' } ], wan: [ { '.name': 'a', interface: [ 'wan' ] }, { '.name': 'b', interface: 'wwan' } ], converter: [ {} ], rule: [] };
 	const zones = [ { network: [ 'lan' ] }, { network: 'wan wwan' } ], network = { wan: { metric: '10' }, wwan: { metric: '20' } };
@@ -119,7 +129,8 @@ test('advice', () => {
 	assert.deepEqual(levels(sections, status({ kernel: { mptcp: false } }), network, zones), [ 'error' ]);
 	assert.deepEqual(levels({ ...sections, wan: [] }, null, null, null), [ 'error' ]);
 	assert.deepEqual(levels({ ...sections, converter: [] }, null, network, zones), [ 'warning' ]);
-	assert.deepEqual(levels({ ...sections, globals: [ { enabled: '0' } ] }, null, network, zones), [ 'notice' ]);
+	for (const off of [ '0', 'no' ])
+		assert.deepEqual(levels({ ...sections, globals: [ { enabled: off } ] }, null, network, zones), [ 'notice' ]);
 	assert.deepEqual(levels(sections, null, { wan: {}, wwan: { metric: '0' } }, zones), [ 'warning' ]);
 	assert.deepEqual(levels(sections, null, network, [ { network: [ 'wan' ] } ]), [ 'error' ]);
 	const dump = [ { interface: 'loopback', l3_device: 'lo' }, { interface: 'lan', l3_device: 'br-lan' }, { interface: 'wan', l3_device: 'eth1' }, { interface: 'wan6', l3_device: 'eth1' },

@@ -135,6 +135,11 @@ return baseclass.extend({
 	host,
 	name,
 
+	// on says what a boolean means; fallback is what one means that is not set.
+	on(text, fallback) {
+		return /^(1|on|true|yes|enabled)$/.test(text) || !!fallback && !/^(0|off|false|no|disabled)$/.test(text);
+	},
+
 	// options are the checks of options that take a text, by type of section.
 	options: {
 		globals: { lan: link(32) },

@@ -184,6 +184,8 @@ function choose(s, name, title, help, choices) {
 function flag(s, name, title, help, on) {
 	const o = option(s, form.Flag, name, title, say(help, on ? _('on') : _('off')));
 	o.default = on ? '1' : '0';
+	// The file may have other words for it, which LuCI would not know.
+	o.load = id => valid.on(get(id, name), on) ? '1' : '0';
 	return o;
 }
 
