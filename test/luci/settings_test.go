@@ -181,6 +181,7 @@ config wan 'fibre'
 
 config wan 'lte'
 	list interface 'wwan'
+	option roaming '1'
 
 config converter 'mcp'
 	list address '192.0.2.10'
@@ -211,9 +212,9 @@ func TestWrittenByHand(t *testing.T) {
 	want := meaning(t, r)
 	b := newBrowser(t)
 	b.open(s, settingsPage, usual)
-	for _, rule := range []string{"games", "bank"} {
-		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", rule), "Edit")
-		b.says(".modal-overlay-active .modal h4", "Rules: "+rule)
+	for _, section := range []string{"lte", "games", "bank"} {
+		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", section), "Edit")
+		b.says(".modal-overlay-active .modal h4", ": "+section)
 		b.click(".modal button", "Save")
 		b.until(`!document.querySelector('body.modal-overlay-active')`)
 	}

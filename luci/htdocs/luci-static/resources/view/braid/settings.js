@@ -202,6 +202,14 @@ function list(s, ...more) {
 	return o;
 }
 
+// when has options apply only while another one has one of these values. Where
+// they do not, LuCI takes them out of the file.
+function when(name, values, ...options) {
+	for (const o of options)
+		for (const v of values)
+			o.depends(name, v);
+}
+
 // offer reads an option's choices each time that it is shown: what has been
 // added elsewhere meanwhile is among them.
 function offer(o, choices) {
@@ -371,10 +379,9 @@ return view.extend({
 		text(s, 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
 		choose(s, 'quota_action', _('When used up'), '', [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);
 		tab(s, 'advanced', _('Advanced'));
-		const modem = text(s, 'modem', _('Modem'), _('auto, an IMEI of 15 digits or a path of ModemManager.'), 'auto');
-		modem.depends('kind', 'cellular');
-		modem.depends('kind', '');
-		flag(s, 'roaming', _('Use while roaming'), _('Cellular only.')).depends('kind', 'cellular');
+		when('kind', [ '', 'cellular' ],
+			text(s, 'modem', _('Modem'), _('auto, an IMEI of 15 digits or a path of ModemManager.'), 'auto'),
+			flag(s, 'roaming', _('Use while roaming'), _('Cellular only.')));
 		text(s, 'weight', _('Weight'), _('Share of steered flows, 1 to 1000. Default: 100.'), '100');
 		list(s, 'gateway', _('Gateway'), _('At most one of each address family. Default: learned.'), '198.51.100.1');
 		list(s, 'probe', _('Probe'), _('Addresses that are asked whether the line works. Default: the converters.'), '192.0.2.10');
@@ -427,12 +434,10 @@ return view.extend({
 		tab(s, 'advanced', _('Advanced'));
 		choose(s, 'mode', _('Place'), _('One on the path of a line converts unasked and has no address.'),
 			[ [ 'explicit', _('is asked') ], [ 'onpath', _('on the path of a line') ] ]);
-		for (const o of asked)
-			for (const mode of [ '', 'explicit' ])
-				o.depends('mode', mode);
+		when('mode', [ '', 'explicit' ], ...asked);
 		const wan = choose(s, 'wan', _('Line'), _('The one on whose path it stands.'), [ [ '', _('none') ] ]);
 		offer(wan, lines);
-		wan.depends('mode', 'onpath');
+		when('mode', [ 'onpath' ], wan);
 		text(s, 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
 	},
 
@@ -446,13 +451,11 @@ return view.extend({
 		list(s, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
 		list(s, 'domain', _('Domains'), _('With their subdomains.'), 'bank.example');
 		choose(s, 'proto', _('Protocol'), '', [ [ 'any', _('any') ], [ 'tcp', 'TCP' ], [ 'udp', 'UDP' ], [ 'icmp', 'ICMP' ] ]);
-		const ports = list(s, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
-		for (const proto of [ '', 'any', 'tcp', 'udp' ])
-			ports.depends('proto', proto);
+		when('proto', [ '', 'any', 'tcp', 'udp' ], list(s, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100'));
 		choose(s, 'path', _('Path'), '', [ 'auto', 'convert', 'direct', 'pass', 'reject' ].map(v => [ v, words.path(v) ]));
 		const wan = choose(s, 'wan', _('Line'), _('The one that it is pinned to.'), [ [ '', _('any') ] ]);
 		offer(wan, () => lines([ '', _('any') ]));
-		wan.depends('path', 'pass');
+		when('path', [ 'pass' ], wan);
 	},
 
 	// guide is what a newcomer sees: four questions, and it runs.
