@@ -184,7 +184,8 @@ config wan 'lte'
 	option roaming '1'
 
 config converter 'mcp'
-	list address '192.0.2.10'
+	option srv 'isp.example'
+	option cookie 'c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0'
 
 config rule 'games'
 	option enabled 'on'
@@ -212,12 +213,18 @@ func TestWrittenByHand(t *testing.T) {
 	want := meaning(t, r)
 	b := newBrowser(t)
 	b.open(s, settingsPage, usual)
-	for _, section := range []string{"lte", "games", "bank"} {
+	b.says(".cbi-section-table-row[data-sid=mcp]", "in the DNS of isp.example")
+	for _, section := range []string{"lte", "mcp", "games", "bank"} {
 		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", section), "Edit")
 		b.says(".modal-overlay-active .modal h4", ": "+section)
+		if section == "mcp" {
+			b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
+			b.fill(".modal [data-name=srv] input", "other.example")
+		}
 		b.click(".modal button", "Save")
 		b.until(`!document.querySelector('body.modal-overlay-active')`)
 	}
+	want.Converters[0].SRV = "other.example"
 	b.do(`const n = document.querySelector('[data-name=block_quic] input[type=checkbox]'); n.checked = true; n.dispatchEvent(new Event('change', { bubbles: true }))`)
 	want.Globals.BlockQUIC = true
 	b.click(saveApply, "Save & Apply")

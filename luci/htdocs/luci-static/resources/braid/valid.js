@@ -147,7 +147,7 @@ return baseclass.extend({
 			interface: link(32), device: link(15), gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
 			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem
 		},
-		converter: { address: host, port: integer(1, 65535), key: secret, cookie: secret, priority: integer(0, 65535) },
+		converter: { address: host, port: integer(1, 65535), srv: domain, key: secret, cookie: secret, priority: integer(0, 65535) },
 		rule: { src: source, dest: prefix, domain, dest_port: ports }
 	},
 

@@ -404,7 +404,8 @@ return view.extend({
 
 	converters(m) {
 		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server or at the provider. Used is the one with the lowest priority that answers.'));
-		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || (get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) : '–'));
+		column(s, '_at', _('Address'), id => get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) :
+			get(id, 'srv') ? _('in the DNS of %s').format(get(id, 'srv')) : advice.list(get(id, 'address')).join(', ') || '–');
 		const test = s.option(form.Button, '_test', _('Test'));
 		test.editable = true;
 		test.modalonly = false;
@@ -427,10 +428,11 @@ return view.extend({
 		const asked = [
 			list(s, 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10'),
 			text(s, 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124'),
+			text(s, 'srv', _('Domain'), _('Instead of addresses and port: its DNS says where the converters are.'), 'isp.example'),
 			text(s, 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')),
 			text(s, 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.'))
 		];
-		asked[2].password = asked[3].password = true;
+		asked[3].password = asked[4].password = true;
 		tab(s, 'advanced', _('Advanced'));
 		choose(s, 'mode', _('Place'), _('One on the path of a line converts unasked and has no address.'),
 			[ [ 'explicit', _('is asked') ], [ 'onpath', _('on the path of a line') ] ]);
