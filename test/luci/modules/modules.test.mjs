@@ -102,6 +102,15 @@ test('why a line is not used is always said', () => {
 			}
 });
 
+test('events', () => {
+	const event = (type, to, reason) => words.event({ type, name: 'lte', from: '', to, reason: reason || '' });
+	assert.equal(event('wan', 'down', 'its probes are not answered'), 'lte does not work: its probes are not answered');
+	assert.equal(event('converter', 'unknown'), 'lte not known yet');
+	assert.equal(event('quota', '80', '80 % of the quota is used'), 'lte: 80 % of the quota is used');
+	assert.equal(event('modem', 'locked', 'sim-pin, 3 tries left'), 'lte locked: sim-pin, 3 tries left');
+	assert.equal(event('modem', 'unknown'), 'lte unknown');
+});
+
 test('pairing strings', () => {
 	assert.deepEqual(valid.pairing('braid://mcp.example:5125#00112233445566778899aabbccddeeff'), { address: 'mcp.example', port: '5125', key: '00112233445566778899aabbccddeeff' });
 	assert.deepEqual(valid.pairing('braid://192.0.2.1#00112233445566778899AABBCCDDEEFF'), { address: '192.0.2.1', port: '5124', key: '00112233445566778899AABBCCDDEEFF' });
