@@ -152,22 +152,10 @@ return baseclass.extend({
 	},
 
 	// pairing takes braid://HOST:PORT#SECRET apart; null if it is no such string.
-	// The port may be missing, the secret must not.
+	// The port may be missing, the secret must not. An IPv6 address is in brackets.
 	pairing(text) {
-		const scheme = 'braid://', at = text.lastIndexOf('#');
-		if (!text.startsWith(scheme) || at < 0)
-			return null;
-		let where = text.slice(scheme.length, at), port = '5124';
-		const key = text.slice(at + 1), end = where[0] == '[' ? where.indexOf(']') : -1;
-		const colon = end > 0 ? where.indexOf(':', end) : where.lastIndexOf(':');
-		if (colon >= 0) {
-			port = where.slice(colon + 1);
-			where = where.slice(0, colon);
-		}
-		if (where[0] == '[' && where[where.length - 1] == ']')
-			where = where.slice(1, -1);
-		if (host(where) || !number(port, 1, 65535) || secret(key))
-			return null;
-		return { address: where, port, key };
+		const [ , inner, outer, port = '5124', key = '' ] = /^braid:\/\/(?:\[(.*?)\]|(.*?))(?::([^:#]*))?#([^#]*)$/.exec(text) || [];
+		const address = inner || outer || '';
+		return host(address) || !number(port, 1, 65535) || secret(key) ? null : { address, port, key };
 	}
 });
