@@ -67,7 +67,7 @@ func TestSettings(t *testing.T) {
 				b.shot("settings-line")
 				b.fitsAll("form of a line")
 			}
-			b.do(`const s = document.querySelector('.modal [data-name=role] select'); s.value = 'primary'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+			b.choose("role", "primary")
 			b.click(".modal button", "Save")
 			if wan == "lte" {
 				b.says(".modal .alert-message", "lte.role: fibre is primary already")
@@ -87,9 +87,8 @@ func TestSettings(t *testing.T) {
 		b.fill(".modal [data-name=port] input", "5124\t")
 		b.until(`!document.querySelector('.modal .cbi-input-invalid')`)
 		b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
-		b.do(`document.querySelector('.cbi-section-table-row[data-sid=mcp]').old = true`)
 		b.click(".modal button", "Dismiss")
-		b.until(`[ document.querySelector('.cbi-section-table-row[data-sid=mcp]') ].some(n => n && !n.old)`) // all is drawn anew
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
 	})
 	t.Run("a converter by its pairing string", func(t *testing.T) {
 		b.fill("input[aria-label^='braid:']", "braid://nonsense")
@@ -104,7 +103,7 @@ func TestSettings(t *testing.T) {
 		b.says(".modal-overlay-active .modal h4", "Rules: games")
 		b.fitsAll("form of a rule")
 		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
-		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+		b.choose("wan", "lte")
 		b.click(".modal button", "Save")
 		b.says(".cbi-section-table-row[data-sid=games]", "lte")
 	})
@@ -231,5 +230,64 @@ func TestWrittenByHand(t *testing.T) {
 	s.waitApplied()
 	if diff := cmp.Diff(want, meaning(t, r), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("%s\n%s", diff, file(t, r))
+	}
+}
+
+// A form that is closed takes back what it was refused, and nothing else.
+func TestDismiss(t *testing.T) {
+	_, s := start(t, house)
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	const ticked = `document.querySelector('[data-name=block_quic] input[type=checkbox]').checked`
+	b.do(ticked + " = true")
+	b.click(".cbi-section-table-row[data-sid=lte] button", "Edit")
+	b.says(".modal-overlay-active .modal h4", "Lines: lte")
+	b.click(".modal button", "Dismiss")
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+	b.until(ticked)
+
+	b.fill(".cbi-section-create-name", "bank")
+	b.click(".cbi-section-create button", "Add a rule")
+	b.says(".modal-overlay-active .modal h4", "Rules: bank")
+	b.choose("path", "convert")
+	b.choose("proto", "udp")
+	b.click(".modal button", "Save")
+	b.says(".modal .alert-message", "bank.path: convert is for TCP")
+	b.click(".modal button", "Dismiss")
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+	b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
+	b.click(".modal button", "Save") // is not refused for what was
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+}
+
+// A file with faults in two sections is put right one after the other; another
+// fault is refused all the same.
+func TestFaultsInTheFile(t *testing.T) {
+	r, s := start(t, house)
+	wrong := strings.ReplaceAll(house, "\tlist interface", "\toption weight '0'\n\tlist interface")
+	must(t, os.WriteFile(filepath.Join(r.UCI, "braid"), []byte(wrong), 0o644))
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	for _, wan := range []string{"fibre", "lte"} {
+		b.says(".bd-advice", wan+`.weight: "0" is not a number from 1 to 1000`)
+		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", wan), "Edit")
+		b.says(".modal-overlay-active .modal h4", "Lines: "+wan)
+		b.choose("weight", "50")
+		b.choose("role", "primary")
+		b.click(".modal button", "Save")
+		if wan == "lte" {
+			b.says(".modal .alert-message", "lte.role: fibre is primary already")
+			b.choose("role", "bond")
+			b.click(".modal button", "Save")
+		}
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
+	}
+	b.until(`!document.querySelector('.bd-advice').innerText.includes('weight')`)
+	b.click(saveApply, "Save & Apply")
+	s.waitApplied()
+	for _, w := range meaning(t, r).WANs {
+		if w.Weight != 50 {
+			t.Errorf("%+v", w)
+		}
 	}
 }

@@ -150,7 +150,12 @@ class NamedSection extends Section {
 class GridSection extends Section {
 	ids() { return uci.sections(this.map.config, this.sectiontype).map(s => s['.name']); }
 	parse() {}
-	handleModalCancel() { ui.hideModal(); }
+	handleModalCancel(map, ev, saved) {
+		if (this.added && !saved)
+			uci.remove(this.map.config, this.added);
+		this.added = null;
+		ui.hideModal();
+	}
 
 	render() {
 		const columns = this.children.filter(o => !o.modalonly);
@@ -172,7 +177,7 @@ class GridSection extends Section {
 	}
 
 	handleAdd(ev, name) {
-		uci.add(this.map.config, this.sectiontype, name);
+		this.added = uci.add(this.map.config, this.sectiontype, name);
 		this.edit(name);
 	}
 

@@ -61,26 +61,40 @@ function refuse(title, why) {
 	at.scrollIntoView({ block: 'nearest' });
 }
 
-// ask has the agent check what would be saved, and refuses what it refuses. An
-// agent that is not there is no reason not to save.
-function ask() {
-	return agent.check(sections()).then(answer => answer.ok ? null : answer.problems.filter(p => !p.warning), err => {
+// faults are those that the agent finds in what was loaded, or saved last.
+let faults = [];
+
+// check has the agent look for faults in what would be saved. One that is not
+// there finds nothing new.
+function check() {
+	return agent.check(sections()).then(answer => answer.problems.filter(p => !p.warning)
+		.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message), err => {
 		if (agent.trouble(err) == 'denied')
 			throw err;
-		return null;
-	}).then(problems => {
-		if (!problems)
-			return;
-		const text = problems.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message);
-		refuse(_('Not saved: the agent would refuse it'), el('ul', text.map(t => el('li', [ t ]))));
-		throw new Error(text.join('\n'));
+		return faults;
 	});
 }
 
-// guard has a form ask the agent each time that it saves.
+// ask refuses what brings a new fault. Those that were there before can be put
+// right one after the other.
+function ask() {
+	return check().then(found => {
+		const added = found.filter(f => !faults.includes(f));
+		if (added.length) {
+			refuse(_('Not saved: the agent would refuse it'), el('ul', added.map(f => el('li', [ f ]))));
+			throw new Error(added.join('\n'));
+		}
+		faults = found;
+	});
+}
+
+// guard has a form ask the agent each time that it saves. One whose save fails
+// has changed what would be saved all the same.
 function guard(map) {
 	map.save = function(cb, silent) {
-		return form.Map.prototype.save.call(this, () => Promise.resolve(cb ? cb() : null).then(ask), silent);
+		this.failed = true;
+		return form.Map.prototype.save.call(this, () => Promise.resolve(cb ? cb() : null).then(ask), silent)
+			.then(() => { this.failed = false; });
 	};
 	return map;
 }
@@ -248,10 +262,11 @@ return view.extend({
 			return Promise.resolve();
 		return uci.load(conf).then(() => Promise.all([
 			L.resolveDefault(uci.load('network')), L.resolveDefault(uci.load('firewall')),
-			L.resolveDefault(dump(), []), L.resolveDefault(agent.status(), null)
+			L.resolveDefault(dump(), []), L.resolveDefault(agent.status(), null), check()
 		])).then(all => {
 			this.dump = all[2];
 			this.status = all[3];
+			faults = all[4];
 		}).catch(err => agent.excuse(err).then(text => { this.trouble = text; }));
 	},
 
@@ -290,7 +305,8 @@ return view.extend({
 			network[s['.name']] = s;
 		const known = uci.sections('network', 'interface').length > 0, zones = uci.sections('firewall', 'zone');
 		const found = advice.advise(byType(), this.status, known ? network : null, zones.length ? zones : null);
-		return el('ul.bd-advice', found.map(a => el('li', [
+		const wrong = faults.map(f => ({ level: 'error', text: f, remedy: _('The agent takes nothing of what is saved until this is put right.') }));
+		return el('ul.bd-advice', wrong.concat(found).map(a => el('li', [
 			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', [ el('b', [ a.text ]), ' ', a.remedy ]) ])));
 	},
 
@@ -329,7 +345,7 @@ return view.extend({
 		// What was refused must not be saved later on.
 		s.handleModalCancel = function(map, ev, saved) {
 			const done = Promise.resolve(this.super('handleModalCancel', [ map, ev, saved ]));
-			return saved ? done.then(() => page.refresh()) : done.then(() => page.reread());
+			return done.then(() => saved ? page.refresh() : map.failed ? page.reread() : null);
 		};
 		s.handleRemove = function(id) {
 			uci.remove(conf, id);
