@@ -181,6 +181,14 @@ func (b *browser) fill(selector, text string) {
 	b.run(chromedp.KeyEvent(text))
 }
 
+// choose gives an option of the form that is open a value, on whichever of its
+// tabs it is.
+func (b *browser) choose(option, value string) {
+	b.t.Helper()
+	b.do(fmt.Sprintf(`const n = document.querySelector('.modal [data-name=%s]').querySelector('select, input');
+		n.value = %q; n.dispatchEvent(new Event('change', { bubbles: true }))`, option, value))
+}
+
 // shot keeps a picture of the whole page.
 func (b *browser) shot(name string) {
 	b.t.Helper()

@@ -4,6 +4,7 @@
 package luci
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"braid/agent/modem"
+	"braid/agent/report"
 )
 
 // hostile is what a carrier, a server or a neighbour may call himself.
@@ -44,21 +48,42 @@ func distort(v any) any {
 
 // dress adds to an answer what an agent with modems and quotas tells as well.
 func dress(method string, answer any) any {
-	s, ok := answer.(table)
-	if !ok || method != "status" {
-		return answer
-	}
-	for _, w := range s["wans"].([]any) {
-		w := w.(table)
-		if w["kind"] == "cellular" {
-			w["quota"] = table{"used": 43.2e9, "limit": 50e9, "resets": 777600}
-			w["cellular"] = table{"source": "modemmanager", "model": "Quectel EM12", "operator": "Example Mobile", "technology": "LTE", "signal": 64, "rsrp": -97.0,
-				"rsrq": -11.0, "sinr": 9.0, "registration": "home", "roaming": false, "lock": "none", "failure": "", "ip_type": "ipv4v6"}
+	switch s, _ := answer.(table); method {
+	case "events":
+		for i, e := range modemEvents {
+			s["events"] = append(s["events"].([]any), table{"number": modemEvent + i, "age": 1, "type": e.Type, "name": e.Name, "from": e.From, "to": e.To, "reason": e.Reason})
 		}
+	case "status":
+		for _, w := range s["wans"].([]any) {
+			w := w.(table)
+			if w["kind"] == "cellular" {
+				w["quota"] = table{"used": 43.2e9, "limit": 50e9, "resets": 777600}
+				w["cellular"] = table{"source": "modemmanager", "model": "Quectel EM12", "operator": "Example Mobile", "technology": "LTE", "signal": 64, "rsrp": -97.0,
+					"rsrq": -11.0, "sinr": 9.0, "registration": "home", "roaming": false, "lock": "none", "failure": "", "ip_type": "ipv4v6"}
+			}
+		}
+		s["problems"] = append(s["problems"].([]any), table{"section": "lte", "option": "gateway", "message": "no gateway on lte, and no option gateway", "warning": true})
 	}
-	s["problems"] = append(s["problems"].([]any), table{"section": "lte", "option": "gateway", "message": "no gateway on lte, and no option gateway", "warning": true})
 	return answer
 }
+
+// modemEvent is the number of the first of modemEvents, beyond those of the
+// agent's own.
+const modemEvent = 1000
+
+// modemEvents are one of each way in which a modem may stand with its network,
+// then those of a quota.
+var modemEvents = func() (all []report.Event) {
+	facts := []modem.Facts{{}, {Present: true}, {Present: true, Lock: "sim-pin"}, {Present: true, Failure: "no SIM"}}
+	for _, r := range []modem.Registration{modem.Idle, modem.Home, modem.Searching, modem.Denied, modem.Roaming, modem.Emergency, modem.Restricted} {
+		facts = append(facts, modem.Facts{Present: true, Registration: r})
+	}
+	for _, f := range facts {
+		to, reason := f.Condition()
+		all = append(all, report.ModemEvent{WAN: "lte", To: to, Reason: reason}.Entry())
+	}
+	return append(all, report.QuotaEvent{WAN: "lte", Percent: 80}.Entry(), report.QuotaEvent{WAN: "lte", Percent: 100}.Entry())
+}()
 
 func TestModemAndQuotaAreShown(t *testing.T) {
 	r, s := start(t, house)
@@ -71,6 +96,15 @@ func TestModemAndQuotaAreShown(t *testing.T) {
 		b.says(".bd-card", "Example Mobile")
 		b.says(".bd-bar", "43.2 GB")
 		b.says(".bd-legs", "2001:db8:")
+		for i, e := range modemEvents {
+			at := fmt.Sprintf(".bd-events li[data-key='%d']", modemEvent+i)
+			if e.To != "unknown" {
+				b.until(fmt.Sprintf("getComputedStyle(document.querySelector(%q)).backgroundColor != 'rgb(138, 148, 160)'", at+" .bd-dot"))
+			}
+			if v.lang == "de" { // in English such a word is what is said
+				b.until(fmt.Sprintf("!document.querySelector(%q).innerText.includes(%q)", at, "lte "+e.To))
+			}
+		}
 		b.fits("with modem, " + v.String())
 		b.shot("modem-" + v.String())
 	}

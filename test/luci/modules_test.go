@@ -54,7 +54,7 @@ var options = map[string]map[string][]string{
 		"modem": {"auto", "123456789012345", "/org/freedesktop/ModemManager1/Modem/0", "/org/freedesktop/ModemManager1/Modem/"},
 	},
 	"converter": {
-		"address": slices.Concat(addresses, names), "port": numberTexts, "priority": numberTexts,
+		"address": slices.Concat(addresses, names), "srv": names, "port": numberTexts, "priority": numberTexts,
 		"cookie": secrets, "key": secrets,
 	},
 	"rule": {
@@ -117,7 +117,7 @@ func values(t *testing.T) (all []value) {
 
 func judge(kind, name, text string) value {
 	s := uci.Section{Type: kind, Name: "x", Options: []uci.Option{{Name: name, Values: []string{text}}}}
-	if name != "address" && kind == "converter" {
+	if name != "address" && name != "srv" && kind == "converter" {
 		s.Options = append(s.Options, uci.Option{Name: "address", Values: []string{"192.0.2.1"}})
 	}
 	if kind == "wan" && name != "interface" && name != "device" {

@@ -5,13 +5,19 @@ package luci
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"braid/agent/config"
 	"braid/agent/report"
+	"braid/agent/uci"
 	"braid/test/rig"
 )
 
@@ -61,7 +67,7 @@ func TestSettings(t *testing.T) {
 				b.shot("settings-line")
 				b.fitsAll("form of a line")
 			}
-			b.do(`const s = document.querySelector('.modal [data-name=role] select'); s.value = 'primary'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+			b.choose("role", "primary")
 			b.click(".modal button", "Save")
 			if wan == "lte" {
 				b.says(".modal .alert-message", "lte.role: fibre is primary already")
@@ -81,9 +87,8 @@ func TestSettings(t *testing.T) {
 		b.fill(".modal [data-name=port] input", "5124\t")
 		b.until(`!document.querySelector('.modal .cbi-input-invalid')`)
 		b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
-		b.do(`document.querySelector('.cbi-section-table-row[data-sid=mcp]').old = true`)
 		b.click(".modal button", "Dismiss")
-		b.until(`[ document.querySelector('.cbi-section-table-row[data-sid=mcp]') ].some(n => n && !n.old)`) // all is drawn anew
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
 	})
 	t.Run("a converter by its pairing string", func(t *testing.T) {
 		b.fill("input[aria-label^='braid:']", "braid://nonsense")
@@ -98,7 +103,7 @@ func TestSettings(t *testing.T) {
 		b.says(".modal-overlay-active .modal h4", "Rules: games")
 		b.fitsAll("form of a rule")
 		b.until(`document.querySelector('.modal [data-name=wan] option[value=lte]')`)
-		b.do(`const s = document.querySelector('.modal [data-name=wan] select'); s.value = 'lte'; s.dispatchEvent(new Event('change', { bubbles: true }))`)
+		b.choose("wan", "lte")
 		b.click(".modal button", "Save")
 		b.says(".cbi-section-table-row[data-sid=games]", "lte")
 	})
@@ -159,5 +164,130 @@ func TestAddLine(t *testing.T) {
 	s.waitApplied()
 	if text := file(t, r); !strings.Contains(text, "config wan 'wwan'") || !strings.Contains(text, "'cellular'") {
 		t.Errorf("not saved:\n%s", text)
+	}
+}
+
+// byHand is a configuration as people write it: what the page writes otherwise
+// means the same.
+const byHand = `
+config globals
+	option enabled 'yes'
+	option steer 'off'
+	list lan 'lan'
+
+config wan 'fibre'
+	list interface 'wan'
+
+config wan 'lte'
+	list interface 'wwan'
+	option roaming '1'
+
+config converter 'mcp'
+	option srv 'isp.example'
+	option cookie 'c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0'
+
+config rule 'games'
+	option enabled 'on'
+	option proto 'udp'
+	option path 'pass'
+
+config rule 'bank'
+	option enabled 'no'
+	option path 'direct'
+`
+
+// meaning is what the agent makes of the file.
+func meaning(t *testing.T, r *rig.Rig) config.Config {
+	t.Helper()
+	p, err := uci.Load(r.UCI, "braid")
+	must(t, err)
+	c, problems := config.Parse(p)
+	must(t, problems.Err())
+	return c
+}
+
+// A change changes nothing else, however the rest is written.
+func TestWrittenByHand(t *testing.T) {
+	r, s := start(t, byHand)
+	want := meaning(t, r)
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	b.says(".cbi-section-table-row[data-sid=mcp]", "in the DNS of isp.example")
+	for _, section := range []string{"lte", "mcp", "games", "bank"} {
+		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", section), "Edit")
+		b.says(".modal-overlay-active .modal h4", ": "+section)
+		if section == "mcp" {
+			b.until(`document.querySelector('.modal [data-name=cookie] input').type == 'password'`)
+			b.fill(".modal [data-name=srv] input", "other.example")
+		}
+		b.click(".modal button", "Save")
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
+	}
+	want.Converters[0].SRV = "other.example"
+	b.do(`const n = document.querySelector('[data-name=block_quic] input[type=checkbox]'); n.checked = true; n.dispatchEvent(new Event('change', { bubbles: true }))`)
+	want.Globals.BlockQUIC = true
+	b.click(saveApply, "Save & Apply")
+	s.waitApplied()
+	if diff := cmp.Diff(want, meaning(t, r), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("%s\n%s", diff, file(t, r))
+	}
+}
+
+// A form that is closed takes back what it was refused, and nothing else.
+func TestDismiss(t *testing.T) {
+	_, s := start(t, house)
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	const ticked = `document.querySelector('[data-name=block_quic] input[type=checkbox]').checked`
+	b.do(ticked + " = true")
+	b.click(".cbi-section-table-row[data-sid=lte] button", "Edit")
+	b.says(".modal-overlay-active .modal h4", "Lines: lte")
+	b.click(".modal button", "Dismiss")
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+	b.until(ticked)
+
+	b.fill(".cbi-section-create-name", "bank")
+	b.click(".cbi-section-create button", "Add a rule")
+	b.says(".modal-overlay-active .modal h4", "Rules: bank")
+	b.choose("path", "convert")
+	b.choose("proto", "udp")
+	b.click(".modal button", "Save")
+	b.says(".modal .alert-message", "bank.path: convert is for TCP")
+	b.click(".modal button", "Dismiss")
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+	b.click(".cbi-section-table-row[data-sid=games] button", "Edit")
+	b.click(".modal button", "Save") // is not refused for what was
+	b.until(`!document.querySelector('body.modal-overlay-active')`)
+}
+
+// A file with faults in two sections is put right one after the other; another
+// fault is refused all the same.
+func TestFaultsInTheFile(t *testing.T) {
+	r, s := start(t, house)
+	wrong := strings.ReplaceAll(house, "\tlist interface", "\toption weight '0'\n\tlist interface")
+	must(t, os.WriteFile(filepath.Join(r.UCI, "braid"), []byte(wrong), 0o644))
+	b := newBrowser(t)
+	b.open(s, settingsPage, usual)
+	for _, wan := range []string{"fibre", "lte"} {
+		b.says(".bd-advice", wan+`.weight: "0" is not a number from 1 to 1000`)
+		b.click(fmt.Sprintf(".cbi-section-table-row[data-sid=%s] button", wan), "Edit")
+		b.says(".modal-overlay-active .modal h4", "Lines: "+wan)
+		b.choose("weight", "50")
+		b.choose("role", "primary")
+		b.click(".modal button", "Save")
+		if wan == "lte" {
+			b.says(".modal .alert-message", "lte.role: fibre is primary already")
+			b.choose("role", "bond")
+			b.click(".modal button", "Save")
+		}
+		b.until(`!document.querySelector('body.modal-overlay-active')`)
+	}
+	b.until(`!document.querySelector('.bd-advice').innerText.includes('weight')`)
+	b.click(saveApply, "Save & Apply")
+	s.waitApplied()
+	for _, w := range meaning(t, r).WANs {
+		if w.Weight != 50 {
+			t.Errorf("%+v", w)
+		}
 	}
 }

@@ -102,6 +102,15 @@ test('why a line is not used is always said', () => {
 			}
 });
 
+test('events', () => {
+	const event = (type, to, reason) => words.event({ type, name: 'lte', from: '', to, reason: reason || '' });
+	assert.equal(event('wan', 'down', 'its probes are not answered'), 'lte does not work: its probes are not answered');
+	assert.equal(event('converter', 'unknown'), 'lte not known yet');
+	assert.equal(event('quota', '80', '80 % of the quota is used'), 'lte: 80 % of the quota is used');
+	assert.equal(event('modem', 'locked', 'sim-pin, 3 tries left'), 'lte locked: sim-pin, 3 tries left');
+	assert.equal(event('modem', 'unknown'), 'lte unknown');
+});
+
 test('pairing strings', () => {
 	assert.deepEqual(valid.pairing('braid://mcp.example:5125#00112233445566778899aabbccddeeff'), { address: 'mcp.example', port: '5125', key: '00112233445566778899aabbccddeeff' });
 	assert.deepEqual(valid.pairing('braid://192.0.2.1#00112233445566778899AABBCCDDEEFF'), { address: '192.0.2.1', port: '5124', key: '00112233445566778899AABBCCDDEEFF' });
@@ -109,6 +118,16 @@ test('pairing strings', () => {
 	for (const bad of [ '', 'mcp.example', 'braid://', 'braid://mcp.example', 'braid://mcp.example#', 'braid://mcp.example#00ff', 'braid://mcp.example#xy',
 		'braid://mcp.example:0#00112233445566778899aabbccddeeff', 'braid://mcp.example:70000#00112233445566778899aabbccddeeff', 'braid://-x-#00112233445566778899aabbccddeeff', 'http://mcp.example#00112233445566778899aabbccddeeff', 'braid://[::1]:5124#00112233445566778899aabbccddeeff x' ])
 		assert.equal(valid.pairing(bad), null, bad);
+});
+
+test('booleans', () => {
+	for (const fallback of [ true, false, undefined ]) {
+		for (const text of [ '1', 'on', 'true', 'yes', 'enabled' ])
+			assert.equal(valid.on(text, fallback), true, text);
+		for (const text of [ '0', 'off', 'false', 'no', 'disabled' ])
+			assert.equal(valid.on(text, fallback), false, text);
+		assert.equal(valid.on(null, fallback), !!fallback);
+	}
 });
 
 test('advice', () => {
@@ -119,7 +138,8 @@ test('advice', () => {
 	assert.deepEqual(levels(sections, status({ kernel: { mptcp: false } }), network, zones), [ 'error' ]);
 	assert.deepEqual(levels({ ...sections, wan: [] }, null, null, null), [ 'error' ]);
 	assert.deepEqual(levels({ ...sections, converter: [] }, null, network, zones), [ 'warning' ]);
-	assert.deepEqual(levels({ ...sections, globals: [ { enabled: '0' } ] }, null, network, zones), [ 'notice' ]);
+	for (const off of [ '0', 'no' ])
+		assert.deepEqual(levels({ ...sections, globals: [ { enabled: off } ] }, null, network, zones), [ 'notice' ]);
 	assert.deepEqual(levels(sections, null, { wan: {}, wwan: { metric: '0' } }, zones), [ 'warning' ]);
 	assert.deepEqual(levels(sections, null, network, [ { network: [ 'wan' ] } ]), [ 'error' ]);
 	const dump = [ { interface: 'loopback', l3_device: 'lo' }, { interface: 'lan', l3_device: 'br-lan' }, { interface: 'wan', l3_device: 'eth1' }, { interface: 'wan6', l3_device: 'eth1' },

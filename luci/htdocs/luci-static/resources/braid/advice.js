@@ -3,6 +3,7 @@
 
 'use strict';
 'require baseclass';
+'require braid.valid as valid';
 
 // What a user ought to know, and the way out. Pure.
 
@@ -63,7 +64,7 @@ return baseclass.extend({
 	// them) and zones (of the firewall) may be null: not known.
 	advise(sections, status, network, zones) {
 		const found = [], say = (level, text, remedy) => found.push({ level, text, remedy });
-		const globals = sections.globals[0] || {}, wans = sections.wan.filter(w => w.role != 'off'), on = globals.enabled != '0';
+		const globals = sections.globals[0] || {}, wans = sections.wan.filter(w => w.role != 'off'), on = valid.on(globals.enabled, true);
 		if (status && status.kernel.mptcp === false)
 			say('error', _('The kernel has no Multipath TCP.'), _('Install a firmware that has it, as OpenWrt 24.10 and later do on all but the smallest routers.'));
 		if (wans.length == 0)

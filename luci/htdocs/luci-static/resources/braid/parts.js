@@ -31,10 +31,12 @@ function fact(name, value) {
 	return value == null || value === '' ? null : [ el('dt', [ name ]), el('dd', [ value ]) ];
 }
 
+// level is the state of what has been used up to that part.
+function level(part) { return part >= 1 ? 'down' : part >= 0.8 ? 'degraded' : 'up'; }
+
 function bar(part, text) {
-	const level = part >= 1 ? 'down' : part >= 0.8 ? 'degraded' : 'up';
 	return el('div.bd-bar', { role: 'img', 'aria-label': text }, [
-		el('span', { class: 'bd-' + level, style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', [ text ])
+		el('span', { class: 'bd-' + level(part), style: 'width:' + Math.round(100 * Math.min(1, part)) + '%' }), el('em', [ text ])
 	]);
 }
 
@@ -204,7 +206,7 @@ return baseclass.extend({
 	// events lists what happened, the last first.
 	events(list, now) {
 		return list.length ? list.slice().reverse().map(e => el('li', { 'data-key': e.number }, [
-			el('time', [ _('%s ago').format(format.span(e.age + now)) ]), dot(e.type == 'config' ? (e.to == 'refused' ? 'down' : 'up') : e.to),
+			el('time', [ _('%s ago').format(format.span(e.age + now)) ]), dot(e.type == 'quota' ? level(e.to / 100) : e.to),
 			el('span', [ el('small', [ words.type(e.type), ' ' ]), words.event(e) ])
 		])) : [ el('li', [ _('Nothing has happened yet.') ]) ];
 	},

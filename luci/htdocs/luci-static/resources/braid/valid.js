@@ -8,16 +8,11 @@
 // so that a mistake shows while it is typed. Each check takes a text and
 // returns nothing, or what is wrong in words. Pure.
 
-const lower = 'abcdefghijklmnopqrstuvwxyz', digits = '0123456789', letters = lower + lower.toUpperCase();
-const hex = digits + 'abcdefABCDEF';
-
-function only(text, characters) {
-	return text !== '' && [ ...text ].every(c => characters.includes(c));
-}
+// label is a part of a domain name: neither its first nor its last is a hyphen.
+const label = /^(?!-)[a-z\d_-]{0,62}[a-z\d_]$/;
 
 function number(text, low, high) {
-	const signed = text[0] == '+' || text[0] == '-';
-	return only(signed ? text.slice(1) : text, digits) && Number(text) >= low && Number(text) <= high;
+	return /^[+-]?\d+$/.test(text) && Number(text) >= low && Number(text) <= high;
 }
 
 // bytes4 and bytes6 are the bytes of an address, null if it is none.
@@ -28,7 +23,7 @@ function bytes4(text) {
 }
 
 function bytes6(text) {
-	if (!only(text, hex + ':.'))
+	if (!/^[\da-f:.]+$/i.test(text))
 		return null;
 	try {
 		const written = new URL('ws://[' + text + ']').hostname.slice(1, -1); // in hex groups, shortened
@@ -72,10 +67,6 @@ function remote(text) {
 	return address(text) || (loopback(parse(text).bytes) ? _('This is the router itself.') : '');
 }
 
-function label(text, characters) {
-	return text.length <= 63 && only(text, characters) && text[0] != '-' && text[text.length - 1] != '-';
-}
-
 function domain(text) {
 	if (text[0] == '.' || text.startsWith('*.'))
 		return _('Subdomains are included: begin with the name.');
@@ -83,8 +74,7 @@ function domain(text) {
 	if (name[name.length - 1] == '.')
 		name = name.slice(0, -1);
 	const labels = name.split('.'), last = labels.pop();
-	const fine = name.length <= 253 && labels.every(l => label(l, lower + digits + '_-')) && label(last, lower + digits + '-') &&
-		[ ...last ].some(c => lower.includes(c));
+	const fine = name.length <= 253 && labels.concat(last).every(l => label.test(l)) && !last.includes('_') && /[a-z]/.test(last);
 	return fine ? '' : _('Not a domain name.');
 }
 
@@ -106,8 +96,7 @@ function prefix(text) {
 }
 
 function mac(text) {
-	const pairs = text.split('-').join(':').split(':');
-	return pairs.length == 6 && pairs.every(p => p.length == 2 && only(p, hex));
+	return /^([\da-f]{2}[:-]){5}[\da-f]{2}$/i.test(text);
 }
 
 function source(text) {
@@ -127,26 +116,29 @@ function integer(low, high) {
 
 // link checks the name of an interface of netifd, or of a device.
 function link(most) {
-	return text => only(text, letters + digits + '_.-') && text.length <= most && !only(text, '.') ? '' : _('1 to %d letters, digits, _ . and -').format(most);
+	return text => /^[\w.-]*[\w-][\w.-]*$/.test(text) && text.length <= most ? '' : _('1 to %d letters, digits, _ . and -').format(most);
 }
 
 function secret(text) {
-	return only(text, hex) && text.length % 2 == 0 && text.length >= 32 && text.length <= 128 ? '' : _('An even number of hex digits, 32 to 128.');
+	return /^([\da-f]{2}){16,64}$/i.test(text) ? '' : _('An even number of hex digits, 32 to 128.');
 }
 
 function modem(text) {
-	const path = '/org/freedesktop/ModemManager1/Modem/';
-	const fine = text == 'auto' || text.startsWith(path) && only(text.slice(path.length), digits) || text.length == 15 && only(text, digits);
-	return fine ? '' : _('Neither auto nor an IMEI nor a path.');
+	return /^(auto|\d{15}|\/org\/freedesktop\/ModemManager1\/Modem\/\d+)$/.test(text) ? '' : _('Neither auto nor an IMEI nor a path.');
 }
 
 function name(text) {
-	return only(text, letters + digits + '_') && text.length <= 32 ? '' : _('1 to 32 letters, digits and _');
+	return /^\w{1,32}$/.test(text) ? '' : _('1 to 32 letters, digits and _');
 }
 
 return baseclass.extend({
 	host,
 	name,
+
+	// on says what a boolean means; fallback is what one means that is not set.
+	on(text, fallback) {
+		return /^(1|on|true|yes|enabled)$/.test(text) || !!fallback && !/^(0|off|false|no|disabled)$/.test(text);
+	},
 
 	// options are the checks of options that take a text, by type of section.
 	options: {
@@ -155,27 +147,15 @@ return baseclass.extend({
 			interface: link(32), device: link(15), gateway: remote, weight: integer(1, 1000), rate_down: integer(1, 100000000),
 			rate_up: integer(1, 100000000), probe: remote, quota: integer(0, 1000000), quota_day: integer(1, 28), modem
 		},
-		converter: { address: host, port: integer(1, 65535), key: secret, cookie: secret, priority: integer(0, 65535) },
+		converter: { address: host, port: integer(1, 65535), srv: domain, key: secret, cookie: secret, priority: integer(0, 65535) },
 		rule: { src: source, dest: prefix, domain, dest_port: ports }
 	},
 
 	// pairing takes braid://HOST:PORT#SECRET apart; null if it is no such string.
-	// The port may be missing, the secret must not.
+	// The port may be missing, the secret must not. An IPv6 address is in brackets.
 	pairing(text) {
-		const scheme = 'braid://', at = text.lastIndexOf('#');
-		if (!text.startsWith(scheme) || at < 0)
-			return null;
-		let where = text.slice(scheme.length, at), port = '5124';
-		const key = text.slice(at + 1), end = where[0] == '[' ? where.indexOf(']') : -1;
-		const colon = end > 0 ? where.indexOf(':', end) : where.lastIndexOf(':');
-		if (colon >= 0) {
-			port = where.slice(colon + 1);
-			where = where.slice(0, colon);
-		}
-		if (where[0] == '[' && where[where.length - 1] == ']')
-			where = where.slice(1, -1);
-		if (host(where) || !number(port, 1, 65535) || secret(key))
-			return null;
-		return { address: where, port, key };
+		const [ , inner, outer, port = '5124', key = '' ] = /^braid:\/\/(?:\[(.*?)\]|(.*?))(?::([^:#]*))?#([^#]*)$/.exec(text) || [];
+		const address = inner || outer || '';
+		return host(address) || !number(port, 1, 65535) || secret(key) ? null : { address, port, key };
 	}
 });

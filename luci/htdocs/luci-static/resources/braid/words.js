@@ -3,6 +3,7 @@
 
 'use strict';
 'require baseclass';
+'require braid.format as format';
 
 // What the agent says in its own short words, said to people. Pure.
 
@@ -87,6 +88,8 @@ return baseclass.extend({
 		const why = e.reason ? ': ' + reason(e.reason) : '';
 		if (e.type == 'config')
 			return (e.to == 'refused' ? _('refused, the last good one stays in force') : _('read')) + (e.name ? ' (' + e.name + ')' : '') + why;
-		return e.name + (e.to ? ' ' + of(states, e.to) : '') + why;
+		if (e.type == 'quota')
+			return e.name + ': ' + _('%s of the quota is used').format(format.percent(e.to / 100));
+		return e.name + (e.to ? ' ' + (e.type == 'modem' ? reason(e.to) : of(states, e.to)) : '') + why;
 	}
 });

@@ -138,14 +138,24 @@ class Section {
 }
 
 class NamedSection extends Section {
-	render() { return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ this.title || '' ]), this.form(this.sectiontype, this.children) ]); }
-	parse() { this.save(this.sectiontype); }
+	constructor(map, id, ...more) {
+		super(map, ...more);
+		this.section = id;
+	}
+
+	render() { return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ this.title || '' ]), this.form(this.section, this.children) ]); }
+	parse() { this.save(this.section); }
 }
 
 class GridSection extends Section {
 	ids() { return uci.sections(this.map.config, this.sectiontype).map(s => s['.name']); }
 	parse() {}
-	handleModalCancel() { ui.hideModal(); }
+	handleModalCancel(map, ev, saved) {
+		if (this.added && !saved)
+			uci.remove(this.map.config, this.added);
+		this.added = null;
+		ui.hideModal();
+	}
 
 	render() {
 		const columns = this.children.filter(o => !o.modalonly);
@@ -167,7 +177,7 @@ class GridSection extends Section {
 	}
 
 	handleAdd(ev, name) {
-		uci.add(this.map.config, this.sectiontype, name);
+		this.added = uci.add(this.map.config, this.sectiontype, name);
 		this.edit(name);
 	}
 
@@ -185,7 +195,7 @@ class GridSection extends Section {
 class Map {
 	constructor(config) { Object.assign(this, { config: config, parts: [] }); }
 	section(kind, ...args) {
-		const s = new kind(this, ...(kind == NamedSection ? args.slice(1) : args));
+		const s = new kind(this, ...args);
 		this.parts.push(s);
 		return s;
 	}

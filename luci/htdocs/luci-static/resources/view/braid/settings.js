@@ -61,26 +61,40 @@ function refuse(title, why) {
 	at.scrollIntoView({ block: 'nearest' });
 }
 
-// ask has the agent check what would be saved, and refuses what it refuses. An
-// agent that is not there is no reason not to save.
-function ask() {
-	return agent.check(sections()).then(answer => answer.ok ? null : answer.problems.filter(p => !p.warning), err => {
+// faults are those that the agent finds in what was loaded, or saved last.
+let faults = [];
+
+// check has the agent look for faults in what would be saved. One that is not
+// there finds nothing new.
+function check() {
+	return agent.check(sections()).then(answer => answer.problems.filter(p => !p.warning)
+		.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message), err => {
 		if (agent.trouble(err) == 'denied')
 			throw err;
-		return null;
-	}).then(problems => {
-		if (!problems)
-			return;
-		const text = problems.map(p => (p.section ? p.section + (p.option ? '.' + p.option : '') + ': ' : '') + p.message);
-		refuse(_('Not saved: the agent would refuse it'), el('ul', text.map(t => el('li', [ t ]))));
-		throw new Error(text.join('\n'));
+		return faults;
 	});
 }
 
-// guard has a form ask the agent each time that it saves.
+// ask refuses what brings a new fault. Those that were there before can be put
+// right one after the other.
+function ask() {
+	return check().then(found => {
+		const added = found.filter(f => !faults.includes(f));
+		if (added.length) {
+			refuse(_('Not saved: the agent would refuse it'), el('ul', added.map(f => el('li', [ f ]))));
+			throw new Error(added.join('\n'));
+		}
+		faults = found;
+	});
+}
+
+// guard has a form ask the agent each time that it saves. One whose save fails
+// has changed what would be saved all the same.
 function guard(map) {
 	map.save = function(cb, silent) {
-		return form.Map.prototype.save.call(this, () => Promise.resolve(cb ? cb() : null).then(ask), silent);
+		this.failed = true;
+		return form.Map.prototype.save.call(this, () => Promise.resolve(cb ? cb() : null).then(ask), silent)
+			.then(() => { this.failed = false; });
 	};
 	return map;
 }
@@ -125,6 +139,14 @@ function converterField() {
 			at.focus();
 		return made;
 	} };
+}
+
+// home is the name of the section globals, which is made if there is none. UCI
+// has it by whatever name it was given, and by one of its own if by none; the
+// agent takes no second one.
+function home() {
+	const s = uci.sections(conf, 'globals')[0];
+	return s ? s['.name'] : uci.add(conf, 'globals', freeName('globals'));
 }
 
 function add(s) {
@@ -176,6 +198,8 @@ function choose(s, name, title, help, choices) {
 function flag(s, name, title, help, on) {
 	const o = option(s, form.Flag, name, title, say(help, on ? _('on') : _('off')));
 	o.default = on ? '1' : '0';
+	// The file may have other words for it, which LuCI would not know.
+	o.load = id => valid.on(get(id, name), on) ? '1' : '0';
 	return o;
 }
 
@@ -190,6 +214,14 @@ function list(s, ...more) {
 	const o = option(s, form.DynamicList, ...more);
 	o.optional = true;
 	return o;
+}
+
+// when has options apply only while another one has one of these values. Where
+// they do not, LuCI takes them out of the file.
+function when(name, values, ...options) {
+	for (const o of options)
+		for (const v of values)
+			o.depends(name, v);
 }
 
 // offer reads an option's choices each time that it is shown: what has been
@@ -230,10 +262,11 @@ return view.extend({
 			return Promise.resolve();
 		return uci.load(conf).then(() => Promise.all([
 			L.resolveDefault(uci.load('network')), L.resolveDefault(uci.load('firewall')),
-			L.resolveDefault(dump(), []), L.resolveDefault(agent.status(), null)
+			L.resolveDefault(dump(), []), L.resolveDefault(agent.status(), null), check()
 		])).then(all => {
 			this.dump = all[2];
 			this.status = all[3];
+			faults = all[4];
 		}).catch(err => agent.excuse(err).then(text => { this.trouble = text; }));
 	},
 
@@ -243,8 +276,6 @@ return view.extend({
 			return this.bare([ title, el('p', [ _('These settings hold secrets. Your account may see the status only.') ]) ]);
 		if (this.trouble)
 			return this.bare([ title, el('div.alert-message error', [ this.trouble ]) ]);
-		if (!get('globals'))
-			uci.add(conf, 'globals', 'globals');
 		const m = this.map = guard(new form.Map(conf));
 		this.globals(m);
 		this.wans(m);
@@ -264,7 +295,7 @@ return view.extend({
 	},
 
 	lan() {
-		const v = advice.list(get('globals', 'lan'));
+		const v = advice.list(get(home(), 'lan'));
 		return v.length ? v : [ 'lan' ];
 	},
 
@@ -274,12 +305,13 @@ return view.extend({
 			network[s['.name']] = s;
 		const known = uci.sections('network', 'interface').length > 0, zones = uci.sections('firewall', 'zone');
 		const found = advice.advise(byType(), this.status, known ? network : null, zones.length ? zones : null);
-		return el('ul.bd-advice', found.map(a => el('li', [
+		const wrong = faults.map(f => ({ level: 'error', text: f, remedy: _('The agent takes nothing of what is saved until this is put right.') }));
+		return el('ul.bd-advice', wrong.concat(found).map(a => el('li', [
 			parts.dot({ error: 'down', warning: 'degraded', notice: 'off' }[a.level]), el('span', [ el('b', [ a.text ]), ' ', a.remedy ]) ])));
 	},
 
 	globals(m) {
-		const s = m.section(form.NamedSection, 'globals', 'globals');
+		const s = m.section(form.NamedSection, home(), 'globals');
 		tab(s, 'general', _('General'));
 		const on = flag(s, 'enabled', _('Enabled'), _('Take the LAN\'s TCP and carry it over all lines.'), true);
 		on.rmempty = false;
@@ -313,7 +345,7 @@ return view.extend({
 		// What was refused must not be saved later on.
 		s.handleModalCancel = function(map, ev, saved) {
 			const done = Promise.resolve(this.super('handleModalCancel', [ map, ev, saved ]));
-			return saved ? done.then(() => page.refresh()) : done.then(() => page.reread());
+			return done.then(() => saved ? page.refresh() : map.failed ? page.reread() : null);
 		};
 		s.handleRemove = function(id) {
 			uci.remove(conf, id);
@@ -332,7 +364,7 @@ return view.extend({
 	reread() {
 		ui.showModal(_('Multipath'), [ el('p.spinning', [ _('Loading…') ]) ]);
 		uci.unload(conf);
-		return uci.load(conf).then(() => this.map.reset()).finally(() => ui.hideModal());
+		return uci.load(conf).then(() => home()).then(() => this.map.reset()).finally(() => ui.hideModal());
 	},
 
 	// refresh shows what follows from sections that have come or gone.
@@ -363,10 +395,9 @@ return view.extend({
 		text(s, 'quota_day', _('Day'), _('Of the month on which the count starts anew, 1 to 28. Default: 1.'), '1');
 		choose(s, 'quota_action', _('When used up'), '', [ [ 'backup', _('becomes a backup') ], [ 'off', _('is not used any more') ] ]);
 		tab(s, 'advanced', _('Advanced'));
-		const modem = text(s, 'modem', _('Modem'), _('auto, an IMEI of 15 digits or a path of ModemManager.'), 'auto');
-		modem.depends('kind', 'cellular');
-		modem.depends('kind', '');
-		flag(s, 'roaming', _('Use while roaming'), _('Cellular only.')).depends('kind', 'cellular');
+		when('kind', [ '', 'cellular' ],
+			text(s, 'modem', _('Modem'), _('auto, an IMEI of 15 digits or a path of ModemManager.'), 'auto'),
+			flag(s, 'roaming', _('Use while roaming'), _('Cellular only.')));
 		text(s, 'weight', _('Weight'), _('Share of steered flows, 1 to 1000. Default: 100.'), '100');
 		list(s, 'gateway', _('Gateway'), _('At most one of each address family. Default: learned.'), '198.51.100.1');
 		list(s, 'probe', _('Probe'), _('Addresses that are asked whether the line works. Default: the converters.'), '192.0.2.10');
@@ -389,7 +420,8 @@ return view.extend({
 
 	converters(m) {
 		const s = this.grid(m, 'converter', _('Converters'), _('The far ends of all lines: braid-mcp on a rented server or at the provider. Used is the one with the lowest priority that answers.'));
-		column(s, '_at', _('Address'), id => advice.list(get(id, 'address')).join(', ') || (get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) : '–'));
+		column(s, '_at', _('Address'), id => get(id, 'mode') == 'onpath' ? _('on the path of %s').format(get(id, 'wan')) :
+			get(id, 'srv') ? _('in the DNS of %s').format(get(id, 'srv')) : advice.list(get(id, 'address')).join(', ') || '–');
 		const test = s.option(form.Button, '_test', _('Test'));
 		test.editable = true;
 		test.modalonly = false;
@@ -412,19 +444,18 @@ return view.extend({
 		const asked = [
 			list(s, 'address', _('Addresses'), _('IPv4, IPv6 or host names; several are the same converter.'), '192.0.2.10'),
 			text(s, 'port', _('Port'), _('1 to 65535. Default: 5124.'), '5124'),
+			text(s, 'srv', _('Domain'), _('Instead of addresses and port: its DNS says where the converters are.'), 'isp.example'),
 			text(s, 'key', _('Key'), _('The secret of the pairing string: hex digits. It is never sent.')),
 			text(s, 'cookie', _('Cookie'), _('Hex digits, sent in clear: for closed networks and other converters.'))
 		];
-		asked[2].password = asked[3].password = true;
+		asked[3].password = asked[4].password = true;
 		tab(s, 'advanced', _('Advanced'));
 		choose(s, 'mode', _('Place'), _('One on the path of a line converts unasked and has no address.'),
 			[ [ 'explicit', _('is asked') ], [ 'onpath', _('on the path of a line') ] ]);
-		for (const o of asked)
-			for (const mode of [ '', 'explicit' ])
-				o.depends('mode', mode);
+		when('mode', [ '', 'explicit' ], ...asked);
 		const wan = choose(s, 'wan', _('Line'), _('The one on whose path it stands.'), [ [ '', _('none') ] ]);
 		offer(wan, lines);
-		wan.depends('mode', 'onpath');
+		when('mode', [ 'onpath' ], wan);
 		text(s, 'priority', _('Priority'), _('0 to 65535, lower first. Default: 10.'), '10');
 	},
 
@@ -438,13 +469,11 @@ return view.extend({
 		list(s, 'dest', _('To'), _('Addresses or prefixes. Default: all.'), '203.0.113.0/24');
 		list(s, 'domain', _('Domains'), _('With their subdomains.'), 'bank.example');
 		choose(s, 'proto', _('Protocol'), '', [ [ 'any', _('any') ], [ 'tcp', 'TCP' ], [ 'udp', 'UDP' ], [ 'icmp', 'ICMP' ] ]);
-		const ports = list(s, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100');
-		for (const proto of [ '', 'any', 'tcp', 'udp' ])
-			ports.depends('proto', proto);
+		when('proto', [ '', 'any', 'tcp', 'udp' ], list(s, 'dest_port', _('Ports'), _('Of the destination: 1 to 65535, or ranges.'), '27000-27100'));
 		choose(s, 'path', _('Path'), '', [ 'auto', 'convert', 'direct', 'pass', 'reject' ].map(v => [ v, words.path(v) ]));
 		const wan = choose(s, 'wan', _('Line'), _('The one that it is pinned to.'), [ [ '', _('any') ] ]);
 		offer(wan, () => lines([ '', _('any') ]));
-		wan.depends('path', 'pass');
+		when('path', [ 'pass' ], wan);
 	},
 
 	// guide is what a newcomer sees: four questions, and it runs.
@@ -469,7 +498,7 @@ return view.extend({
 				add(wanSection(by(name), { kind: 'cellular' }));
 			if (converter['.type'])
 				add(converter);
-			return this.map.save(() => uci.set(conf, 'globals', 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
+			return this.map.save(() => uci.set(conf, home(), 'enabled', '1'), true).then(() => this.apply(), () => this.reread());
 		};
 		const box = el('div.bd-guide', [
 			el('h3', [ _('Four questions, and it runs') ]),
