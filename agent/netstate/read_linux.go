@@ -49,7 +49,9 @@ func Read(own Own) (Snapshot, error) {
 	}
 	// A kernel without IPsec has no such messages.
 	policies, _ := netlink.XfrmPolicyList(netlink.FAMILY_ALL)
-	s.IPsec = slices.ContainsFunc(policies, func(p netlink.XfrmPolicy) bool { return p.Dir == netlink.XFRM_DIR_OUT && len(p.Tmpls) > 0 })
+	for _, p := range policies {
+		s.IPsec = s.IPsec || p.Dir == netlink.XFRM_DIR_OUT && len(p.Tmpls) > 0
+	}
 	return s, nil
 }
 

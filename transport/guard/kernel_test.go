@@ -53,7 +53,10 @@ func bonded(t *testing.T) (w *lab.World, near, far *mptcp.Conn) {
 		t.Fatal(err)
 	}
 	var l *mptcp.Listener
-	must(t, w.Converter.Do(func() (err error) { l, err = mptcp.Listen(t.Context(), netip.MustParseAddrPort("[::]:5124")); return err }))
+	must(t, w.Converter.Do(func() (err error) {
+		l, err = mptcp.Listen(t.Context(), netip.MustParseAddrPort("[::]:5124"))
+		return err
+	}))
 	t.Cleanup(func() { l.Close() }) // joins need it
 	acceptedC := make(chan *mptcp.Conn, 1)
 	go func() {

@@ -134,10 +134,11 @@ func addRules(family int, have []netlink.Rule, want []plan.Rule) (stale []netlin
 // well it adds the whole sequence once more, and returns what is to go then, the
 // older ones, which the kernel finds first.
 func placeTail(family int, have []netlink.Rule, overtaken bool, want []plan.Rule) (stale []netlink.Rule, err error) {
-	same := slices.EqualFunc(have, want, func(h netlink.Rule, w plan.Rule) bool {
-		r, plain := parse(h)
-		return plain && r == w
-	})
+	same := len(have) == len(want)
+	for i := 0; same && i < len(have); i++ {
+		r, plain := parse(have[i])
+		same = plain && r == want[i]
+	}
 	if same && !(overtaken && len(want) > 0) {
 		return nil, nil
 	}
