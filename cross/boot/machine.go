@@ -18,8 +18,7 @@ import (
 	"braid/cross"
 )
 
-// patience is how long a machine may take. The fastest is done in 20 s. One of MIPS now
-// and then misses its timer and stands still until its counter comes round, for 26 s.
+// patience is how long a machine may take. The fastest is done in 20 s.
 const patience = 8 * time.Minute
 
 // bootMachine runs the guest on the target's machine.
@@ -157,9 +156,10 @@ func emulate(ctx context.Context, t cross.Target, kernel, initrd string) error {
 	e := t.Emulator
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-"+e.System,
+	options := append([]string{
 		"-M", e.Machine, "-cpu", e.CPU, "-m", "512", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio",
-		"-kernel", kernel, "-initrd", initrd, "-append", "quiet panic=-1 console="+e.Console)
+		"-kernel", kernel, "-initrd", initrd, "-append", "quiet panic=-1 console=" + e.Console}, e.Options...)
+	cmd := exec.CommandContext(ctx, "qemu-system-"+e.System, options...)
 	console, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
